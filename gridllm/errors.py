@@ -1,0 +1,182 @@
+"""The error tree. Each error says what was wrong, with the value, and what to do next.
+
+::
+
+    GridError
+    ├── UsageError             a flag or argument cannot be used
+    ├── IdentityError          the key file is missing, exposed, corrupt or in use
+    ├── StatementError         a signed document is malformed, altered or signed by too few
+    ├── CharterError           no grid joined, wrong grid, forged or changed charter
+    ├── SwarmError             a peer or the DHT could not do what was asked
+    │   ├── AddressError           a multiaddr that cannot be dialled
+    │   ├── Unreachable            nobody answered at that address
+    │   ├── PeerLost               a peer we were talking to went away or fell silent
+    │   └── CallTimeout            a peer took longer than agreed
+    ├── WireError              bytes from a stranger that do not parse
+    ├── ModelError             a model that cannot be found, verified, supported or loaded
+    ├── RouteError             no chain of nodes covers the blocks asked for
+    └── Refusal                a node will not do what a client or neighbour asked (has a wire code)
+        ├── Malformed  UnknownSession  SessionExists  NotUpstream  WrongModel  WrongSpan
+        ├── BadTensor  BadPosition  TooLarge  StaleEpoch
+        └── Full  Draining  NextHopLost  NodeFault
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GridError(Exception):
+    """Root of everything GridLLM raises on purpose; its text is shown to people as it stands."""
+
+
+class UsageError(GridError):
+    """A command-line flag, setting or argument cannot be used as given."""
+
+
+class IdentityError(GridError):
+    """The participant's key cannot be used."""
+
+
+class StatementError(GridError):
+    """A signed statement is malformed, altered, or signed by too few of the required keys."""
+
+
+class CharterError(GridError):
+    """The grid's charter is absent, forged, changed or another grid's."""
+
+
+class SwarmError(GridError):
+    """The peer-to-peer layer could not do what was asked."""
+
+
+class AddressError(SwarmError):
+    """A multiaddr that cannot be dialled."""
+
+
+class Unreachable(SwarmError):
+    """Nobody answered at that address."""
+
+
+class PeerLost(SwarmError):
+    """A peer we were talking to went away or fell silent."""
+
+
+class CallTimeout(SwarmError):
+    """A peer took longer than agreed."""
+
+
+class WireError(GridError):
+    """Bytes from another machine that do not parse, or exceed a cap."""
+
+
+class ModelError(GridError):
+    """A model that cannot be found, verified, supported or loaded."""
+
+
+class RouteError(GridError):
+    """No chain of nodes covers the blocks asked for."""
+
+    def __init__(self, message: str, uncovered: tuple[tuple[int, int], ...] = ()) -> None:
+        super().__init__(message)
+        self.uncovered = uncovered
+        """Half-open block ranges that no usable node serves."""
+
+
+class Refusal(GridError):
+    """A node declined a request. ``code`` crosses the wire; ``by_code`` brings the class back."""
+
+    code: ClassVar[str] = "refused"
+    by_code: ClassVar[dict[str, type[Refusal]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Refusal.by_code[cls.code] = cls
+
+    @staticmethod
+    def from_wire(code: str, message: str) -> Refusal:
+        """Rebuild the refusal a peer sent; an unknown code becomes a plain ``Refusal``."""
+        return Refusal.by_code.get(code, Refusal)(message)
+
+
+class Malformed(Refusal):
+    """The message does not parse, or its fields contradict each other."""
+
+    code = "malformed"
+
+
+class UnknownSession(Refusal):
+    """The node holds no such session (never opened, closed, or expired)."""
+
+    code = "unknown_session"
+
+
+class SessionExists(Refusal):
+    """A session of that id is open already."""
+
+    code = "session_exists"
+
+
+class NotUpstream(Refusal):
+    """The sender is not the peer that this session accepts steps from."""
+
+    code = "not_upstream"
+
+
+class WrongModel(Refusal):
+    """The node serves another model root or dtype."""
+
+    code = "wrong_model"
+
+
+class WrongSpan(Refusal):
+    """The node does not serve the blocks asked for."""
+
+    code = "wrong_span"
+
+
+class BadTensor(Refusal):
+    """The tensor has a wrong dtype, shape or length, or holds NaN or infinity."""
+
+    code = "bad_tensor"
+
+
+class BadPosition(Refusal):
+    """A step starts beyond the end of its row's cache."""
+
+    code = "bad_position"
+
+
+class TooLarge(Refusal):
+    """More rows, tokens or bytes than this node takes in one session or step."""
+
+    code = "too_large"
+
+
+class StaleEpoch(Refusal):
+    """The step belongs to a chain that was repaired since."""
+
+    code = "stale_epoch"
+
+
+class Full(Refusal):
+    """No room left in the KV cache or the queue; try another node."""
+
+    code = "full"
+
+
+class Draining(Refusal):
+    """The node is leaving and takes no new sessions."""
+
+    code = "draining"
+
+
+class NextHopLost(Refusal):
+    """The node cannot push to the next hop of the chain."""
+
+    code = "next_hop_lost"
+
+
+class NodeFault(Refusal):
+    """The node failed in a way it did not expect; the fault is the node's, not the caller's."""
+
+    code = "node_fault"

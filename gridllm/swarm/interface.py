@@ -1,0 +1,98 @@
+"""What the grid asks of a peer-to-peer network; ``libp2p.py`` and ``memory.py`` provide it.
+
+Nothing here knows about hivemind: the rooms above import this module only, and get an implementation handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from gridllm.ids import PeerId
+
+
+class Frame(NamedTuple):
+    """One length-prefixed unit of a stream."""
+
+    header: bytes  # msgpack message (wire.messages)
+    body: bytearray  # raw tensor bytes, possibly empty; writable so that tensors can share it
+
+
+class Stream(Protocol):
+    """A long-lived, bidirectional, ordered stream of frames with one authenticated peer."""
+
+    peer: PeerId
+
+    async def read(self) -> Frame:
+        """The next frame.
+
+        Raises:
+            PeerLost: the stream ended or broke.
+            WireError: a frame exceeds the caps of ``wire.messages``; the stream is unusable afterwards.
+        """
+        ...
+
+    async def write(self, header: bytes, body: bytes | memoryview = b"") -> None:
+        """Send one frame; returns once it is handed to the transport (waits when its buffer is full).
+
+        Raises:
+            PeerLost: the stream is closed or broke.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End the stream; idempotent, never raises."""
+        ...
+
+
+CallHandler = Callable[[PeerId, bytes], Awaitable[bytes]]
+StreamHandler = Callable[[Stream], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A value in the DHT, its owner already verified."""
+
+    owner: PeerId
+    value: bytes
+    expires_at: float  # Unix time, seconds
+
+
+class Swarm(Protocol):
+    """One participant's presence in the network. Every method that waits on others has a time-out."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]  # full multiaddrs (with /p2p/<peer>) others can dial
+
+    async def connect(self, peer: PeerId, addresses: tuple[str, ...], *, timeout_s: float = 5.0) -> None:
+        """Make ``peer`` dialable and connect to it. Raises AddressError, Unreachable."""
+        ...
+
+    async def serve_calls(self, name: str, handler: CallHandler) -> None:
+        """Answer unary calls of that name. A GridError raised by the handler reaches the caller as its code and text."""
+        ...
+
+    async def call(self, peer: PeerId, name: str, payload: bytes, *, timeout_s: float = 5.0) -> bytes:
+        """One unary request of under 1 MB. Raises Unreachable, CallTimeout, or the Refusal the handler raised."""
+        ...
+
+    async def serve_streams(self, name: str, handler: StreamHandler) -> None:
+        """Hand each incoming stream of that name to ``handler`` in a task of its own."""
+        ...
+
+    async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:
+        """Open a stream. Raises Unreachable, CallTimeout."""
+        ...
+
+    async def store(self, key: str, name: str, value: bytes, *, expires_at: float) -> bool:
+        """Put an owner-bound, signed value under (key, own peer id | name). False when no peer accepted it."""
+        ...
+
+    async def fetch(self, key: str) -> Mapping[tuple[PeerId, str], Stored]:
+        """All live, verified values under ``key``, by (owner, name). Empty when there are none."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the network and end every process this swarm started; idempotent."""
+        ...

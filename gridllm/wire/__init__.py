@@ -1,0 +1,1 @@
+"""What crosses between machines: messages, frames and tensors; every field commented."""

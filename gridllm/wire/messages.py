@@ -1,0 +1,177 @@
+"""The data plane's messages. A frame is one of these (msgpack, strict) and, for some, raw tensor bytes.
+
+A client keeps one link (a long-lived stream) to each node of its chain; a node keeps one link to each node it pushes
+to. Every link carries many sessions. docs/protocol.md tells the order of messages and what each side checks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from gridllm.errors import WireError
+
+MAX_ROWS: Final = 64  # rows (prompts × beams) in one session
+MAX_HEADER_BYTES: Final = 64 * 1024  # msgpack part of a frame
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024  # tensor part of a frame; senders cut longer prompts into chunks
+
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Row = Annotated[int, Meta(ge=0, lt=MAX_ROWS)]
+Sid = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Peer = Annotated[str, Meta(min_length=8, max_length=128)]
+Text = Annotated[str, Meta(max_length=1024)]
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
+    """Base of all messages; the tag ``t`` is the lower-case class name."""
+
+
+class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a node pushes its output."""
+
+    peer: Peer  # authenticated by the libp2p handshake when the link opens
+    addresses: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=16)]  # multiaddrs to dial
+
+
+class Open(Message, frozen=True, tag="open"):
+    """Client → node: start a session on blocks [start, end). Answered by Ready or Refused with the same ``call``."""
+
+    call: Count  # client's number for this request on this link
+    session: Sid  # chosen at random by the client
+    model: Annotated[str, Meta(min_length=64, max_length=64)]  # model root; the node refuses another
+    dtype: Annotated[str, Meta(max_length=16)]  # of hidden states and weights: float32 | bfloat16 | float16
+    start: Count  # first block, as numbered in the whole model
+    end: Count  # one past the last block
+    rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]  # sequences that advance together (batch × beams)
+    epoch: Count  # number of this shape of the chain; each repair raises it
+    upstream: Peer  # steps are accepted from this peer alone: the client itself for the first hop
+    next: Hop | None  # where outputs go; None: back to the client on this link
+    need: list[Count]  # per row: outputs before this position are computed but not passed on (they exist downstream)
+    tokens: Count = 0  # the client's guess of tokens per row; the node refuses early when it cannot hold them
+
+
+class Resume(Message, frozen=True, tag="resume"):
+    """Client → node: the chain around a living session changed. Answered by Ready or Refused.
+
+    The node finishes queued work of the session, takes over the fields, passes on again from its replay buffer every
+    position from ``need`` on, and reports how far its own cache reaches. A node that lacks the buffer for that cuts
+    those rows to length 0 and reports 0, so that its upstream replays them through it.
+    """
+
+    call: Count
+    session: Sid
+    epoch: Count  # steps of older epochs are dropped from now on
+    upstream: Peer
+    next: Hop | None
+    need: list[Count]
+
+
+class Ready(Message, frozen=True, tag="ready"):
+    """Node → client: the session stands."""
+
+    call: Count
+    session: Sid
+    lengths: list[Count]  # per row: tokens in this node's cache
+    step: Count  # number of the last step this node took in; 0 before the first
+    free_tokens: Count  # room left in the node's KV cache, all sessions together
+
+
+class Refused(Message, frozen=True, tag="refused"):
+    """Node → client: an Open, Resume or step was declined; the session's state is as before unless ``fatal``."""
+
+    call: Count | None  # of the Open or Resume; None when a step is meant
+    session: Sid | None
+    code: Annotated[str, Meta(max_length=32)]  # Refusal.code
+    message: Text  # one sentence for people
+    peer: Peer | None = None  # the neighbour at fault, when the node blames one (next_hop_lost)
+
+
+class RowSlice(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a step does to one row: cut to ``position``, append ``tokens``."""
+
+    row: Row
+    source: Row  # the cache row to continue from; differs from ``row`` when beams are reordered
+    position: Count  # tokens of ``source`` kept before appending
+    tokens: Annotated[int, Meta(ge=1, le=2**20)]  # tokens appended; the body holds them in row order
+    keep: Count  # how many trailing positions return to the client; 0: none of them
+
+
+class Step(Message, frozen=True, tag="step"):
+    """Client → node or node → node: advance rows. Body: hidden states [sum(tokens), hidden_size], C order.
+
+    All ``source`` rows are read before any row is written, so rows may swap. Each row occurs at most once.
+    """
+
+    session: Sid
+    epoch: Count
+    step: Count  # number of the client's forward call; chunks of a long prompt share it
+    rows: Annotated[list[RowSlice], Meta(min_length=1, max_length=MAX_ROWS)]
+    replay: bool = False  # resent after a repair: the tail returns every position from its ``need`` on
+
+
+class Output(Message, frozen=True, tag="output"):
+    """Tail → client: hidden states after the last block. Body: [sum(tokens), hidden_size], C order."""
+
+    session: Sid
+    epoch: Count
+    step: Count
+    rows: Annotated[list[RowSlice], Meta(min_length=1, max_length=MAX_ROWS)]  # keep == tokens
+
+
+class Ack(Message, frozen=True, tag="ack"):
+    """Node → client, about once a second while a session is active: what was served since the last Ack."""
+
+    session: Sid
+    tokens: Count  # tokens taken through the span
+    passes: Count  # forward passes they took part in
+    compute_us: Count  # share of the engine's time, microseconds
+    queued_us: Count  # time steps waited for the engine, microseconds
+
+
+class Close(Message, frozen=True, tag="close"):
+    """Client → node: free the session's cache. Not answered."""
+
+    session: Sid
+
+
+class Leaving(Message, frozen=True, tag="leaving"):
+    """Node → client: this node drains; move the session to another within ``grace_s``."""
+
+    grace_s: Count  # seconds until the node stops
+
+
+class Ping(Message, frozen=True, tag="ping"):
+    """Opener of a link → other side, every heartbeat. Answered by Pong."""
+
+    nonce: Count
+
+
+class Pong(Message, frozen=True, tag="pong"):
+    """Answer to Ping; also the proof that the other side's event loop is alive."""
+
+    nonce: Count
+
+
+AnyMessage = Open | Resume | Ready | Refused | Step | Output | Ack | Close | Leaving | Ping | Pong
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: Message) -> bytes:
+    """Message → msgpack header bytes."""
+    return _encoder.encode(message)
+
+
+def decode(header: bytes) -> AnyMessage:
+    """Msgpack header bytes → message, checked against the types above.
+
+    Raises:
+        WireError: not msgpack, an unknown tag or field, or a value outside its bounds.
+    """
+    try:
+        return _decoder.decode(header)
+    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+        raise WireError(f"A message from a peer does not parse: {error}.") from error
