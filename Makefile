@@ -1,0 +1,54 @@
+# Everything runs in $(VENV), which is made on first use; nothing is needed but Python 3.11 or newer.
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu    on Linux, to leave out the CUDA libraries of torch
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
+
+.PHONY: demo test soak lint types contracts docs bench clean
+.DEFAULT_GOAL := test
+
+# One stamp for each set of packages, so that `make demo` installs no test tools.
+$(VENV)/.runtime: pyproject.toml
+	@echo "Installing GridLLM into $(VENV) (torch is the large part)…"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) "torch>=2.8,<2.14" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.runtime
+	@$(PIP) -e '.[bench]'
+	@touch $@
+
+demo: $(VENV)/.runtime  ## a grid of four processes on this machine, and text generated through it
+	@$(BIN)/gridllm demo
+
+test: $(VENV)/.dev  ## everything but the soak test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.dev  ## many random failures in a row (minutes)
+	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.dev  ## which room may import which
+	@$(BIN)/lint-imports
+
+docs: $(VENV)/.runtime  ## write docs/commands.md from the commands' own help
+	@$(BIN)/python -m gridllm.cli.reference docs/commands.md
+
+bench: $(VENV)/.bench  ## speed of chains beside the local model; writes docs/performance.md
+	@$(BIN)/python benchmarks/chain.py
+
+clean:
+	rm -rf $(VENV) .venv-ci .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

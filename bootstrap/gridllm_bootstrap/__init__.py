@@ -1,0 +1,1 @@
+"""The maintainer: founds a grid, keeps its first peer and relay running."""

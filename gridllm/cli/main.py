@@ -1,0 +1,145 @@
+"""The ``gridllm`` command: finds its sub-commands by entry point and turns errors into one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+import typer.core
+import typer.main
+
+from gridllm import __version__
+from gridllm.errors import GridError, UsageError
+
+COMMAND_GROUP: Final = "gridllm.commands"
+COMMAND_ORDER: Final = ("demo", "join", "generate", "status", "serve", "id", "bootstrap")  # as a newcomer meets them
+
+
+def named_command(name: str, found: object) -> Any:
+    """What an entry point names (a ``typer.Typer`` or a function) → a command called ``name``.
+
+    Raises:
+        UsageError: the entry point names something else.
+    """
+    if isinstance(found, typer.Typer):
+        app = found
+    elif callable(found):
+        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        function: Callable[..., Any] = found
+        app.command(name)(function)
+    else:
+        raise UsageError(f"The sub-command {name!r} is a {type(found).__name__}, not a typer app or a function.")
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+def _broken(name: str, entry: EntryPoint, error: Exception) -> Any:
+    """A stand-in for a command whose module does not import, so that all other commands keep working."""
+    package = entry.dist.name if entry.dist else entry.module
+    sentence = (
+        f"The command 'gridllm {name}' cannot be loaded from {entry.value} ({error}); "
+        f"reinstall {package} (pip install --force-reinstall {package})."
+    )
+
+    def unusable(_rest: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
+        raise UsageError(sentence) from error
+
+    unusable.__doc__ = f"(cannot be loaded: {error})"
+    app = typer.Typer(add_completion=False)
+    app.command(name, context_settings={"ignore_unknown_options": True, "help_option_names": []})(unusable)
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+class EntryPointGroup(typer.core.TyperGroup):
+    """Sub-commands from the entry-point group ``gridllm.commands``, each imported when it is needed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._entries = {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's context subclass
+        """Names in the order a newcomer meets them, then any others."""
+        others = sorted(set(self._entries) - set(COMMAND_ORDER))
+        return [name for name in COMMAND_ORDER if name in self._entries] + others
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """Import and return one sub-command; None when there is none of that name."""
+        if cmd_name not in self.commands and cmd_name in self._entries:
+            entry = self._entries[cmd_name]
+            try:
+                self.commands[cmd_name] = named_command(cmd_name, entry.load())
+            except (ImportError, AttributeError, SyntaxError) as error:
+                self.commands[cmd_name] = _broken(cmd_name, entry, error)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does, but a mistyped name is compared with all entry points, loaded or not."""
+        if args and args[0] not in self._entries and not args[0].startswith("-"):
+            for name in self._entries:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gridllm {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=EntryPointGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # main() shows errors as one sentence
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(epilog="Example: gridllm join /ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…")
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Volunteers pool machines to host language models none of them could host alone."""
+
+
+def debugging() -> bool:
+    """Whether GRIDLLM_DEBUG=1 asks for tracebacks."""
+    return os.environ.get("GRIDLLM_DEBUG", "") not in ("", "0")
+
+
+def complain(sentence: str) -> None:
+    """One sentence on stderr, in red where the terminal can."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("gridllm: ", "bold red"), sentence))
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line. Exits 0, 1 for a ``GridError``, 2 for wrong usage, 130 after Ctrl-C; never a traceback
+    unless GRIDLLM_DEBUG=1."""
+    try:
+        app(args=args, prog_name="gridllm")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except GridError as error:
+        if debugging():
+            raise
+        complain(str(error))
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except Exception as error:  # noqa: BLE001  # the last border: people get a sentence, developers GRIDLLM_DEBUG=1
+        if debugging():
+            raise
+        complain(f"Unexpected {type(error).__name__}: {error}. GRIDLLM_DEBUG=1 shows where; please report it.")
+        sys.exit(70)
+    sys.exit(0)
