@@ -1,0 +1,1 @@
+"""Ragged batching: every ready step of every session goes through the span in one forward pass."""

@@ -1,0 +1,177 @@
+"""The engine: one worker thread that takes whatever is ready through the span, pass after pass."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from gridllm.engine.cache import RowCache, SessionCache, TokenBudget
+from gridllm.engine.forward import run_pass
+from gridllm.engine.metrics import EngineMetrics, Meter
+from gridllm.engine.scheduler import next_pass
+from gridllm.errors import Full, GridError, NodeFault
+from gridllm.models.span import Span
+from gridllm.wire.messages import RowSlice
+
+log = logging.getLogger(__name__)
+
+PASS_TOKENS: Final = 512  # tokens in one pass; more would make decoding sessions wait for others' prompts
+QUEUED_TOKENS: Final = 16_384  # of one session; beyond that its client is told to slow down
+
+
+@dataclass(slots=True)
+class Work:
+    """One step of one session, on its way through the engine."""
+
+    session: SessionCache
+    slices: Sequence[RowSlice]
+    hidden: torch.Tensor  # [tokens, hidden_size], CPU
+    capacities: list[int]  # of the session's rows once this step is in
+    done: Callable[[Work], None]  # called on the event loop
+    tokens: int
+    decoding: bool
+    arrival: int
+    blocks: tuple[int, int]
+    submitted_s: float  # time.perf_counter()
+    output: torch.Tensor | None = None  # [tokens, hidden_size], CPU; None when ``error`` is set
+    error: GridError | None = None
+    queued_s: float = 0.0  # waited for the worker
+    compute_s: float = 0.0  # this step's share of the pass, by tokens
+
+
+class Engine:
+    """Runs a span. ``submit`` and ``close_session`` are called on the event loop; all tensors live in the worker."""
+
+    def __init__(self, span: Span, *, cache_tokens: int, pass_tokens: int = PASS_TOKENS) -> None:
+        self.span = span
+        self.budget = TokenBudget(cache_tokens)
+        self._pass_tokens = pass_tokens
+        self._ready = threading.Condition()
+        self._queues: dict[SessionCache, deque[Work]] = {}  # guarded by _ready
+        self._stopping = False
+        self._arrivals = itertools.count()
+        self._meter = Meter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the worker; results are delivered to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the worker after the pass it is in; waiting steps are dropped."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def open_session(self, rows: int, start: int, end: int) -> SessionCache:
+        """Empty rows for blocks [start, end) of the model, within the span."""
+        shapes = self.span.cache_shapes()[start - self.span.start : end - self.span.start]
+        caches = [RowCache(shapes, self.span.dtype, self.span.device) for _ in range(rows)]
+        return SessionCache(caches, start, end)
+
+    def close_session(self, session: SessionCache) -> None:
+        """Free a session's rows; its waiting steps are dropped without an answer."""
+        for capacity in session.capacities:
+            self.budget.release(capacity)
+        session.capacities = [0] * len(session.capacities)
+        with self._ready:
+            self._queues.pop(session, None)
+
+    def reserve(self, session: SessionCache, slices: Sequence[RowSlice]) -> None:
+        """Make sure that a step's tokens fit; call before ``submit``.
+
+        Raises:
+            Full: no room in the KV cache, or too much of this session is waiting.
+        """
+        tokens = sum(s.tokens for s in slices)
+        if session.queued_tokens and session.queued_tokens + tokens > QUEUED_TOKENS:
+            raise Full(f"More than {QUEUED_TOKENS} tokens of this session wait for the node; send more slowly.")
+        for s in slices:
+            session.capacities[s.row] = self.budget.grow(session.capacities[s.row], s.position + s.tokens)
+
+    def submit(
+        self, session: SessionCache, slices: Sequence[RowSlice], hidden: torch.Tensor, done: Callable[[Work], None]
+    ) -> None:
+        """Queue a step: ``hidden`` [sum(tokens), hidden_size], model dtype, CPU; checked and reserved by the caller.
+
+        ``done(work)`` is called on the event loop with ``work.output`` or ``work.error``; steps of one session run in
+        order.
+        """
+        tokens = hidden.shape[0]
+        session.queued_tokens += tokens
+        work = Work(
+            session=session,
+            slices=slices,
+            hidden=hidden,
+            capacities=list(session.capacities),
+            done=done,
+            tokens=tokens,
+            decoding=all(s.tokens == 1 for s in slices),
+            arrival=next(self._arrivals),
+            blocks=(session.start, session.end),
+            submitted_s=time.perf_counter(),
+        )
+        with self._ready:
+            self._queues.setdefault(session, deque()).append(work)
+            self._ready.notify()
+
+    def metrics(self) -> EngineMetrics:
+        """Counters since the start, and the cache's state now."""
+        with self._ready:
+            waiting = sum(len(queue) for queue in self._queues.values())
+        return self._meter.read(self.budget, waiting)
+
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                while not self._queues and not self._stopping:
+                    self._ready.wait()
+                if self._stopping:
+                    return
+                batch = next_pass((queue[0] for queue in self._queues.values()), self._pass_tokens)
+                for work in batch:
+                    queue = self._queues[work.session]
+                    queue.popleft()
+                    if not queue:
+                        del self._queues[work.session]
+            self._run(batch)
+
+    def _run(self, batch: list[Work]) -> None:
+        started = time.perf_counter()
+        try:
+            run_pass(self.span, batch)
+        except GridError as error:
+            for work in batch:
+                work.error = error
+        except Exception as error:
+            log.exception("A forward pass failed")
+            for work in batch:
+                work.error = NodeFault(f"The node failed to compute the step: {type(error).__name__}: {error}.")
+        elapsed = time.perf_counter() - started
+        tokens = sum(work.tokens for work in batch)
+        for work in batch:
+            work.queued_s = started - work.submitted_s
+            work.compute_s = elapsed * work.tokens / tokens
+        self._meter.add(sequences=sum(len(w.slices) for w in batch), steps=len(batch), tokens=tokens, elapsed_s=elapsed)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_deliver, batch)
+
+
+def _deliver(batch: list[Work]) -> None:
+    for work in batch:
+        work.session.queued_tokens -= work.tokens
+        work.done(work)

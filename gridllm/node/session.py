@@ -1,0 +1,95 @@
+"""One client's session on this node: what it may send, where its output goes, what is kept for replay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from gridllm.engine.cache import SessionCache
+from gridllm.errors import NotUpstream, StaleEpoch
+from gridllm.ids import PeerId, SessionId
+from gridllm.node.steps import kept, lengths_after, passed_on, whole
+from gridllm.swarm.link import Link
+from gridllm.wire.messages import Ack, Hop, Open, Resume, RowSlice, Step
+from gridllm.wire.replay import ReplayBuffer
+
+
+@dataclass(slots=True)
+class Served:
+    """What a session cost since its last Ack."""
+
+    tokens: int = 0
+    passes: int = 0
+    compute_s: float = 0.0
+    queued_s: float = 0.0
+
+
+class NodeSession:
+    """State of one session. Lives on the event loop; the engine holds its KV rows."""
+
+    def __init__(
+        self, opened: Open, client: PeerId, client_link: Link, cache: SessionCache, hidden_size: int, dtype: torch.dtype
+    ) -> None:
+        self.id = SessionId(opened.session)
+        self.client = client
+        self.client_link = client_link
+        self.orphaned_at: float | None = None  # loop time the client's link ended; None while it lives
+        self.cache = cache
+        self.epoch = opened.epoch
+        self.upstream = PeerId(opened.upstream)
+        self.next: Hop | None = opened.next
+        self.next_link: Link | None = None
+        self.need = list(opened.need)
+        self.lengths = [0] * opened.rows  # of the rows once everything taken in has run
+        self.step = 0
+        self.replay: ReplayBuffer | None = ReplayBuffer(opened.rows, hidden_size, dtype)  # None: dropped, memory
+        self.waiting = 0  # pieces in the engine
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.served = Served()
+
+    def check(self, step: Step, sender: PeerId) -> list[int]:
+        """Row lengths once ``step`` of ``sender`` is in; changes nothing.
+
+        Raises:
+            StaleEpoch, NotUpstream, Malformed, BadPosition, TooLarge: the step must not be taken in.
+        """
+        if step.epoch != self.epoch:
+            raise StaleEpoch(f"The step is of epoch {step.epoch} and the session is at {self.epoch}.")
+        if sender != self.upstream:
+            raise NotUpstream(f"This session takes steps from {self.upstream}, not from {sender}.")
+        return lengths_after(step.rows, self.lengths)
+
+    def resume(self, resumed: Resume) -> None:
+        """Take over the new shape of the chain; call when idle.
+
+        Rows whose output is needed again but is no longer held are cut to 0, so that upstream replays them.
+        """
+        self.upstream = PeerId(resumed.upstream)
+        self.next = resumed.next
+        self.need = list(resumed.need)
+        if self.replay is None:
+            self.lengths = [0 if n < have else have for n, have in zip(self.need, self.lengths, strict=True)]
+
+    def again(self) -> Iterable[tuple[list[RowSlice], torch.Tensor]]:
+        """What the next hop lacks of what this node computed before."""
+        if self.replay is None:
+            return
+        for piece, hidden in self.replay.from_positions(self.need):
+            yield [piece], hidden
+
+    def outgoing(self, slices: list[RowSlice], *, replay: bool) -> list[tuple[RowSlice, int]]:
+        """Which computed slices leave this node, each with its offset in the computed hidden states."""
+        if replay:
+            return list(passed_on(slices, self.need))
+        return list(kept(slices) if self.next is None else whole(slices))
+
+    def acknowledge(self) -> Ack | None:
+        """What was served since the last call, if anything."""
+        served, self.served = self.served, Served()
+        if not served.tokens:
+            return None
+        return Ack(self.id, served.tokens, served.passes, round(served.compute_s * 1e6), round(served.queued_s * 1e6))

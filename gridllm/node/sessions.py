@@ -1,0 +1,129 @@
+"""The sessions a node holds: who may open, resume and close them, and when abandoned ones are freed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from gridllm.engine.runner import Engine
+from gridllm.errors import Draining, Full, Malformed, SessionExists, UnknownSession, WrongModel, WrongSpan
+from gridllm.ids import ModelRoot, PeerId, SessionId
+from gridllm.node.session import NodeSession
+from gridllm.swarm.link import Link
+from gridllm.wire.messages import Open
+from gridllm.wire.tensor import name_of
+
+MAX_SESSIONS: Final = 1024
+MAX_SESSIONS_PER_CLIENT: Final = 256
+LINGER_S: Final = 30.0  # a session whose client's link broke waits this long for it to come back
+REPLAY_BYTES: Final = 256 * 1024**2  # of all sessions; the largest buffer goes first
+
+
+class Sessions:
+    """All sessions of a node, by id."""
+
+    def __init__(self, engine: Engine, model: ModelRoot) -> None:
+        self._engine = engine
+        self._model = model
+        self._by_id: dict[SessionId, NodeSession] = {}
+        self.draining = False
+        self.empty = asyncio.Event()  # set while there are no sessions
+        self.empty.set()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[NodeSession]:
+        return iter(list(self._by_id.values()))
+
+    def get(self, session: SessionId) -> NodeSession | None:
+        """The session of that id, whoever asks."""
+        return self._by_id.get(session)
+
+    def of_client(self, session: SessionId, client: PeerId) -> NodeSession:
+        """The client's own session.
+
+        Raises:
+            UnknownSession: there is none, or it is another client's.
+        """
+        found = self._by_id.get(session)
+        if found is None or found.client != client:
+            raise UnknownSession("This node holds no such session of yours; open one first.")
+        return found
+
+    def open(self, opened: Open, link: Link) -> NodeSession:
+        """Check a request and create its session.
+
+        Raises:
+            Draining, SessionExists, WrongModel, WrongSpan, Malformed, Full: nothing was created.
+        """
+        self._check(opened, link.peer)
+        span = self._engine.span
+        cache = self._engine.open_session(opened.rows, opened.start, opened.end)
+        session = NodeSession(opened, link.peer, link, cache, span.hidden_size, span.dtype)
+        self._by_id[session.id] = session
+        self.empty.clear()
+        return session
+
+    def close(self, session: SessionId, client: PeerId) -> None:
+        """Free the client's session; another client's, or an unknown one, is left alone."""
+        found = self._by_id.get(session)
+        if found is not None and found.client == client:
+            del self._by_id[session]
+            self._engine.close_session(found.cache)
+            if not self._by_id:
+                self.empty.set()
+
+    def orphan(self, link: Link, now: float) -> None:
+        """Note that a client's link ended; its sessions wait ``LINGER_S`` for it."""
+        for session in self._by_id.values():
+            if session.client_link is link:
+                session.orphaned_at = now
+
+    def sweep(self, now: float) -> None:
+        """Free abandoned sessions, and replay buffers beyond the bound."""
+        for session in self:
+            if session.orphaned_at is not None and now - session.orphaned_at > LINGER_S:
+                self.close(session.id, session.client)
+        held = [(s.replay.nbytes, s) for s in self if s.replay is not None]
+        total = sum(size for size, _ in held)
+        for size, session in sorted(held, key=lambda item: -item[0]):
+            if total <= REPLAY_BYTES:
+                break
+            session.replay = None
+            total -= size
+
+    def clear(self) -> None:
+        """Free everything."""
+        for session in self:
+            self.close(session.id, session.client)
+
+    def _check(self, opened: Open, client: PeerId) -> None:
+        span = self._engine.span
+        dtype = name_of(span.dtype)
+        if self.draining:
+            raise Draining("This node is leaving and takes no new sessions; try another.")
+        if opened.session in self._by_id:
+            raise SessionExists("A session of that id is open already; choose another id or resume it.")
+        if opened.model != self._model or opened.dtype != dtype:
+            raise WrongModel(
+                f"This node serves model {self._model[:12]}… in {dtype}, not {opened.model[:12]}… in {opened.dtype}."
+            )
+        if not span.start <= opened.start < opened.end <= span.end:
+            raise WrongSpan(
+                f"This node serves blocks {span.start}:{span.end}, not {opened.start}:{opened.end}; read the directory "
+                f"again."
+            )
+        if len(opened.need) != opened.rows:
+            raise Malformed(f"Open names {len(opened.need)} needs for {opened.rows} rows.")
+        if opened.tokens * opened.rows > self._engine.budget.free:
+            raise Full(
+                f"This node's KV cache has room for {self._engine.budget.free} more tokens and the session expects "
+                f"{opened.tokens * opened.rows}; try another node."
+            )
+        if len(self._by_id) >= MAX_SESSIONS:
+            raise Full(f"This node holds {MAX_SESSIONS} sessions already; try another node.")
+        if Counter(s.client for s in self._by_id.values())[client] >= MAX_SESSIONS_PER_CLIENT:
+            raise Full(f"You hold {MAX_SESSIONS_PER_CLIENT} sessions on this node already; close some first.")
