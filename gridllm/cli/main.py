@@ -47,7 +47,7 @@ def _broken(name: str, entry: EntryPoint, error: Exception) -> Any:
     )
 
     def unusable(_rest: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
-        raise UsageError(sentence) from error
+        raise GridError(sentence) from error
 
     unusable.__doc__ = f"(cannot be loaded: {error})"
     app = typer.Typer(add_completion=False)
@@ -137,7 +137,7 @@ def main(args: list[str] | None = None) -> NoReturn:
             raise
         complain(str(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except Exception as error:  # noqa: BLE001  # the last border: people get a sentence, developers GRIDLLM_DEBUG=1
+    except Exception as error:  # the last border: people get a sentence, developers GRIDLLM_DEBUG=1
         if debugging():
             raise
         complain(f"Unexpected {type(error).__name__}: {error}. GRIDLLM_DEBUG=1 shows where; please report it.")
