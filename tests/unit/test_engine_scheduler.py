@@ -1,0 +1,143 @@
+"""The choice of the next pass, and the checks and cuts of steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridllm.engine.cache import TokenBudget
+from gridllm.engine.scheduler import next_pass
+from gridllm.errors import BadPosition, Full, Malformed
+from gridllm.node.steps import cut, kept, lengths_after, passed_on, total_tokens
+from gridllm.wire.messages import RowSlice
+
+
+@dataclass(frozen=True)
+class Waiting:
+    tokens: int
+    decoding: bool
+    arrival: int
+    blocks: tuple[int, int] = (0, 4)
+
+
+waiting = st.builds(
+    Waiting,
+    tokens=st.integers(1, 600),
+    decoding=st.booleans(),
+    arrival=st.integers(0, 1000),
+    blocks=st.sampled_from([(0, 4), (1, 3)]),
+)
+
+
+@given(st.lists(waiting, unique_by=lambda w: w.arrival), st.integers(1, 512))
+def test_a_pass_takes_the_oldest_and_stays_within_its_tokens(candidates: list[Waiting], room: int) -> None:
+    chosen = next_pass(candidates, room)
+    if not candidates:
+        assert chosen == []
+        return
+    oldest = min(candidates, key=lambda c: c.arrival)
+    assert chosen[0] == oldest
+    assert {c.blocks for c in chosen} == {oldest.blocks}
+    assert len(chosen) == 1 or sum(c.tokens for c in chosen) <= room
+
+
+def test_decoding_goes_before_younger_prompts() -> None:
+    prompt, decode, second = Waiting(400, False, 1), Waiting(1, True, 3), Waiting(200, False, 2)
+    assert next_pass([decode, second, prompt], 512) == [prompt, decode]
+
+
+def test_eight_decoding_sessions_share_a_pass() -> None:
+    assert len(next_pass([Waiting(1, True, i) for i in range(8)], 512)) == 8
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> tuple[list[int], list[RowSlice]]:
+    """Row lengths of a session, and a valid step for it."""
+    lengths = draw(st.lists(st.integers(0, 400), min_size=1, max_size=5))
+    rows = draw(st.permutations(range(len(lengths))))
+    slices = []
+    for row in rows[: draw(st.integers(1, len(lengths)))]:
+        source = draw(st.integers(0, len(lengths) - 1))
+        tokens = draw(st.integers(1, 300))
+        position = draw(st.integers(0, lengths[source]))
+        slices.append(RowSlice(row, source, position, tokens, draw(st.integers(0, tokens))))
+    return lengths, slices
+
+
+def apply(rows: list[list[int]], slices: list[tuple[RowSlice, int]], hidden: list[int]) -> list[list[int]]:
+    """The rule of the protocol, spelled out on lists."""
+    after = list(rows)
+    for s, offset in slices:
+        after[s.row] = rows[s.source][: s.position] + hidden[offset : offset + s.tokens]
+    return after
+
+
+@given(steps(), st.integers(1, 200))
+def test_a_cut_step_does_what_the_whole_step_does(step: tuple[list[int], list[RowSlice]], chunk: int) -> None:
+    lengths, slices = step
+    rows = [[-(row * 1000 + i) for i in range(n)] for row, n in enumerate(lengths)]
+    hidden = list(range(total_tokens(slices)))
+    pieces = list(cut(slices, chunk))
+    result = rows
+    for piece in pieces:
+        result = apply(result, piece, hidden)
+    whole = next(iter(cut(slices, 10**9)))
+    assert result == apply(rows, whole, hidden)
+    assert [len(row) for row in result] == lengths_after(slices, lengths)
+    assert all(sum(s.tokens for s, _ in piece) <= max(chunk, len(slices)) for piece in pieces)
+
+
+@given(steps(), st.integers(1, 200))
+def test_a_cut_step_keeps_the_same_positions(step: tuple[list[int], list[RowSlice]], chunk: int) -> None:
+    _, slices = step
+    wanted = {(s.row, p) for s, _ in kept(slices) for p in range(s.position, s.position + s.tokens)}
+    found = [
+        (s.row, p)
+        for piece in cut(slices, chunk)
+        for s, _ in kept([part for part, _ in piece])
+        for p in range(s.position, s.position + s.tokens)
+    ]
+    assert sorted(found) == sorted(wanted)
+
+
+@given(steps(), st.data())
+def test_replay_passes_on_exactly_what_is_needed(step: tuple[list[int], list[RowSlice]], data: st.DataObject) -> None:
+    lengths, slices = step
+    need = [data.draw(st.integers(0, 800)) for _ in lengths]
+    sent = {(s.row, p) for s, _ in passed_on(slices, need) for p in range(s.position, s.position + s.tokens)}
+    assert sent == {
+        (s.row, p) for s in slices for p in range(s.position, s.position + s.tokens) if p >= need[s.row]
+    }
+
+
+@pytest.mark.parametrize(
+    ("slices", "error"),
+    [
+        ([RowSlice(0, 0, 6, 1, 1)], BadPosition),
+        ([RowSlice(2, 0, 0, 1, 1)], Malformed),
+        ([RowSlice(0, 2, 0, 1, 1)], Malformed),
+        ([RowSlice(0, 0, 5, 1, 1), RowSlice(0, 0, 5, 1, 1)], Malformed),
+        ([RowSlice(0, 0, 5, 1, 2)], Malformed),
+    ],
+)
+def test_a_step_that_does_not_fit_its_session_is_named(slices: list[RowSlice], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        lengths_after(slices, [5, 3])
+
+
+@given(st.lists(st.integers(1, 500), max_size=30))
+def test_the_budget_never_grants_more_than_it_has(requests: list[int]) -> None:
+    budget = TokenBudget(2048)
+    granted = []
+    for tokens in requests:
+        try:
+            granted.append(budget.grow(0, tokens))
+        except Full:
+            assert tokens > budget.free - 64
+    assert budget.free == 2048 - sum(granted) >= 0
+    for capacity in granted:
+        budget.release(capacity)
+    assert budget.free == 2048
