@@ -1,0 +1,94 @@
+"""Charter and manifests over the swarm. Every member serves both, so nothing central is needed once a grid runs.
+
+Both prove themselves (signatures; a digest), so it does not matter which peer they come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from typing import Final
+
+from gridllm.charter.document import SignedCharter, verify_charter
+from gridllm.errors import CharterError, Malformed, ModelError, WireError, WrongModel
+from gridllm.ids import ModelRoot, PeerId
+from gridllm.swarm.interface import Swarm
+
+CHARTER_CALL: Final = "gridllm.charter"  # request: empty; answer: the DSSE envelope
+MANIFEST_CALL: Final = "gridllm.manifest"  # request: root, offset; answer: total size, then one piece
+PIECE_BYTES: Final = 512 * 1024  # calls must stay under 1 MB
+MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024  # a 100 000-tensor model needs about 15 MB
+
+_request = struct.Struct("!64sQ")  # root in hex, offset in bytes
+_answer = struct.Struct("!Q")  # size of the whole manifest in bytes
+
+
+async def fetch_charter(swarm: Swarm, peer: PeerId, *, timeout_s: float = 5.0) -> SignedCharter:
+    """Ask ``peer`` for its grid's charter and verify it.
+
+    Raises:
+        CharterError: what it sent is no charter, or forged.
+        SwarmError, Refusal: the peer did not answer, or does not serve a charter.
+    """
+    return verify_charter(await swarm.call(peer, CHARTER_CALL, b"", timeout_s=timeout_s))
+
+
+async def fetch_manifest(swarm: Swarm, peer: PeerId, root: ModelRoot, *, timeout_s: float = 5.0) -> bytes:
+    """Ask ``peer`` for the manifest of a model, piece by piece, and check it against its root.
+
+    Raises:
+        ModelError: what came does not have that digest.
+        WireError: an answer that is malformed, or a manifest above ``MAX_MANIFEST_BYTES``.
+        WrongModel: the peer does not know the model.
+        SwarmError: the peer did not answer within ``timeout_s`` (for each piece).
+    """
+    manifest = bytearray()
+    while True:
+        request = _request.pack(root.encode("ascii"), len(manifest))
+        answer = await swarm.call(peer, MANIFEST_CALL, request, timeout_s=timeout_s)
+        piece = answer[_answer.size :]
+        size = _answer.unpack_from(answer)[0] if len(answer) >= _answer.size else -1
+        if not len(manifest) + len(piece) <= size <= MAX_MANIFEST_BYTES or (not piece and len(manifest) < size):
+            raise WireError(f"Peer {peer} sent a malformed piece of a manifest ({len(piece)} bytes of {size}).")
+        manifest += piece
+        if len(manifest) == size:
+            break
+    digest = hashlib.sha256(manifest).hexdigest()
+    if digest != root:
+        raise ModelError(f"Peer {peer} sent a manifest with digest {digest[:16]}… where {root[:16]}… was asked for.")
+    return bytes(manifest)
+
+
+async def serve_charter(swarm: Swarm, raw: bytes, manifests: Mapping[ModelRoot, bytes]) -> None:
+    """Answer both calls from now on. ``manifests`` is looked at on each call, so it may grow."""
+
+    async def answer_charter(_peer: PeerId, _payload: bytes) -> bytes:
+        return raw
+
+    async def answer_manifest(_peer: PeerId, payload: bytes) -> bytes:
+        try:
+            name, offset = _request.unpack(payload)
+            root = ModelRoot(name.decode("ascii"))
+        except (struct.error, UnicodeDecodeError) as error:
+            raise Malformed(f"A request for a manifest has {_request.size} bytes, not {len(payload)}.") from error
+        manifest = manifests.get(root)
+        if manifest is None:
+            raise WrongModel(f"This peer has no manifest of the model {root[:16]}…; ask another.")
+        return _answer.pack(len(manifest)) + manifest[offset : offset + PIECE_BYTES]
+
+    await swarm.serve_calls(CHARTER_CALL, answer_charter)
+    await swarm.serve_calls(MANIFEST_CALL, answer_manifest)
+
+
+def check_same_grid(signed: SignedCharter, expected: SignedCharter, peer: PeerId) -> None:
+    """Make sure that a peer belongs to the grid that is pinned.
+
+    Raises:
+        CharterError: the peer serves another grid's charter.
+    """
+    if signed.grid != expected.grid:
+        raise CharterError(
+            f"Peer {peer} belongs to another grid: {signed.charter.name!r} ({signed.grid[:16]}…) and not "
+            f"{expected.charter.name!r} ({expected.grid[:16]}…)."
+        )
