@@ -16,6 +16,7 @@ from gridllm.wire.messages import AnyMessage, Hop
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 5.0
+IDLE_S: Final = 60.0  # a link that no session uses is closed after this long
 
 OnMessage = Callable[[Link, AnyMessage, bytearray], None]
 
@@ -31,6 +32,7 @@ class Neighbours:
         self._on_message = on_message
         self._on_lost = on_lost
         self._links: dict[PeerId, asyncio.Task[Link]] = {}
+        self._used_at: dict[PeerId, float] = {}
 
     async def link(self, hop: Hop) -> Link:
         """The living link to ``hop``, opened if there is none.
@@ -39,6 +41,7 @@ class Neighbours:
             NextHopLost: the neighbour cannot be reached.
         """
         peer = PeerId(hop.peer)
+        self._used_at[peer] = asyncio.get_running_loop().time()
         opening = self._links.get(peer)
         if opening is None:
             opening = self._tasks.create_task(self._open(peer, tuple(hop.addresses)))
@@ -48,6 +51,15 @@ class Neighbours:
         except GridError as error:
             self._links.pop(peer, None)
             raise NextHopLost(f"This node cannot reach {peer}, the next of the chain: {error}") from error
+
+    async def sweep(self, used: set[PeerId], now: float) -> None:
+        """Close links that none of the ``used`` neighbours needs and that were idle for ``IDLE_S``."""
+        for peer in used:
+            self._used_at[peer] = now
+        for peer, opening in list(self._links.items()):
+            settled = opening.done() and not opening.cancelled() and opening.exception() is None
+            if settled and now - self._used_at.get(peer, now) > IDLE_S:
+                await opening.result().close()
 
     async def close(self) -> None:
         """End every link."""
@@ -73,6 +85,7 @@ class Neighbours:
             reason = str(error)
         finally:
             self._links.pop(peer, None)
+            self._used_at.pop(peer, None)
             await link.close()
         log.info("Link to neighbour %s ended: %s", peer, reason)
         self._on_lost(link, reason)

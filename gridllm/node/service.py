@@ -101,7 +101,10 @@ class NodeService:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self._sessions.sweep(asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self._sessions.sweep(now)
+            if self._neighbours is not None:
+                await self._neighbours.sweep({PeerId(s.next.peer) for s in self._sessions if s.next}, now)
             for session in self._sessions:
                 ack = session.acknowledge()
                 if ack is not None:
