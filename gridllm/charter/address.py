@@ -1,4 +1,4 @@
-"""Multiaddrs as people type them: checked here, so that a typing error gets its own sentence before anything is dialled."""
+"""Multiaddrs as people type them, checked so that a slip gets its own sentence before anything is dialled."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def split_address(text: str) -> tuple[PeerId, str]:
             raise AddressError(f"In the multiaddr {address!r}, {value!r} does not fit /{last}/: {error}.") from error
     if last != "p2p":
         raise AddressError(
-            f"The multiaddr {address!r} lacks the peer id at its end, which proves who answers; one looks like {EXAMPLE}."
+            f"The multiaddr {address!r} lacks the peer id at its end, which proves who answers; one looks like "
+            f"{EXAMPLE}."
         )
     if address.startswith("/p2p/") and "/p2p-circuit/" not in address:
         raise AddressError(f"The multiaddr {address!r} says who, but not where; one looks like {EXAMPLE}.")

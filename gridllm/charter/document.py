@@ -1,7 +1,7 @@
 """The charter: what a grid is, signed by its own maintainers. Its digest is the grid's id.
 
-The charter proves itself: it names its maintainers' keys and must be signed by their threshold. So a charter cannot be altered,
-but anyone can found a grid; which grid is meant is settled by the id, pinned when joining.
+The charter proves itself: it names its maintainers' keys and must be signed by their threshold. So a charter cannot be
+altered, but anyone can found a grid; which grid is meant is settled by the id, pinned when joining.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gridllm.charter.document import SignedCharter, verify_charter
-from gridllm.errors import CharterError, Malformed, ModelError, WireError, WrongModel
+from gridllm.errors import Malformed, ModelError, WireError, WrongModel
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
 
@@ -79,16 +79,3 @@ async def serve_charter(swarm: Swarm, raw: bytes, manifests: Mapping[ModelRoot, 
 
     await swarm.serve_calls(CHARTER_CALL, answer_charter)
     await swarm.serve_calls(MANIFEST_CALL, answer_manifest)
-
-
-def check_same_grid(signed: SignedCharter, expected: SignedCharter, peer: PeerId) -> None:
-    """Make sure that a peer belongs to the grid that is pinned.
-
-    Raises:
-        CharterError: the peer serves another grid's charter.
-    """
-    if signed.grid != expected.grid:
-        raise CharterError(
-            f"Peer {peer} belongs to another grid: {signed.charter.name!r} ({signed.grid[:16]}…) and not "
-            f"{expected.charter.name!r} ({expected.grid[:16]}…)."
-        )

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from gridllm.charter.address import split_address
-from gridllm.charter.document import SignedCharter, verify_charter
+from gridllm.charter.document import NAME_PATTERN, SignedCharter, verify_charter
 from gridllm.disk import make_private_dir, write_atomically
 from gridllm.errors import AddressError, CharterError
 from gridllm.ids import ModelRoot, PeerId
@@ -42,9 +43,9 @@ class Pins:
         pinned = next((one for one in self.all() if one.charter.name.casefold() == name.casefold()), None)
         if pinned is not None and pinned.grid != signed.grid:
             raise CharterError(
-                f"Another grid is pinned under the name {pinned.charter.name!r}: {pinned.grid[:16]}… since you joined it, now "
-                f"{signed.grid[:16]}… is offered. A charter never changes, so this is a different grid. If you want it in "
-                f"place of the old one, remove {self._folder(pinned.charter.name)} and join again."
+                f"Another grid is pinned under the name {pinned.charter.name!r}: you joined {pinned.grid[:16]}…, now "
+                f"{signed.grid[:16]}… is offered. A charter never changes, so this is a different grid. If you want it "
+                f"in place of the old one, remove {self._folder(pinned.charter.name)} and join again."
             )
         try:
             folder = self._folder(name)
@@ -67,7 +68,7 @@ class Pins:
             except (OSError, UnicodeDecodeError):
                 name = ""
         path = self._folder(name) / "charter.json"
-        if not name or "/" in name or not path.is_file():
+        if not re.match(NAME_PATTERN, name) or not path.is_file():
             which = f"No grid called {name!r} joined" if name else "No grid joined"
             raise CharterError(
                 f"{which} yet; run: gridllm join <multiaddr> — or try everything here with: gridllm demo"
@@ -83,7 +84,7 @@ class Pins:
         return [self._read(path) for path in sorted(self._data_dir.glob("grids/*/charter.json"))]
 
     def known_peers(self, signed: SignedCharter) -> dict[PeerId, tuple[str, ...]]:
-        """Peers met in this grid before, the latest last. A missing or damaged file is an empty one: these are hints."""
+        """Peers met in this grid before, the latest last. They are hints: a damaged file counts as none."""
         try:
             stored = json.loads((self._folder(signed.charter.name) / "known_peers.json").read_bytes())
             if stored["grid"] != signed.grid:
