@@ -1,0 +1,166 @@
+"""A node's share of a model: blocks [start, end) in transformers' own class, and nothing else in memory."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gridllm.errors import ModelError
+from gridllm.models.families import Layout, build_meta, cut_config, layout_of, read_config
+from gridllm.models.loading import Inventory, Progress, fill
+from gridllm.models.parts import Absent, NoPositions
+from gridllm.models.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from gridllm.models.manifest import Manifest
+
+
+class Span:
+    """Blocks [start, end) of a model, ready to run. Not thread-safe: one forward at a time."""
+
+    def __init__(self, base: PreTrainedModel, layout: Layout, start: int, end: int, held_bytes: int) -> None:
+        self.base = base
+        self.start = start
+        self.end = end
+        self.config: PreTrainedConfig = base.config  # num_hidden_layers = end - start
+        self.hidden_size: int = base.config.hidden_size
+        self.layers: nn.ModuleList = getattr(base, layout.layers)
+        first = next(self.layers[0].parameters())
+        self.dtype: torch.dtype = base.config.dtype
+        self.device: torch.device = first.device
+        self.parameters = sum(parameter.numel() for parameter in base.parameters())
+        self.held_bytes = held_bytes  # weights and buffers in memory
+        self.ragged = layout.ragged and bool(type(base)._supports_attention_backend)
+        self._layout = layout
+        self._views: dict[tuple[int, int], Span] = {}
+        self._entering: torch.Tensor | None = None
+        # The decorators around a family's forward only collect optional outputs and fill in config defaults.
+        self._run = partial(inspect.unwrap(type(base).forward), base)
+        self.layers[0].register_forward_pre_hook(self._enter)
+
+    def forward(self, hidden: torch.Tensor, position_ids: torch.Tensor, cache: Any) -> torch.Tensor:
+        """Run the blocks: hidden [1, T, H] (as block ``start`` gets it), position_ids [1, T] → hidden [1, T, H].
+
+        What returns is what block ``end - 1`` returned, before any final norm. ``cache.update(k, v, layer_idx)`` gets
+        the layer's number in the WHOLE model (subtract ``start`` for a local index).
+        """
+        with torch.inference_mode():
+            self._entering = hidden
+            out = self._run(
+                inputs_embeds=hidden,
+                position_ids=position_ids,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            self._entering = None
+            return out[0]
+
+    def view(self, start: int, end: int) -> Span:
+        """Blocks [start, end) of this span, numbered as in the whole model; shares the weights, costs no memory."""
+        if (start, end) == (self.start, self.end):
+            return self
+        if (start, end) not in self._views:
+            first, last = start - self.start, end - self.start
+            base = copy.copy(self.base)
+            base._modules = dict(self.base._modules)
+            setattr(base, self._layout.layers, self.layers[first:last])
+            base.config = cut_config(self.config, first, last)
+            self._views[start, end] = Span(base, self._layout, start, end, self.held_bytes)
+        return self._views[start, end]
+
+    def cache_shapes(self) -> list[tuple[int, int, int]]:
+        """Per local layer: (key/value heads, size of a key, size of a value), as ``cache.update`` will get them."""
+        return [_cache_shape(layer, self.config) for layer in self.layers]
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Cache memory that one token takes over all blocks of the span, in the span's dtype."""
+        return sum(heads * (key + value) for heads, key, value in self.cache_shapes()) * self.dtype.itemsize
+
+    def _enter(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        # Whatever the family's forward did to its input (scaling, dropout, norms) belongs to the embedding's owner.
+        # The block may also be in the middle of another view's span; then nothing is entering here.
+        return args if self._entering is None else (self._entering, *args[1:])
+
+
+def load_span(
+    folder: Path,
+    manifest: Manifest | None,
+    start: int,
+    end: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    attn: str = "sdpa",
+    progress: Progress | None = None,
+) -> Span:
+    """Load blocks [start, end) from a model folder; memory peaks at the span's weights plus one piece.
+
+    Args:
+        manifest: checked against the folder's config and, tensor by tensor, while reading. None: trusted folder.
+        attn: name of the attention implementation; families with ``ragged`` False take "sdpa" or "eager" only.
+
+    Raises:
+        ModelError: unsupported family, a span outside the model, or files that are missing, corrupt or another model's.
+    """
+    config = read_config(folder)
+    if manifest is not None:
+        manifest.check_config(folder)
+    if not 0 <= start < end <= config.num_hidden_layers:
+        raise ModelError(f"The model has blocks 0:{config.num_hidden_layers}; {start}:{end} is not a span of it.")
+    layout = layout_of(config)
+    attn = attn if layout.ragged else "sdpa"
+    checkpoint = Checkpoint.open(folder)
+    causal = build_meta(config, dtype=dtype, attn=attn)
+    inventory = Inventory(causal)
+    target = torch.device(device)
+    base = causal.base_model
+    _strip(causal, base, layout, start, end, target)
+    held = fill(inventory, checkpoint, manifest, device=target, layers=(layout.layers, start, end), progress=progress)
+    return Span(base, layout, start, end, held)
+
+
+def _strip(
+    causal: PreTrainedModel, base: PreTrainedModel, layout: Layout, start: int, end: int, device: torch.device
+) -> None:
+    """Cut the layers and replace every other part that holds weights."""
+    base.config = cut_config(base.config, start, end)
+    setattr(base, layout.layers, getattr(base, layout.layers)[start:end])
+    setattr(base, layout.embed, Absent())
+    for name in layout.positions:
+        setattr(base, name, NoPositions(base.config.dtype, device))
+    for name in (layout.norm, *layout.embed_norms):
+        setattr(base, name, torch.nn.Identity())
+    for name, child in base.named_children():
+        if name != layout.layers and next(child.parameters(), None) is not None:
+            raise ModelError(f"Model family {base.config.model_type!r} has a part GridLLM does not know: {name}.")
+    for name, child in causal.named_children():
+        if child is not base:
+            setattr(causal, name, torch.nn.Identity())
+
+
+def _cache_shape(layer: nn.Module, config: PreTrainedConfig) -> tuple[int, int, int]:
+    attention = next(module for module in layer.modules() if hasattr(module, "layer_idx") and module is not layer)
+    if getattr(config, "kv_lora_rank", None):  # multi-head latent attention caches expanded keys and values
+        return config.num_attention_heads, config.qk_head_dim, config.v_head_dim
+    size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
+    size = int(size or getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    heads = next(
+        count
+        for owner, name in (
+            (attention, "num_key_value_heads"),
+            (attention, "num_kv_heads"),
+            (config, "num_key_value_heads"),
+            (config, "num_attention_heads"),
+        )
+        if (count := getattr(owner, name, None))
+    )
+    return int(heads), size, size
