@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from gridllm.errors import ModelError
-from gridllm.models.families import Layout, build_meta, cut_config, layout_of, read_config
+from gridllm.models.families import Layout, build_meta, cut_config, layout_of, plain_attention, read_config
 from gridllm.models.loading import Inventory, Progress, fill
 from gridllm.models.parts import Slot, Tap
 from gridllm.models.weights import Checkpoint
@@ -72,7 +72,7 @@ class Ends:
         layout = layout_of(config)
         checkpoint = Checkpoint.open(folder)
         one = cut_config(config, 0, 1)
-        model = build_meta(one, dtype=dtype, attn=ATTENTION if layout.ragged else "sdpa")
+        model = build_meta(one, dtype=dtype, attn=ATTENTION if layout.ragged else plain_attention(config))
         inventory = Inventory(model)
         base = model.base_model
         layer = getattr(base, layout.layers)[0]
@@ -147,7 +147,7 @@ class Ends:
 
     @property
     def _attn(self) -> str:
-        return ATTENTION if self._layout.ragged else "sdpa"
+        return ATTENTION if self._layout.ragged else plain_attention(self.config)
 
     def _set_layer(self, model: PreTrainedModel, inner: nn.Module) -> None:
         slot = Slot(inner, self._like, tuple_out=self._layout.tuple_out)

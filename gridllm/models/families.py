@@ -133,6 +133,11 @@ def layout_of(config: PreTrainedConfig) -> Layout:
     return Layout(embed[0], layers[0], norm[0])
 
 
+def plain_attention(config: PreTrainedConfig) -> str:
+    """transformers' own attention for a family whose attention cannot be replaced."""
+    return "sdpa" if causal_class(config)._supports_sdpa else "eager"
+
+
 def build_meta(config: PreTrainedConfig, *, dtype: torch.dtype, attn: str) -> PreTrainedModel:
     """The family's causal-LM class on the meta device: all modules, no weights. Keeps ``config`` itself.
 

@@ -90,8 +90,8 @@ def fill(
     device: torch.device,
     layers: tuple[str, int, int] | None,
     progress: Progress | None = None,
-) -> int:
-    """Load what the model kept; tie, initialise buffers. Returns bytes of weights held (parameters and buffers).
+) -> None:
+    """Load what the model kept, tie shared tensors, give buffers their values.
 
     Args:
         layers: (name of the layer list, start, end): checkpoint names of other blocks are skipped unread. None: of all.
@@ -122,8 +122,6 @@ def fill(
             "incomplete or of another model."
         )
     _initialise_buffers(model, device)
-    tensors = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _relevant(names: Iterable[str], layers: tuple[str, int, int] | None) -> list[str]:

@@ -29,6 +29,27 @@ class Absent(nn.Module):
         raise RuntimeError("This part of the model is held elsewhere; feed hidden states, not token ids.")
 
 
+class Entry(nn.Module):
+    """A span's first block, given ``hidden`` in place of whatever the family's forward made of it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.hidden: torch.Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """What loops over layers read off a block (``attention_type``) is the block's own."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, _: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The block's own forward, on the true hidden states."""
+        hidden, self.hidden = self.hidden, None
+        return self.layer(hidden, *args, **kwargs)
+
+
 class Slot(nn.Module):
     """The one layer of a client's model: gives ``inner`` the arguments every family's block gets, under one name each.
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gridllm.errors import ModelError
-from gridllm.models.families import Layout, build_meta, cut_config, layout_of, read_config
+from gridllm.models.families import Layout, build_meta, cut_config, layout_of, plain_attention, read_config
 from gridllm.models.loading import Inventory, Progress, fill
-from gridllm.models.parts import Absent, NoPositions
+from gridllm.models.parts import Absent, Entry, NoPositions
 from gridllm.models.weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -26,25 +26,28 @@ if TYPE_CHECKING:
 class Span:
     """Blocks [start, end) of a model, ready to run. Not thread-safe: one forward at a time."""
 
-    def __init__(self, base: PreTrainedModel, layout: Layout, start: int, end: int, held_bytes: int) -> None:
+    def __init__(self, base: PreTrainedModel, layout: Layout, start: int, end: int) -> None:
         self.base = base
         self.start = start
         self.end = end
         self.config: PreTrainedConfig = base.config  # num_hidden_layers = end - start
         self.hidden_size: int = base.config.hidden_size
-        self.layers: nn.ModuleList = getattr(base, layout.layers)
-        first = next(self.layers[0].parameters())
+        self.layers: list[nn.Module] = list(getattr(base, layout.layers))
         self.dtype: torch.dtype = base.config.dtype
-        self.device: torch.device = first.device
+        self.device: torch.device = next(self.layers[0].parameters()).device
         self.parameters = sum(parameter.numel() for parameter in base.parameters())
-        self.held_bytes = held_bytes  # weights and buffers in memory
+        self.held_bytes = sum(tensor.nbytes for tensor in [*base.parameters(), *base.buffers()])
         self.ragged = layout.ragged and bool(type(base)._supports_attention_backend)
         self._layout = layout
         self._views: dict[tuple[int, int], Span] = {}
-        self._entering: torch.Tensor | None = None
+        # Whatever the family's forward does to its input (scaling, norms) is the embedding's owner's business: the
+        # first block gets the hidden states as they came.
+        self._entry = Entry(self.layers[0])
+        runner = copy.copy(base)
+        runner._modules = dict(base._modules)
+        setattr(runner, layout.layers, torch.nn.ModuleList([self._entry, *self.layers[1:]]))
         # The decorators around a family's forward only collect optional outputs and fill in config defaults.
-        self._run = partial(inspect.unwrap(type(base).forward), base)
-        self.layers[0].register_forward_pre_hook(self._enter)
+        self._run = partial(inspect.unwrap(type(base).forward), runner)
 
     def forward(self, hidden: torch.Tensor, position_ids: torch.Tensor, cache: Any) -> torch.Tensor:
         """Run the blocks: hidden [1, T, H] (as block ``start`` gets it), position_ids [1, T] → hidden [1, T, H].
@@ -53,28 +56,14 @@ class Span:
         the layer's number in the WHOLE model (subtract ``start`` for a local index).
         """
         with torch.inference_mode():
-            self._entering = hidden
+            self._entry.hidden = hidden
             out = self._run(
                 inputs_embeds=hidden,
                 position_ids=position_ids,
                 past_key_values=cache,
                 use_cache=True,
             )
-            self._entering = None
             return out[0]
-
-    def view(self, start: int, end: int) -> Span:
-        """Blocks [start, end) of this span, numbered as in the whole model; shares the weights, costs no memory."""
-        if (start, end) == (self.start, self.end):
-            return self
-        if (start, end) not in self._views:
-            first, last = start - self.start, end - self.start
-            base = copy.copy(self.base)
-            base._modules = dict(self.base._modules)
-            setattr(base, self._layout.layers, self.layers[first:last])
-            base.config = cut_config(self.config, first, last)
-            self._views[start, end] = Span(base, self._layout, start, end, self.held_bytes)
-        return self._views[start, end]
 
     def cache_shapes(self) -> list[tuple[int, int, int]]:
         """Per local layer: (key/value heads, size of a key, size of a value), as ``cache.update`` will get them."""
@@ -85,10 +74,25 @@ class Span:
         """Cache memory that one token takes over all blocks of the span, in the span's dtype."""
         return sum(heads * (key + value) for heads, key, value in self.cache_shapes()) * self.dtype.itemsize
 
-    def _enter(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        # Whatever the family's forward did to its input (scaling, dropout, norms) belongs to the embedding's owner.
-        # The block may also be in the middle of another view's span; then nothing is entering here.
-        return args if self._entering is None else (self._entering, *args[1:])
+    def view(self, start: int, end: int) -> Span:
+        """Blocks [start, end), numbered as in the whole model, of this span; shares its weights.
+
+        Raises:
+            ModelError: the span does not hold these blocks.
+        """
+        if (start, end) == (self.start, self.end):
+            return self
+        if not self.start <= start < end <= self.end:
+            raise ModelError(f"Blocks {start}:{end} are not within the span {self.start}:{self.end}.")
+        view = self._views.get((start, end))
+        if view is None:
+            first, last = start - self.start, end - self.start
+            base = copy.copy(self.base)
+            base._modules = dict(self.base._modules)
+            base.config = cut_config(self.config, first, last)
+            setattr(base, self._layout.layers, torch.nn.ModuleList(self.layers[first:last]))
+            view = self._views[start, end] = Span(base, self._layout, start, end)
+        return view
 
 
 def load_span(
@@ -106,7 +110,8 @@ def load_span(
 
     Args:
         manifest: checked against the folder's config and, tensor by tensor, while reading. None: trusted folder.
-        attn: name of the attention implementation; families with ``ragged`` False take "sdpa" or "eager" only.
+        attn: name of the attention implementation; "sdpa" means transformers' own best one, and families with
+            ``ragged`` False take only that.
 
     Raises:
         ModelError: unsupported family, a span outside the model, or files that are missing, corrupt or another model's.
@@ -117,15 +122,16 @@ def load_span(
     if not 0 <= start < end <= config.num_hidden_layers:
         raise ModelError(f"The model has blocks 0:{config.num_hidden_layers}; {start}:{end} is not a span of it.")
     layout = layout_of(config)
-    attn = attn if layout.ragged else "sdpa"
+    if attn == "sdpa" or not layout.ragged:
+        attn = plain_attention(config)
     checkpoint = Checkpoint.open(folder)
     causal = build_meta(config, dtype=dtype, attn=attn)
     inventory = Inventory(causal)
     target = torch.device(device)
     base = causal.base_model
     _strip(causal, base, layout, start, end, target)
-    held = fill(inventory, checkpoint, manifest, device=target, layers=(layout.layers, start, end), progress=progress)
-    return Span(base, layout, start, end, held)
+    fill(inventory, checkpoint, manifest, device=target, layers=(layout.layers, start, end), progress=progress)
+    return Span(base, layout, start, end)
 
 
 def _strip(
@@ -153,14 +159,12 @@ def _cache_shape(layer: nn.Module, config: PreTrainedConfig) -> tuple[int, int, 
         return config.num_attention_heads, config.qk_head_dim, config.v_head_dim
     size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
     size = int(size or getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-    heads = next(
-        count
-        for owner, name in (
-            (attention, "num_key_value_heads"),
-            (attention, "num_kv_heads"),
-            (config, "num_key_value_heads"),
-            (config, "num_attention_heads"),
-        )
-        if (count := getattr(owner, name, None))
-    )
+    heads = config.num_attention_heads
+    if config.model_type == "falcon":
+        # The new architecture caches keys already repeated for each query head.
+        heads = heads if config.new_decoder_architecture else attention.num_kv_heads
+    elif hasattr(attention, "k_proj"):
+        heads = attention.k_proj.out_features // size
+    elif hasattr(attention, "num_key_value_heads"):
+        heads = attention.num_key_value_heads
     return int(heads), size, size
