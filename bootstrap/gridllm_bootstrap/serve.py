@@ -1,0 +1,102 @@
+"""``gridllm bootstrap run``: the first peer's life, from start to Ctrl-C, and what the terminal shows of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from gridllm.charter.document import SignedCharter
+from gridllm.charter.pin import Pins
+from gridllm.cli.runtime import stop_on_signals
+from gridllm.cli.show import print_json, stderr, stdout
+from gridllm_bootstrap.first_peer import Census, open_first_peer, watch
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from gridllm.identity.keys import Identity
+    from gridllm.swarm.interface import Swarm
+    from gridllm_bootstrap.listen import Listening
+
+
+class Reporter:
+    """Tells people (a live status line, or plain lines where there is no terminal) or programs (JSON lines)."""
+
+    def __init__(self, signed: SignedCharter, *, as_json: bool) -> None:
+        self._name = signed.charter.name
+        self._as_json = as_json
+        self._console = stdout()
+        self._status: Status | None = None
+        self._last = ""
+        self._since = time.monotonic()
+
+    def started(self, swarm: Swarm, signed: SignedCharter) -> None:
+        """The first peer can be dialled from now on."""
+        if self._as_json:
+            return self._event("ready", peer=swarm.peer, grid=signed.grid, addresses=list(swarm.addresses))
+        self._console.print(f"[bold green]Ready[/]: first peer of [bold]{self._name}[/] ({signed.grid[:16]}…)")
+        for address in signed.charter.first_peers or swarm.addresses:
+            self._console.print(f"  gridllm join {address}", markup=False)
+        if sys.stdout.isatty():
+            self._status = self._console.status("Looking for nodes…  (Ctrl-C stops)")
+            self._status.start()
+        return None
+
+    def seen(self, census: Census) -> None:
+        """News from the directory."""
+        sentence = census.sentence()
+        if self._status is not None:
+            up_s = int(time.monotonic() - self._since)
+            clock = f"{up_s // 3600}:{up_s // 60 % 60:02}:{up_s % 60:02}"
+            self._status.update(f"{self._name} · {sentence} · up {clock}  (Ctrl-C stops)")
+        elif sentence != self._last:
+            if self._as_json:
+                self._event("census", **census.states, covered=census.covered, blocks=census.blocks)
+            else:
+                self._console.print(f"{self._name} · {sentence}", markup=False)
+        self._last = sentence
+
+    def stopping(self) -> None:
+        """The end was asked for."""
+        if self._status is not None:
+            self._status.stop()
+        if self._as_json:
+            self._event("stopped")
+        else:
+            stderr().print("Stopped. Start it again with: gridllm bootstrap run")
+
+    def _event(self, kind: str, **fields: Any) -> None:
+        print_json({"event": kind, **fields})
+
+
+async def serve_until_stopped(
+    identity: Identity, signed: SignedCharter, pins: Pins, listening: Listening, *, as_json: bool
+) -> None:
+    """Run the first peer until Ctrl-C or SIGTERM, then leave with no process behind.
+
+    Raises:
+        SwarmError: it cannot start (address taken, libp2p daemon failed).
+        CharterError: a manifest is missing, or known peers cannot be written.
+    """
+    reporter = Reporter(signed, as_json=as_json)
+    with stop_on_signals() as stop:
+        async with open_first_peer(identity, signed, pins, listening) as swarm:
+            reporter.started(swarm, signed)
+            looking = asyncio.create_task(_look(swarm, signed, pins, reporter))
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait((looking, stopping), return_when=asyncio.FIRST_COMPLETED)
+                if looking.done():
+                    looking.result()  # raises what ended it
+            finally:
+                reporter.stopping()
+                for task in (looking, stopping):
+                    task.cancel()
+                await asyncio.gather(looking, stopping, return_exceptions=True)
+
+
+async def _look(swarm: Swarm, signed: SignedCharter, pins: Pins, reporter: Reporter) -> None:
+    async for census in watch(swarm, signed, pins):
+        reporter.seen(census)

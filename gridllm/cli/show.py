@@ -1,0 +1,93 @@
+"""How commands print: to a terminal through rich, to programs as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from gridllm.charter.document import SignedCharter
+
+
+def stdout() -> Console:
+    """A console that never breaks an id or address over two lines, so that both can be copied."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False)
+
+
+def stderr() -> Console:
+    """For progress and remarks, which must not mix with output that is read by programs."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; on one line when a program reads it."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def facts_text(facts: Mapping[str, str | list[str]]) -> Text:
+    """Names on the left, values on the right; a list takes one line for each entry.
+
+    A Text and no Table: a table folds long ids at the terminal's edge, and what a stranger wrote into a charter must
+    not be read as rich's markup.
+    """
+    from rich.text import Text
+
+    width = max(map(len, facts)) + 2
+    text = Text()
+    for name, value in facts.items():
+        for position, line in enumerate([value] if isinstance(value, str) else value):
+            text.append((name if position == 0 else "").ljust(width), style="bold")
+            text.append(f"{line}\n")
+    text.rstrip()
+    return text
+
+
+def count_of(number: int) -> str:
+    """A large number for people: 8.4 M, 1.2 B."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def charter_facts(signed: SignedCharter) -> dict[str, str | list[str]]:
+    """What a grid is, in lines for people."""
+    charter = signed.charter
+    minimums = charter.minimums
+    required = {
+        "memory": (minimums.memory_bytes, f"{minimums.memory_bytes / 2**30:.1f} GiB"),
+        "speed": (minimums.blocks_per_s, f"{minimums.blocks_per_s:g} blocks/s"),
+        "upload": (minimums.upload_mbit_s, f"{minimums.upload_mbit_s:g} Mbit/s"),
+        "download": (minimums.download_mbit_s, f"{minimums.download_mbit_s:g} Mbit/s"),
+    }
+    asked = ", ".join(f"{name} {text}" for name, (value, text) in required.items() if value)
+    return {
+        "Grid": charter.name,
+        "Id": signed.grid,
+        "Founded": charter.created,
+        "Maintainers": [f"{charter.threshold} of {len(charter.maintainers)} must sign:", *charter.maintainers],
+        "Models": [
+            f"{entry.name}: {entry.blocks} blocks, {count_of(entry.parameters)} parameters, {entry.dtype}, "
+            f"from {entry.source}, root {entry.root[:16]}…"
+            for entry in charter.models
+        ],
+        "First peers": list(charter.first_peers) or ["none named"],
+        "Minimums": asked or "none",
+        "Admission": "not required by this grid yet",
+    }
+
+
+def charter_json(signed: SignedCharter) -> dict[str, Any]:
+    """What a grid is, for programs."""
+    return {"grid": signed.grid, **signed.charter.model_dump(mode="json"), "admission": "not required"}
