@@ -1,0 +1,172 @@
+"""How a grid looks on a terminal and in JSON: pure functions of node records. ``status.py`` fetches them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gridllm.planning.coverage import coverage, gaps, spell_ranges
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from gridllm.ids import ModelRoot, PeerId
+    from gridllm.wire.record import NodeRecord
+
+BAR_CELLS: Final = 32  # a model with more blocks gets several to a cell
+STATE_STYLES: Final = {"serving": "green", "joining": "cyan", "draining": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """What is shown of one model of the grid."""
+
+    name: str
+    root: ModelRoot
+    blocks: int
+    records: Sequence[NodeRecord]
+    rtt_ms: Mapping[PeerId, float | None]  # measured from here; None: no answer; absent: not measured
+    now_s: float  # Unix time
+
+    @property
+    def counts(self) -> list[int]:
+        """Serving nodes per block."""
+        return coverage(self.records, self.blocks)
+
+    @property
+    def gaps(self) -> tuple[tuple[int, int], ...]:
+        """Ranges of blocks that nobody serves."""
+        return gaps(self.counts)
+
+
+def model_renderable(view: ModelView) -> Group:
+    """Heading, table of nodes, and coverage of each block."""
+    from rich.console import Group
+    from rich.text import Text
+
+    serving = sum(record.state == "serving" for record in view.records)
+    heading = Text.assemble(
+        (view.name, "bold"),
+        f"  {view.blocks} blocks, root {view.root[:16]}…, {serving} of {len(view.records)} nodes serve",
+    )
+    parts: list[Text | Table] = [heading]
+    if view.records:
+        parts.append(_node_table(view))
+    parts.append(coverage_text(view))
+    return Group(*parts)
+
+
+def coverage_text(view: ModelView) -> Text:
+    """One digit per block: how many nodes serve it; gaps in red, with their ranges spelled out."""
+    from rich.text import Text
+
+    text = Text("coverage  ")
+    per_cell = -(-view.blocks // (2 * BAR_CELLS))
+    for first in range(0, view.blocks, per_cell):
+        count = min(view.counts[first : first + per_cell])
+        style = "bold red" if count == 0 else "yellow" if count == 1 else "green"
+        text.append("·" if count == 0 else str(count) if count < 10 else "+", style=style)
+    if view.gaps:
+        text.append(f"  nobody serves {spell_ranges(view.gaps)}", style="bold red")
+        text.append(f"; help with: gridllm serve --model {view.name}")
+    elif min(view.counts) == 1:
+        text.append("  complete; a second node for each block would carry sessions over a failure", style="yellow")
+    else:
+        text.append(f"  complete, at least {min(view.counts)} nodes for each block", style="green")
+    return text
+
+
+def span_bar(start: int, end: int, blocks: int) -> str:
+    """Where a span lies in the model: one cell per block, or per few blocks."""
+    per_cell = -(-blocks // BAR_CELLS)
+    cells = range(0, blocks, per_cell)
+    return "".join("█" if start < first + per_cell and first < end else "─" for first in cells)
+
+
+def view_json(view: ModelView) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "model": view.name,
+        "root": view.root,
+        "blocks": view.blocks,
+        "coverage": view.counts,
+        "gaps": [list(gap) for gap in view.gaps],
+        "nodes": [
+            {
+                "peer": record.peer,
+                "version": record.version,
+                "start": record.start,
+                "end": record.end,
+                "state": record.state,
+                "dtype": record.dtype,
+                "quantization": record.quantization,
+                "blocks_per_s": record.blocks_per_s,
+                "free_tokens": record.free_tokens,
+                "total_tokens": record.total_tokens,
+                "next_hop_ms": record.next_hop_ms,
+                "addresses": record.addresses,
+                "since": record.since,
+                "rtt_ms": view.rtt_ms.get(record.peer),
+            }
+            for record in _in_order(view.records)
+        ],
+    }
+
+
+def short_peer(peer: str) -> str:
+    """Enough of a peer id to tell nodes apart: all Ed25519 ids begin alike, so the end is shown."""
+    return f"…{peer[-8:]}"
+
+
+def age_of(seconds: float) -> str:
+    """A duration in its largest unit: 42 s, 7 min, 3 h, 12 d."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _node_table(view: ModelView) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("node", "blocks", "", "state", "dtype"):
+        table.add_column(title, no_wrap=True)
+    for title in ("blocks/s", "free tokens", "rtt", "version", "up"):
+        table.add_column(title, no_wrap=True, justify="right")
+    for record in _in_order(view.records):
+        stored = record.dtype if record.quantization == "none" else f"{record.dtype} ({record.quantization})"
+        table.add_row(
+            # Text, not str: what a stranger wrote into a record must not be read as rich's markup.
+            Text(short_peer(record.peer)),
+            span_bar(record.start, record.end, view.blocks),
+            f"{record.start}:{record.end}",
+            Text(record.state, style=STATE_STYLES[record.state]),
+            Text(_printable(stored)),
+            f"{record.blocks_per_s:.0f}" if record.blocks_per_s else "?",
+            f"{record.free_tokens}/{record.total_tokens}",
+            _rtt(view, record),
+            Text(_printable(record.version)),
+            age_of(view.now_s - record.since),
+        )
+    return table
+
+
+def _rtt(view: ModelView, record: NodeRecord) -> str:
+    if record.peer not in view.rtt_ms:
+        return "?"
+    rtt = view.rtt_ms[record.peer]
+    return "no answer" if rtt is None else f"{rtt:.1f} ms" if rtt < 10 else f"{rtt:.0f} ms"
+
+
+def _in_order(records: Sequence[NodeRecord]) -> list[NodeRecord]:
+    return sorted(records, key=lambda record: (record.start, record.end, record.peer))
+
+
+def _printable(text: str) -> str:
+    """Without control characters, which could move the cursor of whoever looks."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,80 @@
+"""The grid as `gridllm status` draws it."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from planning_records import ROOT, node, peer
+from rich.console import Console, RenderableType
+
+from gridllm.cli.grid_view import ModelView, age_of, coverage_text, model_renderable, span_bar, view_json
+
+
+def drawn(renderable: RenderableType, **options: Any) -> str:
+    console = Console(file=io.StringIO(), width=130, force_terminal=False, soft_wrap=True, **options)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def view(*records: Any, blocks: int = 12, rtt_ms: Any = None) -> ModelView:
+    return ModelView("demo", ROOT, blocks, records, rtt_ms or {}, now_s=200.0)
+
+
+SNAPSHOT = """\
+demo  12 blocks, root aaaaaaaaaaaaaaaa…, 2 of 3 nodes serve
+node       blocks              state     dtype     blocks/s  free tokens        rtt  version     up
+…est00001  ████────────  0:4   serving   float32        100    1000/1000     0.8 ms        0  3 min
+…est00002  ───█████────  3:8   serving   bfloat16         ?     250/1000      35 ms        0   10 s
+…est00003  ────────████  8:12  draining  float32        100    1000/1000  no answer        0  3 min
+coverage  11121111····  nobody serves 8:12; help with: gridllm serve --model demo"""
+
+
+def test_snapshot() -> None:
+    records = [
+        node(3, 8, 12, state="draining"),
+        node(2, 3, 8, dtype="bfloat16", blocks_per_s=0.0, free_tokens=250, since=190.0),
+        node(1, 0, 4),
+    ]
+    rtts = {peer(1): 0.81, peer(2): 35.2, peer(3): None}
+    assert drawn(model_renderable(view(*records, rtt_ms=rtts))) == SNAPSHOT
+
+
+def test_an_empty_grid_is_one_red_gap() -> None:
+    text = coverage_text(view())
+    assert "············  nobody serves 0:12" in text.plain
+    assert "bold red" in {str(span.style) for span in text.spans}
+
+
+def test_complete_grids_say_so() -> None:
+    assert "complete; a second node" in coverage_text(view(node(1, 0, 12))).plain
+    assert "at least 2 nodes" in coverage_text(view(node(1, 0, 12), node(2, 0, 12))).plain
+
+
+def test_large_models_share_cells_and_never_hide_a_gap() -> None:
+    records = [node(1, 0, 100), node(2, 101, 126)]
+    bar = coverage_text(view(*records, blocks=126)).plain.split()[1]
+    assert len(bar) == 63
+    assert bar.count("·") == 1
+    assert len(span_bar(0, 126, 126)) == 32
+    assert span_bar(0, 1, 126).count("█") == 1
+
+
+def test_strangers_cannot_draw_on_the_terminal() -> None:
+    hostile = node(1, 0, 12, version="\x1b[2J[red]x", dtype="[/bold]")
+    shown = drawn(model_renderable(view(hostile)))
+    assert "\x1b" not in shown
+    assert "?[2J[red]x" in shown
+
+
+def test_json_carries_everything() -> None:
+    document = json.loads(json.dumps(view_json(view(node(1, 0, 4), rtt_ms={peer(1): 2.0}))))
+    assert document["gaps"] == [[4, 12]]
+    assert document["coverage"] == [1] * 4 + [0] * 8
+    assert document["nodes"][0]["rtt_ms"] == 2.0
+
+
+def test_ages() -> None:
+    assert [age_of(s) for s in (-3, 42, 61, 7200, 200_000)] == ["0 s", "42 s", "1 min", "2 h", "2 d"]
