@@ -7,6 +7,7 @@ linear head give the very same bits, which is probed once at load, they are call
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,15 @@ import torch
 from torch import nn
 
 from gridllm.errors import ModelError
-from gridllm.models.families import Layout, build_meta, cut_config, layout_of, plain_attention, read_config
+from gridllm.models.families import (
+    Layout,
+    build_meta,
+    cut_config,
+    layout_of,
+    plain_attention,
+    position_limit,
+    read_config,
+)
 from gridllm.models.loading import Inventory, Progress, fill
 from gridllm.models.parts import Slot, Tap
 from gridllm.models.weights import Checkpoint
@@ -39,6 +48,8 @@ class Ends:
         """The whole model's config (all its layers)."""
         self.hidden_size: int = config.hidden_size
         self.dtype: torch.dtype = model.config.dtype
+        self.max_positions: int | None = position_limit(config)
+        """Longest text the family's positions reach; None: no hard end."""
         self.model = model
         self._layout = layout
         self._tap = Tap()
@@ -72,7 +83,7 @@ class Ends:
         layout = layout_of(config)
         checkpoint = Checkpoint.open(folder)
         one = cut_config(config, 0, 1)
-        model = build_meta(one, dtype=dtype, attn=ATTENTION if layout.ragged else plain_attention(config))
+        model = _build(one, dtype)
         inventory = Inventory(model)
         base = model.base_model
         layer = getattr(base, layout.layers)[0]
@@ -90,7 +101,13 @@ class Ends:
         return Ends(folder, model, layout, config)
 
     def embed(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Token ids [n] at positions [n] → hidden [n, hidden_size], as the first block gets them."""
+        """Token ids [n] at positions [n] → hidden [n, hidden_size], as the first block gets them.
+
+        Raises:
+            ModelError: a position that the model has not learned.
+        """
+        if self.max_positions is not None and int(positions.max()) >= self.max_positions:
+            raise ModelError(f"This model reads at most {self.max_positions} tokens: shorten the prompt or the answer.")
         with torch.inference_mode():
             return self._embedding(ids) if self._plain_embed else self._tapped_embed(ids, positions)
 
@@ -104,13 +121,11 @@ class Ends:
         """The family's causal LM (with ``generate``) whose only layer is ``grid_layer``; shares this object's weights.
 
         ``grid_layer(hidden [B, T, H], *, attention_mask, position_ids, past_key_values) -> hidden [B, T, H]``: the mask
-        is the 2-D padding mask or None (see ``ATTENTION``; 4-D for families with ``ragged`` False), and it must keep
+        is the 2-D padding mask or None (see ``ATTENTION``), and it must keep
         ``past_key_values.get_seq_length()`` right by calling its ``update(key, value, 0)``, e.g. with [B, 1, T, 1]
         tensors. The config says one layer.
         """
-        import copy
-
-        model = build_meta(copy.deepcopy(self.model.config), dtype=self.dtype, attn=self._attn)
+        model = _build(copy.deepcopy(self.model.config), self.dtype)
         base, mine = model.base_model, self.model.base_model
         for name, child in mine.named_children():
             setattr(base, name, child)
@@ -144,10 +159,6 @@ class Ends:
         if (self.folder / "generation_config.json").is_file():
             return GenerationConfig.from_pretrained(self.folder, local_files_only=True)
         return GenerationConfig.from_model_config(self.config)
-
-    @property
-    def _attn(self) -> str:
-        return ATTENTION if self._layout.ragged else plain_attention(self.config)
 
     def _set_layer(self, model: PreTrainedModel, inner: nn.Module) -> None:
         slot = Slot(inner, self._like, tuple_out=self._layout.tuple_out)
@@ -185,6 +196,14 @@ class Ends:
             )
             plain_head = torch.equal(self._tapped_head(grown), self._head(self._norm(grown[None]))[0])
         return plain_embed, plain_head
+
+
+def _build(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The one-layer class on the meta device. Some families pick attention classes by name while they are built, so
+    ours is set afterwards: no attention is ever called, only masks are made."""
+    model = build_meta(config, dtype=dtype, attn=plain_attention(config))
+    model.config._attn_implementation = ATTENTION
+    return model
 
 
 def _register_attention() -> None:

@@ -138,6 +138,30 @@ def plain_attention(config: PreTrainedConfig) -> str:
     return "sdpa" if causal_class(config)._supports_sdpa else "eager"
 
 
+def stretches_rope(config: PreTrainedConfig) -> bool:
+    """Whether rotary frequencies change with the length of the text (``dynamic`` and ``longrope`` scaling)."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
+
+
+def position_limit(config: PreTrainedConfig) -> int | None:
+    """Tokens a text may have: where learned positions end, or where frequencies would change with the text's length.
+
+    A cached key keeps the frequencies it was made with, and one pass holds texts of many lengths, so a grid stays
+    below that second limit, where every text has the same frequencies.
+    """
+    if layout_of(config).positions:
+        return int(config.max_position_embeddings)
+    if stretches_rope(config):
+        parameters = config.rope_parameters
+        original = parameters.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        return int(original or config.max_position_embeddings)
+    return None
+
+
 def build_meta(config: PreTrainedConfig, *, dtype: torch.dtype, attn: str) -> PreTrainedModel:
     """The family's causal-LM class on the meta device: all modules, no weights. Keeps ``config`` itself.
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gridllm.errors import ModelError
-from gridllm.models.families import Layout, build_meta, cut_config, layout_of, plain_attention, read_config
+from gridllm.models.families import (
+    Layout,
+    build_meta,
+    cut_config,
+    layout_of,
+    plain_attention,
+    read_config,
+    stretches_rope,
+)
 from gridllm.models.loading import Inventory, Progress, fill
 from gridllm.models.parts import Absent, Entry, NoPositions
 from gridllm.models.weights import Checkpoint
@@ -131,7 +139,19 @@ def load_span(
     base = causal.base_model
     _strip(causal, base, layout, start, end, target)
     fill(inventory, checkpoint, manifest, device=target, layers=(layout.layers, start, end), progress=progress)
+    if stretches_rope(config):
+        _freeze_rope(base)
     return Span(base, layout, start, end)
+
+
+def _freeze_rope(base: PreTrainedModel) -> None:
+    """Keep the frequencies of short texts: transformers would switch all rows of a pass by the longest of them.
+
+    Clients stay below ``families.position_limit``, where both give the same.
+    """
+    for module in base.modules():
+        if "RotaryEmbedding" in type(module).__name__:
+            module.forward = partial(inspect.unwrap(type(module).forward), module)
 
 
 def _strip(
@@ -154,7 +174,7 @@ def _strip(
 
 
 def _cache_shape(layer: nn.Module, config: PreTrainedConfig) -> tuple[int, int, int]:
-    attention = next(module for module in layer.modules() if hasattr(module, "layer_idx") and module is not layer)
+    attention: Any = next(module for module in layer.modules() if hasattr(module, "layer_idx") and module is not layer)
     if getattr(config, "kv_lora_rank", None):  # multi-head latent attention caches expanded keys and values
         return config.num_attention_heads, config.qk_head_dim, config.v_head_dim
     size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)

@@ -36,6 +36,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_neox": COMMON,
     "olmo2": COMMON,
     "phi3": COMMON | {"original_max_position_embeddings": 256},
+    "phi3-longrope": COMMON
+    | {
+        "original_max_position_embeddings": 64,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+            "long_factor": [2.0] * 6,
+        },
+    },
     "falcon": COMMON | {"new_decoder_architecture": True, "num_kv_heads": 2, "alibi": False},
     "falcon-7b": COMMON | {"new_decoder_architecture": False, "multi_query": True, "alibi": False},
     "falcon-rw": COMMON | {"new_decoder_architecture": False, "multi_query": False, "alibi": True},
