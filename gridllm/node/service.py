@@ -164,6 +164,8 @@ class NodeService:
         session = self._sessions.of_client(SessionId(resumed.session), link.peer)
         if len(resumed.need) != len(session.lengths):
             raise Malformed(f"Resume names {len(resumed.need)} rows; the session has {len(session.lengths)}.")
+        if len(resumed.valid) not in (0, len(session.lengths)):
+            raise Malformed(f"Resume calls {len(resumed.valid)} rows valid; the session has {len(session.lengths)}.")
         if resumed.epoch <= session.epoch:
             raise StaleEpoch(f"Resume is of epoch {resumed.epoch} and the session is at {session.epoch} already.")
         session.client_link, session.orphaned_at = link, None
@@ -211,12 +213,12 @@ class NodeService:
         for piece in cut(step.rows):
             slices = [s for s, _ in piece]
             part = _select(hidden, piece)
-            done = partial(self._on_computed, session, slices, step.step, step.replay)
+            done = partial(self._on_computed, session, slices, step)
             self._engine.submit(session.cache, slices, part, done)
             session.waiting += 1
             session.idle.clear()
 
-    def _on_computed(self, session: NodeSession, slices: list[RowSlice], step: int, replay: bool, work: Work) -> None:
+    def _on_computed(self, session: NodeSession, slices: list[RowSlice], step: Step, work: Work) -> None:
         session.waiting -= 1
         if not session.waiting:
             session.idle.set()
@@ -231,7 +233,9 @@ class NodeService:
         session.served.queued_s += work.queued_s
         if session.replay is not None:
             session.replay.append(slices, work.output)
-        self._push(session, slices, work.output, step, replay=replay)
+        # What a Resume overtook is sent from the replay buffer instead, to a next hop whose state is known.
+        if step.epoch == session.epoch:
+            self._push(session, slices, work.output, step.step, replay=step.replay)
 
     def _push(
         self, session: NodeSession, slices: list[RowSlice], hidden: torch.Tensor, step: int, *, replay: bool

@@ -66,8 +66,13 @@ class NodeSession:
     def resume(self, resumed: Resume) -> None:
         """Take over the new shape of the chain; call when idle.
 
-        Rows whose output is needed again but is no longer held are cut to 0, so that upstream replays them.
+        Rows that the client's latest call changed are cut to what it left in place, unless the call arrived here. Rows
+        whose output is needed again but is no longer held are cut to 0, so that upstream replays them.
         """
+        if resumed.valid and self.step < resumed.step:
+            self.lengths = [min(have, valid) for have, valid in zip(self.lengths, resumed.valid, strict=True)]
+            if self.replay is not None:
+                self.replay.cut(self.lengths)
         self.upstream = PeerId(resumed.upstream)
         self.next = resumed.next
         self.need = list(resumed.need)

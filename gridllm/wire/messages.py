@@ -55,9 +55,10 @@ class Open(Message, frozen=True, tag="open"):
 class Resume(Message, frozen=True, tag="resume"):
     """Client → node: the chain around a living session changed. Answered by Ready or Refused.
 
-    The node finishes queued work of the session, takes over the fields, passes on again from its replay buffer every
-    position from ``need`` on, and reports how far its own cache reaches. A node that lacks the buffer for that cuts
-    those rows to length 0 and reports 0, so that its upstream replays them through it.
+    The node finishes queued work of the session without passing its results on, takes over the fields, cuts its rows to
+    ``valid`` unless it has taken step ``step`` in, passes on again from its replay buffer every position from ``need``
+    on, and reports how far its own cache reaches. A node that lacks the buffer for that cuts those rows to length 0 and
+    reports 0, so that its upstream replays them through it. From then on each row is a prefix of the client's.
     """
 
     call: Count
@@ -66,6 +67,8 @@ class Resume(Message, frozen=True, tag="resume"):
     upstream: Peer
     next: Hop | None
     need: list[Count]
+    step: Count = 0  # number of the client's latest call
+    valid: list[Count] = []  # per row: what of it that call leaves in place (0 where it continues from another row)
 
 
 class Ready(Message, frozen=True, tag="ready"):
@@ -101,7 +104,9 @@ class RowSlice(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 class Step(Message, frozen=True, tag="step"):
     """Client → node or node → node: advance rows. Body: hidden states [sum(tokens), hidden_size], C order.
 
-    All ``source`` rows are read before any row is written, so rows may swap. Each row occurs at most once.
+    All ``source`` rows are read before any row is written, so rows may swap. Each row occurs at most once. The first
+    frame of a call is of at most 128 tokens when it is one of several, and holds every row that the call cuts or
+    continues from another one.
     """
 
     session: Sid

@@ -42,6 +42,10 @@ class ReplayBuffer:
             self.lengths[s.row] = end
             offset += s.tokens
 
+    def cut(self, lengths: Sequence[int]) -> None:
+        """Keep at most the first ``lengths[row]`` tokens of each row."""
+        self.lengths = [min(have, kept) for have, kept in zip(self.lengths, lengths, strict=True)]
+
     def from_positions(self, need: Sequence[int]) -> Iterator[tuple[RowSlice, torch.Tensor]]:
         """Chunks that carry every row from ``need[row]`` to its end; each tensor is [tokens, hidden_size]."""
         for row, first in enumerate(need):
