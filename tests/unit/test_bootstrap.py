@@ -1,0 +1,147 @@
+"""Founding a grid: what is written, what is refused, and the census of a running one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gridllm.charter.document import verify_charter
+from gridllm.errors import CharterError, ModelError, UsageError
+from gridllm.identity.keys import Identity, load
+from gridllm.ids import ModelRoot
+from gridllm.wire.record import NodeRecord, State
+from gridllm_bootstrap.first_peer import census
+from gridllm_bootstrap.found import Home, ModelWish, found_grid
+from gridllm_bootstrap.listen import Listening, first_peer_addresses
+
+PEER = Identity.ephemeral().peer
+LOOPBACK = ["/ip4/127.0.0.1/tcp/31337"]
+
+
+class TestAddresses:
+    def test_announced_ones_are_what_others_dial(self) -> None:
+        announced = ["/ip4/203.0.113.7/tcp/4001", f"/dns4/grid.example.org/tcp/1/p2p/{PEER}"]
+        assert first_peer_addresses(PEER, LOOPBACK, announced) == [f"{announced[0]}/p2p/{PEER}", announced[1]]
+
+    def test_without_any_the_wildcard_becomes_this_machine(self) -> None:
+        (address,) = first_peer_addresses(PEER, ["/ip4/0.0.0.0/tcp/31337"], [])
+        assert address.endswith(f"/tcp/31337/p2p/{PEER}")
+        assert "/0.0.0.0/" not in address
+
+    @pytest.mark.parametrize(
+        ("host", "announced", "says"),
+        [
+            (["/ip4/0.0.0.0/tcp/0"], [], "'0' does not fit /tcp/"),
+            (["127.0.0.1:31337"], [], "is not a multiaddr"),
+            (LOOPBACK, [f"/ip4/203.0.113.7/tcp/1/p2p/{Identity.ephemeral().peer}"], "names another peer"),
+        ],
+    )
+    def test_refused(self, host: list[str], announced: list[str], says: str) -> None:
+        with pytest.raises(UsageError, match=says):
+            first_peer_addresses(PEER, host, announced)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of 2 blocks with random weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.set_num_threads(1)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=64,
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def ignore_progress(_name: str, _done: int, _total: int) -> None:
+    """No bar in tests."""
+
+
+class TestFounding:
+    def test_what_is_written(self, tmp_path: Path, model: Path) -> None:
+        home = Home(tmp_path / "maintainer")
+        wishes = [ModelWish(str(model), None, "bfloat16")]
+        signed = found_grid(home, "home", wishes, host_maddrs=LOOPBACK, announce_maddrs=[], progress=ignore_progress)
+        charter = signed.charter
+        assert home.pins.current() == signed
+        assert verify_charter((home.folder("home") / "charter.json").read_bytes()) == signed
+        assert charter.maintainers == [load(home.maintainer_key("home")).public_key.hex()]
+        assert charter.first_peers == [f"{LOOPBACK[0]}/p2p/{load(home.peer_key('home')).peer}"]
+        entry = charter.model("tiny")
+        assert (entry.blocks, entry.hidden_size, entry.dtype, entry.source) == (2, 32, "bfloat16", "local")
+        assert entry.parameters > 2 * 32 * 64
+        assert home.pins.manifest(ModelRoot(entry.root)) is not None
+        assert home.listening("home") == Listening(host_maddrs=LOOPBACK, announce_maddrs=[])
+        for key in (home.maintainer_key("home"), home.peer_key("home")):
+            assert key.stat().st_mode & 0o777 == 0o600
+
+    def test_nothing_is_overwritten(self, tmp_path: Path, model: Path) -> None:
+        home = Home(tmp_path)
+        home.folder("home").mkdir(parents=True)
+        with pytest.raises(UsageError, match="never overwrites a grid"):
+            self._found(home, "home", str(model))
+        assert list(home.folder("home").iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["", "../up", "a/b", " x", "x" * 65, "grid\n"])
+    def test_names_that_cannot_be_files(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(UsageError, match="cannot be called"):
+            self._found(Home(tmp_path), name, "demo")
+
+    def test_a_missing_model_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        home = Home(tmp_path / "maintainer")
+        with pytest.raises(ModelError):
+            self._found(home, "home", "/no/such/folder")
+        assert not home.root.exists()
+
+    def test_a_dtype_that_no_node_can_have(self, tmp_path: Path, model: Path) -> None:
+        with pytest.raises(UsageError, match="its dtype is 'int3'"):
+            self._found(Home(tmp_path), "home", str(model), dtype="int3")
+
+    def test_a_damaged_listen_file(self, tmp_path: Path) -> None:
+        with pytest.raises(CharterError, match=r"listen\.json is missing or damaged"):
+            Home(tmp_path).listening("home")
+
+    def _found(self, home: Home, name: str, source: str, dtype: str | None = None) -> None:
+        wishes = [ModelWish(source, None, dtype)]
+        found_grid(home, name, wishes, host_maddrs=LOOPBACK, announce_maddrs=[], progress=ignore_progress)
+
+
+def node(start: int, end: int, state: State) -> NodeRecord:
+    return NodeRecord(
+        peer=PEER,
+        version="0",
+        model=ModelRoot("ab" * 32),
+        start=start,
+        end=end,
+        state=state,
+        dtype="float32",
+        blocks_per_s=1.0,
+        free_tokens=1,
+        total_tokens=1,
+        next_hop_ms={},
+        addresses=[],
+        since=0.0,
+    )
+
+
+def test_census() -> None:
+    nodes = [node(0, 3, "serving"), node(2, 5, "serving"), node(5, 6, "joining"), node(0, 8, "draining")]
+    seen = census([(8, nodes), (4, [])])
+    assert (seen.covered, seen.blocks) == (5, 12)
+    assert seen.sentence() == "2 serving, 1 joining, 1 draining · 5 of 12 blocks served"
+    assert census([(4, [])]).sentence() == "no nodes yet · 0 of 4 blocks served"
+
+
+def test_listening_is_strict() -> None:
+    with pytest.raises(ValueError, match="extra"):
+        Listening.model_validate_json(json.dumps({"host_maddrs": [], "announce_maddrs": [], "port": 1}))
