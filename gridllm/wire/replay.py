@@ -47,11 +47,14 @@ class ReplayBuffer:
         self.lengths = [min(have, kept) for have, kept in zip(self.lengths, lengths, strict=True)]
 
     def from_positions(self, need: Sequence[int]) -> Iterator[tuple[RowSlice, torch.Tensor]]:
-        """Chunks that carry every row from ``need[row]`` to its end; each tensor is [tokens, hidden_size]."""
+        """Chunks that carry every row from ``need[row]`` to its end; each tensor is a copy [tokens, hidden_size].
+
+        A copy, since it may wait in a transport's buffer while a later step overwrites the row.
+        """
         for row, first in enumerate(need):
             for start in range(first, self.lengths[row], REPLAY_CHUNK_TOKENS):
                 end = min(start + REPLAY_CHUNK_TOKENS, self.lengths[row])
-                yield RowSlice(row, row, start, end - start, end - start), self._hidden[row][start:end]
+                yield RowSlice(row, row, start, end - start, end - start), self._hidden[row][start:end].clone()
 
     def _grown(self, row: int, kept: int, end: int) -> torch.Tensor:
         held = self._hidden[row]
