@@ -162,7 +162,7 @@ class Pong(Message, frozen=True, tag="pong"):
 AnyMessage = Open | Resume | Ready | Refused | Step | Output | Ack | Close | Leaving | Ping | Pong
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(AnyMessage)
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 
 
 def encode(message: Message) -> bytes:

@@ -31,7 +31,7 @@ def name_of(dtype: torch.dtype) -> str:
 def pack(hidden: torch.Tensor) -> memoryview:
     """Bytes of ``hidden`` [tokens, hidden_size], CPU, without a copy where it is contiguous already."""
     flat = hidden.detach().contiguous().view(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def unpack(body: bytes | bytearray | memoryview, *, tokens: int, hidden_size: int, dtype: torch.dtype) -> torch.Tensor:
