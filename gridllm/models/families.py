@@ -65,12 +65,14 @@ def read_config(folder: Path) -> PreTrainedConfig:
         )
     if raw.get("quantization_config"):
         raise ModelError(f"The weights in {folder} are quantised; GridLLM serves float32, bfloat16 or float16 weights.")
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, TypeError, KeyError, OSError, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'} is not a config transformers understands: {error}") from error
+    except (ValueError, TypeError, KeyError, OSError, AttributeError, StrictDataclassError) as error:
+        why = " ".join(str(error).split())
+        raise ModelError(f"{folder / 'config.json'} is not a config transformers understands: {why}") from error
     causal_class(config)
     layout_of(config)
     return config

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_HEADER_BYTES: Final = 100_000_000  # the format's own cap
-PIECE_BYTES: Final = 4 * 1024 * 1024  # read, hash and convert in pieces that stay in the CPU's cache
+PIECE_BYTES: Final = 1024 * 1024  # read, hash and convert in pieces that stay in the CPU's cache
 INDEX_NAME: Final = "model.safetensors.index.json"
 SINGLE_NAME: Final = "model.safetensors"
 
