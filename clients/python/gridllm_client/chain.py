@@ -1,0 +1,310 @@
+"""The hops of one session: which nodes they are, and bringing all of them into one shape."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from gridllm.errors import (
+    BadTensor,
+    CallTimeout,
+    Draining,
+    Full,
+    NextHopLost,
+    NodeFault,
+    PeerLost,
+    Refusal,
+    RouteError,
+    SessionExists,
+    SwarmError,
+    UnknownSession,
+)
+from gridllm.ids import PeerId, SessionId
+from gridllm.planning.routing import Leg
+from gridllm.wire.messages import Close, Open, Ready, Resume
+from gridllm.wire.messages import Hop as NextHop
+from gridllm.wire.record import NodeRecord
+from gridllm_client.links import Blamed, LinkPool, Listener, NodeLink
+from gridllm_client.repair import Call, gaps_of, need_of, ways
+from gridllm_client.routes import Routes
+from gridllm_client.terms import Patience, Terms
+
+AVOID_S = 15.0  # a node that was full, leaving or accused is not chosen again by this session for so long
+
+
+@dataclass(slots=True, eq=False)
+class Hop:
+    """One node's place in the chain."""
+
+    record: NodeRecord
+    start: int
+    end: int
+    link: NodeLink | None = None
+    opened: bool = False  # the node holds the session
+
+    @property
+    def peer(self) -> PeerId:
+        """The node."""
+        return self.record.peer
+
+    @property
+    def lost(self) -> bool:
+        """Whether the node can no longer be reached over the link it was opened on."""
+        return self.opened and (self.link is None or self.link.lost is not None)
+
+
+class HopFailed(Exception):  # never leaves the client: tells a repair whom to replace
+    """A hop could not be brought into the new shape."""
+
+    def __init__(self, peer: PeerId, error: SwarmError | Refusal, blamed: PeerId | None = None) -> None:
+        super().__init__(str(error))
+        self.peer = peer
+        self.error = error
+        self.blamed = blamed
+        """The next hop, when the node answered that it cannot reach it."""
+
+
+class Chain:
+    """The hops of a session, head first. One task at a time may change it."""
+
+    def __init__(self, pool: LinkPool, routes: Routes, terms: Terms, patience: Patience, listener: Listener) -> None:
+        self.hops: list[Hop] = []
+        self.epoch = 0
+        self.id = SessionId(os.urandom(16))
+        self._pool = pool
+        self._routes = routes
+        self._terms = terms
+        self._patience = patience
+        self._listener = listener
+        self._avoid: dict[PeerId, float] = {}  # peer → until when
+        self._clock: Callable[[], float] = time.monotonic
+
+    @property
+    def shape(self) -> tuple[tuple[PeerId, int, int], ...]:
+        """(peer, start, end) of every hop."""
+        return tuple((hop.peer, hop.start, hop.end) for hop in self.hops)
+
+    def next_of(self, peer: PeerId) -> PeerId | None:
+        """The hop that ``peer`` pushes to; None for the tail and for strangers."""
+        peers = [hop.peer for hop in self.hops]
+        return peers[peers.index(peer) + 1] if peer in peers[:-1] else None
+
+    def before(self, peer: PeerId) -> PeerId | None:
+        """The hop that pushes to ``peer``; None for the head and for strangers."""
+        peers = [hop.peer for hop in self.hops]
+        return peers[peers.index(peer) - 1] if peer in peers[1:] else None
+
+    def avoid(self, peer: PeerId) -> None:
+        """Leave a node out of this session's plans for a while; others may still use it."""
+        self._avoid[peer] = self._clock() + AVOID_S
+
+    def failed(self, peer: PeerId) -> None:
+        """A node is lost: all sessions stay away from it for a while."""
+        self._routes.failed(peer)
+
+    def succeeded(self, peer: PeerId) -> None:
+        """A node did its work."""
+        self._routes.succeeded(peer)
+
+    async def replan(
+        self,
+        gone: frozenset[PeerId],
+        accused: frozenset[PeerId] = frozenset(),
+        accusers: frozenset[PeerId] = frozenset(),
+    ) -> bool:
+        """Put substitutes in the place of hops that are gone, as far as possible of accused ones too.
+
+        Returns:
+            Whether the chain changed.
+
+        Raises:
+            RouteError: blocks of hops that are gone are served by nobody else.
+        """
+        lost = gone | {hop.peer for hop in self.hops if hop.lost}
+        failure: RouteError | None = None
+        for way in ways(lost, accused, accusers):
+            if self.hops and not way:
+                return False
+            try:
+                self._adopt(await self._substituted(way))
+            except RouteError as error:
+                failure = failure or error
+            else:
+                return True
+        if len(self.hops) > 1:
+            with contextlib.suppress(RouteError):  # living hops may serve more blocks than they do now
+                await self._start_over()
+                return True
+        raise failure or RouteError("The chain has no hops.")
+
+    async def reshape(self, call: Call) -> tuple[list[int], list[tuple[PeerId, int]]]:
+        """Open or resume every hop in a new epoch, tail first.
+
+        Returns:
+            Per row, the position from which the client must feed the head; and how far each hop had got, head first.
+
+        Raises:
+            HopFailed: a node did not come along.
+        """
+        self.epoch += 1
+        await self._connect()
+        need = call.wanted()
+        reports: list[tuple[PeerId, int]] = []
+        for index in reversed(range(len(self.hops))):
+            hop = self.hops[index]
+            ready = await self._ready(index, hop, need, call)
+            if len(ready.lengths) != self._terms.rows:
+                raise HopFailed(hop.peer, NodeFault(f"Node {hop.peer} reports {len(ready.lengths)} rows."))
+            need = need_of(call, ready.lengths, ready.step)
+            reports.insert(0, (hop.peer, ready.step))
+        return need, reports
+
+    def close(self) -> None:
+        """Free the session on all nodes; never waits."""
+        hops, self.hops = self.hops, []
+        for hop in hops:
+            self._release(hop)
+
+    async def _substituted(self, gone: Collection[PeerId]) -> list[Hop]:
+        """The hops with new ones in place of ``gone``; nothing is changed."""
+        result: list[Hop] = []
+        done = 0
+        taken = {hop.peer for hop in self.hops if hop.peer not in gone}  # those gone are banned already, or shunned
+        for gap in gaps_of(self.shape, gone, self._terms.blocks):
+            result += self.hops[done : gap.first]
+            before = self.hops[gap.first - 1].record if gap.first else None
+            after = self.hops[gap.last].peer if gap.last < len(self.hops) else None
+            legs = await self._plan(gap.start, gap.end, taken, before, after)
+            taken |= {leg.record.peer for leg in legs}
+            result += [Hop(leg.record, leg.start, leg.end) for leg in legs]
+            done = gap.last
+        return result + self.hops[done:]
+
+    async def _start_over(self) -> None:
+        """A whole new chain under a new session id; rows are fed again from position 0."""
+        legs = await self._plan(0, self._terms.blocks, (), None, None)
+        self.close()
+        self.id = SessionId(os.urandom(16))
+        self.hops = [Hop(leg.record, leg.start, leg.end) for leg in legs]
+
+    async def _plan(
+        self, start: int, end: int, avoid: Collection[PeerId], before: NodeRecord | None, after: PeerId | None
+    ) -> tuple[Leg, ...]:
+        now = self._clock()
+        shunned = {peer for peer, until in self._avoid.items() if until > now}
+        return await self._routes.plan(
+            start,
+            end,
+            avoid={*avoid, *shunned},
+            tokens=self._terms.rows * self._terms.tokens,
+            before=before,
+            after=after,
+            seed=int.from_bytes(self.id[:4], "big"),
+            measure=not self.hops,
+        )
+
+    def _adopt(self, hops: list[Hop]) -> None:
+        for hop in self.hops:
+            if hop not in hops:
+                self._release(hop)
+        self.hops = hops
+
+    def _release(self, hop: Hop) -> None:
+        if hop.link is None:
+            return
+        hop.link.forget(self.id)
+        if hop.link.lost is None:
+            with contextlib.suppress(PeerLost):
+                hop.link.send(Close(self.id))
+        hop.link = None
+
+    async def _connect(self) -> None:
+        """Open all missing links at once."""
+        missing = [hop for hop in self.hops if hop.link is None or hop.link.lost is not None]
+        outcomes = await asyncio.gather(
+            *(self._pool.get(hop.peer, tuple(hop.record.addresses)) for hop in missing), return_exceptions=True
+        )
+        failed: HopFailed | None = None
+        for hop, outcome in zip(missing, outcomes, strict=True):
+            if isinstance(outcome, NodeLink):
+                hop.link = outcome
+                outcome.listen(self.id, self._listener)
+            elif isinstance(outcome, SwarmError):
+                self._routes.failed(hop.peer)
+                failed = HopFailed(hop.peer, outcome)
+            else:
+                raise outcome
+        if failed is not None:
+            raise failed
+
+    async def _ready(self, index: int, hop: Hop, need: list[int], call: Call) -> Ready:
+        link = hop.link
+        if link is None:
+            raise HopFailed(hop.peer, PeerLost(f"The link to {hop.peer} was closed."))
+        upstream = self._pool.swarm.peer if index == 0 else self.hops[index - 1].peer
+        following = self.hops[index + 1] if index + 1 < len(self.hops) else None
+        onward = None if following is None else NextHop(following.peer, following.record.addresses)
+        resume = Resume(0, self.id, self.epoch, upstream, onward, need, call.step, call.valid())
+        opened = Open(
+            call=0,
+            session=self.id,
+            model=self._terms.model,
+            dtype=self._terms.dtype_name,
+            start=hop.start,
+            end=hop.end,
+            rows=self._terms.rows,
+            epoch=self.epoch,
+            upstream=upstream,
+            next=onward,
+            need=need,
+            tokens=self._terms.tokens,
+        )
+        try:
+            ready = await self._ask(link, hop, resume if hop.opened else opened, opened, resume)
+        except Blamed as refusal:
+            raise HopFailed(hop.peer, refusal.refusal, refusal.peer) from refusal
+        except (PeerLost, CallTimeout) as error:
+            self._routes.failed(hop.peer)
+            raise HopFailed(hop.peer, error) from error
+        hop.opened = True
+        return ready
+
+    async def _ask(self, link: NodeLink, hop: Hop, first: Open | Resume, opened: Open, resume: Resume) -> Ready:
+        """Ask the way the session stands in our books; when the node's books differ, the other way."""
+        try:
+            return await link.ask(first, timeout_s=self._timeout_s(first))
+        except Blamed as blamed:
+            if isinstance(blamed.refusal, UnknownSession) and first is resume:
+                return await link.ask(opened, timeout_s=self._timeout_s(opened))
+            if isinstance(blamed.refusal, SessionExists) and first is opened:
+                return await link.ask(resume, timeout_s=self._timeout_s(resume))
+            raise
+
+    def _timeout_s(self, request: Open | Resume) -> float:
+        return self._patience.open_s if isinstance(request, Open) else self._patience.resume_s
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a refusal means for the chain."""
+
+    gone: PeerId | None = None  # this hop must be replaced
+    accused: PeerId | None = None  # this one should be, or else its accuser
+    fatal: bool = False  # the caller's own fault
+
+
+def judge(chain: Chain, peer: PeerId, refusal: Refusal, blamed: PeerId | None) -> Verdict:
+    """Whom a refusal of ``peer`` puts in doubt. An empty verdict: ask all hops where they stand."""
+    if isinstance(refusal, NextHopLost):
+        following = chain.next_of(peer)
+        return Verdict(accused=following) if following is not None and blamed in (None, following) else Verdict()
+    if isinstance(refusal, BadTensor):
+        sender = chain.before(peer)
+        return Verdict(gone=sender, fatal=sender is None)
+    if isinstance(refusal, Full | Draining | NodeFault) or refusal.code in ("wrong_model", "wrong_span", "too_large"):
+        return Verdict(gone=peer)
+    return Verdict()

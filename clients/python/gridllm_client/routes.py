@@ -1,0 +1,165 @@
+"""What the client knows of the grid's nodes, and the chains it may use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, Protocol
+
+from gridllm.errors import GridError, RouteError
+from gridllm.ids import ModelRoot, PeerId
+from gridllm.planning.health import Health
+from gridllm.planning.routing import Leg, plan_chain
+from gridllm.wire.record import NodeRecord
+from gridllm_client.links import LinkPool
+
+FRESH_S: Final = 3.0  # records younger than this are not fetched again
+RTT_S: Final = 60.0  # measured round trips are believed this long
+PING_CALL: Final = "gridllm.ping"
+PING_TIMEOUT_S: Final = 1.0
+MAX_PINGS: Final = 8  # candidates measured before a chain is chosen
+LAST_RESORT: Final = 4  # banned nodes that are tried again when nobody else serves their blocks
+
+
+class Nodes(Protocol):
+    """The part of the directory that clients use."""
+
+    async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
+        """Fresh records of the nodes that serve ``model``."""
+        ...
+
+
+class Routes:
+    """Plans chains for one model from the directory, measured round trips and past failures."""
+
+    def __init__(
+        self,
+        directory: Nodes,
+        pool: LinkPool,
+        model: ModelRoot,
+        dtype: str,
+        *,
+        health: Health | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self.dtype = dtype
+        self.health = health if health is not None else Health()
+        self._directory = directory
+        self._pool = pool
+        self._clock = clock
+        self._records: list[NodeRecord] = []
+        self._read_at = float("-inf")
+        self._reading: asyncio.Task[list[NodeRecord]] | None = None
+        self._rtts: dict[PeerId, tuple[float, float]] = {}  # peer → (milliseconds, when measured)
+
+    async def plan(
+        self,
+        start: int,
+        end: int,
+        *,
+        avoid: Collection[PeerId] = frozenset(),
+        tokens: int = 0,
+        before: NodeRecord | None = None,
+        after: PeerId | None = None,
+        seed: int | None = None,
+        measure: bool = False,
+    ) -> tuple[Leg, ...]:
+        """The best chain over blocks [start, end) without ``avoid``.
+
+        Records a few seconds old will do; when they give no chain, they are read again, and in the end nodes that
+        failed lately are tried too.
+
+        Args:
+            tokens: room a node must have in its KV cache.
+            before, after: living neighbours of the stretch; None: the client.
+            measure: take time to ping candidates whose distance is unknown.
+
+        Raises:
+            RouteError: some blocks are served by nobody; names them.
+        """
+        known_s = self._clock() - self._read_at
+        records = await self.records(fresh=False)
+        error: RouteError | None = None
+        if measure:
+            await self._measure([r for r in records if r.start <= start or r.end >= end])
+        banned = self.health.banned(self._clock())
+        desperate = banned - self.health.last_resort(self._clock(), LAST_RESORT)
+        for fresh, out in ((False, banned), (True, banned), (True, desperate)):
+            if fresh and known_s > 0 and error is not None:
+                records, known_s = await self.records(fresh=True), 0.0
+            try:
+                return plan_chain(
+                    records,
+                    start,
+                    end,
+                    rtt_ms=self._known_rtts(),
+                    banned=frozenset(avoid) | out,
+                    model=self.model,
+                    dtype=self.dtype,
+                    tokens=tokens,
+                    before=before,
+                    after=after,
+                    seed=seed,
+                ).hops
+            except RouteError as failure:
+                error = failure
+        raise error if error is not None else RouteError(f"No chain over blocks {start}:{end} was found.")
+
+    async def records(self, *, fresh: bool) -> list[NodeRecord]:
+        """Records of the model's nodes, at most ``FRESH_S`` old, or read anew."""
+        if not fresh and self._clock() - self._read_at < FRESH_S:
+            return self._records
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._directory.nodes(self.model))
+        reading = self._reading
+        try:
+            self._records = await asyncio.shield(reading)
+            self._read_at = self._clock()
+        finally:
+            if self._reading is reading and reading.done():
+                self._reading = None
+        return self._records
+
+    def failed(self, peer: PeerId) -> None:
+        """Stay away from a node for a while; longer each time."""
+        now = self._clock()
+        if peer not in self.health.banned(now):
+            self.health.failed(peer, now)
+
+    def succeeded(self, peer: PeerId) -> None:
+        """The node did its work."""
+        self.health.succeeded(peer)
+
+    def _known_rtts(self) -> dict[PeerId, float]:
+        return {peer: ms for peer, (ms, _) in self._rtts.items()} | self._pool.rtts_ms()
+
+    async def _measure(self, candidates: list[NodeRecord]) -> None:
+        """Ping candidate first and last hops nobody measured lately; a choice of one needs no measuring."""
+        now = self._clock()
+        near = self._pool.rtts_ms()
+        unknown = [
+            r for r in candidates if r.peer not in near and now - self._rtts.get(r.peer, (0.0, -RTT_S))[1] >= RTT_S
+        ]
+        if len(candidates) > 2:
+            await asyncio.gather(*(self._ping(record) for record in unknown[:MAX_PINGS]))
+
+    async def _ping(self, record: NodeRecord) -> None:
+        peer = record.peer
+        try:
+            await within(
+                PING_TIMEOUT_S, self._pool.swarm.connect(peer, tuple(record.addresses), timeout_s=PING_TIMEOUT_S)
+            )
+            started = self._clock()
+            await within(PING_TIMEOUT_S, self._pool.swarm.call(peer, PING_CALL, b"", timeout_s=PING_TIMEOUT_S))
+            ms = (self._clock() - started) * 1e3
+        except (GridError, TimeoutError):
+            ms = PING_TIMEOUT_S * 1e3  # chosen only when nobody else serves the blocks
+        self._rtts[peer] = (ms, self._clock())
+
+
+async def within(seconds: float, work: Awaitable[object]) -> None:
+    """Await ``work`` for at most ``seconds``; raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        await work

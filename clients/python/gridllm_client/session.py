@@ -1,0 +1,239 @@
+"""A session: rows of hidden states that advance through a chain of nodes, and survive the loss of any of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import torch
+
+from gridllm.errors import PeerLost, Refusal, StaleEpoch, UsageError
+from gridllm.ids import PeerId
+from gridllm.wire.messages import MAX_ROWS, Ack, Output, Refused, RowSlice, Step
+from gridllm.wire.replay import ReplayBuffer
+from gridllm.wire.tensor import pack, unpack
+from gridllm_client.chain import Chain
+from gridllm_client.frames import chunk_tokens, frames
+from gridllm_client.links import LinkPool
+from gridllm_client.mending import Mender
+from gridllm_client.repair import Call
+from gridllm_client.routes import Routes
+from gridllm_client.terms import OnEvent, Patience, Terms, short
+
+
+class Session:
+    """Rows advancing through a chain of nodes.
+
+    One ``forward`` at a time; everything runs on one event loop. Close it when done.
+    """
+
+    def __init__(
+        self,
+        pool: LinkPool,
+        routes: Routes,
+        terms: Terms,
+        *,
+        patience: Patience | None = None,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        if not 1 <= terms.rows <= MAX_ROWS:
+            raise UsageError(f"A session has 1 to {MAX_ROWS} rows, not {terms.rows}; split the batch.")
+        self.terms = terms
+        self._patience = patience or Patience()
+        self._chain = Chain(pool, routes, terms, self._patience, self)
+        self._replay = ReplayBuffer(terms.rows, terms.hidden_size, terms.dtype)
+        self._mender = Mender(self._chain, self._replay, self._patience, on_event)
+        self._step = 0
+        self._call: Call | None = None
+        self._result = torch.empty(0)
+        self._offsets: dict[int, int] = {}  # row → where its kept positions begin in the result
+        self._wake: asyncio.Future[None] | None = None
+        self._last_sign = 0.0
+        self._busy = False
+        self.closed = False
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens per row."""
+        return list(self._replay.lengths)
+
+    @property
+    def chain(self) -> tuple[tuple[PeerId, int, int], ...]:
+        """(peer, first block, one past the last) of every hop, head first; empty before the session is opened."""
+        return self._chain.shape
+
+    async def open(self) -> None:
+        """Choose a chain and open the session on it; ``forward`` does so too.
+
+        Raises:
+            RouteError: no chain covers the model.
+        """
+        if self._chain.hops:
+            return
+        try:
+            await self._mender.mend(Call.of(0, (), self._replay.lengths))
+        except BaseException:
+            self.close()
+            raise
+
+    async def forward(self, slices: Sequence[RowSlice], hidden: torch.Tensor) -> torch.Tensor:
+        """Take rows through all blocks of the model.
+
+        Args:
+            slices: what happens to which row; each ``keep`` at least 1.
+            hidden: [sum(tokens), hidden_size] in the order of ``slices``, the session's dtype, on the CPU.
+
+        Returns:
+            [sum(keep), hidden_size]: the trailing ``keep`` positions of each slice, in the order of ``slices``.
+
+        Raises:
+            RouteError: a node was lost and nobody can take its place.
+            Refusal: the nodes will not do it, and no other node would.
+            UsageError: the session is closed, busy, or the slices do not fit its rows.
+        """
+        self._begin(slices)
+        loop = asyncio.get_running_loop()
+        self._step += 1
+        call = Call.of(self._step, slices, self._replay.lengths)
+        self._replay.append(slices, hidden)
+        self._expect(call, slices)
+        stall = loop.call_later(self._patience.stall_s, self._on_stall, call)
+        completed = False
+        try:
+            if self._chain.hops and not self._mender.trouble:
+                self._send(call, slices, hidden)
+            else:
+                await self._mender.mend(call)
+            while not call.complete:
+                if self._mender.fatal is not None:
+                    raise self._mender.fatal
+                if self._mender.trouble:
+                    await self._mender.mend(call)
+                else:
+                    self._wake = loop.create_future()
+                    await self._wake
+            completed = True
+            return self._result
+        finally:
+            self._busy = False
+            stall.cancel()
+            if not completed:
+                self.close()  # rows and books may differ from here on
+
+    def close(self) -> None:
+        """Free the session on all nodes; never waits; idempotent."""
+        self.closed = True
+        self._chain.close()
+
+    def on_output(self, peer: PeerId, output: Output, body: bytearray) -> None:
+        """Take in what the tail sent."""
+        call, chain = self._call, self._chain
+        if call is None or output.epoch != chain.epoch or not chain.hops or peer != chain.hops[-1].peer:
+            return
+        self._last_sign = time.monotonic()
+        try:
+            hidden = unpack(
+                body,
+                tokens=sum(s.tokens for s in output.rows),
+                hidden_size=self.terms.hidden_size,
+                dtype=self.terms.dtype,
+            )
+        except Refusal as refusal:
+            self._mender.replace(peer, f"node {short(peer)} returned a bad tensor: {refusal}")
+            self._wake_up()
+            return
+        offset = 0
+        for s in output.rows:
+            self._collect(call, s, hidden[offset : offset + s.tokens])
+            offset += s.tokens
+        if call.complete:
+            self._wake_up()
+
+    def on_refused(self, peer: PeerId, refused: Refused) -> None:
+        """A step was declined, or a node cannot push on."""
+        if refused.code == StaleEpoch.code:
+            return  # the step of a shape that is no more
+        blamed = PeerId(refused.peer) if refused.peer is not None else None
+        self._mender.refused(peer, Refusal.from_wire(refused.code, refused.message), blamed)
+        self._wake_up()
+
+    def on_ack(self, peer: PeerId, ack: Ack) -> None:
+        """A node is alive and working."""
+        self._last_sign = time.monotonic()
+
+    def on_leaving(self, peer: PeerId, grace_s: int) -> None:
+        """Move to another node before the next step, if there is one."""
+        self._mender.leaving(peer)
+
+    def on_lost(self, peer: PeerId, error: PeerLost) -> None:
+        """The link to a hop ended."""
+        self._mender.lost(peer, error)
+        self._wake_up()
+
+    def _begin(self, slices: Sequence[RowSlice]) -> None:
+        if self.closed:
+            raise UsageError("The session is closed; open a new one.")
+        if self._busy:
+            raise UsageError("The session is busy with another forward call; await that one first.")
+        lengths = self._replay.lengths
+        for s in slices:
+            if not (s.row < self.terms.rows and s.source < self.terms.rows and s.position <= lengths[s.source]):
+                raise UsageError(f"{s} does not fit a session of {self.terms.rows} rows with {lengths} tokens.")
+            if not 1 <= s.keep <= s.tokens:
+                raise UsageError(f"{s} must keep at least 1 and at most {s.tokens} of its positions.")
+        self._busy = True
+
+    def _expect(self, call: Call, slices: Sequence[RowSlice]) -> None:
+        self._call = call
+        self._mender.stalls = 0
+        self._last_sign = time.monotonic()
+        self._offsets.clear()
+        kept = 0
+        for s in slices:
+            self._offsets[s.row] = kept
+            kept += s.keep
+        self._result = torch.empty(kept, self.terms.hidden_size, dtype=self.terms.dtype)
+
+    def _collect(self, call: Call, s: RowSlice, hidden: torch.Tensor) -> None:
+        """Copy what is new of one row; a gap before it means the rest is still on its way."""
+        position = call.got.get(s.row)
+        end = s.position + s.tokens
+        if position is None or not s.position <= position < end or end > call.after[s.row]:
+            return
+        first = call.after[s.row] - call.slices[s.row].keep
+        at = self._offsets[s.row] - first
+        self._result[at + position : at + end] = hidden[position - s.position :]
+        call.got[s.row] = end
+
+    def _send(self, call: Call, slices: Sequence[RowSlice], hidden: torch.Tensor) -> None:
+        chain = self._chain
+        link = chain.hops[0].link
+        if link is None:
+            self._mender.trouble.asked = True
+            return
+        try:
+            if hidden.shape[0] > 1:
+                chunk = chunk_tokens(len(chain.hops), self.terms.hidden_size, self.terms.dtype)
+                for rows, part in frames(slices, call.before, hidden, chunk):
+                    link.send(Step(chain.id, chain.epoch, self._step, rows), pack(part))
+            else:
+                link.send(Step(chain.id, chain.epoch, self._step, list(slices)), pack(hidden))
+        except PeerLost as error:
+            self.on_lost(link.peer, error)
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _on_stall(self, call: Call) -> None:
+        if call is not self._call or not self._busy or call.complete:
+            return
+        quiet_s = time.monotonic() - self._last_sign
+        patience_s = self._patience.stall_s
+        if quiet_s >= patience_s:
+            self._last_sign = time.monotonic()
+            self._mender.stalled(quiet_s)
+            self._wake_up()
+            quiet_s = 0.0
+        asyncio.get_running_loop().call_later(max(0.1, patience_s - quiet_s), self._on_stall, call)
