@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from gridllm.errors import SwarmError
 from gridllm.ids import PeerId
+
+MAX_CALL_BYTES: Final = 1024 * 1024  # of a request or an answer; larger ones go over a stream
 
 
 class Frame(NamedTuple):
@@ -23,6 +26,8 @@ class Stream(Protocol):
     """A long-lived, bidirectional, ordered stream of frames with one authenticated peer."""
 
     peer: PeerId
+    heard_at: float
+    """Event loop time, seconds, when bytes last arrived (at first: when the stream opened)."""
 
     async def read(self) -> Frame:
         """The next frame.
@@ -39,6 +44,21 @@ class Stream(Protocol):
         Raises:
             PeerLost: the stream is closed or broke.
         """
+        ...
+
+    def send(self, header: bytes, body: bytes | memoryview = b"") -> int:
+        """Queue one frame without waiting; returns how many bytes now wait for the transport.
+
+        ``body`` must not change until it is sent.
+
+        Raises:
+            PeerLost: the stream is closed or broke.
+            WireError: the frame exceeds the caps of ``wire.messages``; nothing was sent.
+        """
+        ...
+
+    def abort(self) -> None:
+        """End the stream at once and drop what still waits; a pending ``read`` raises PeerLost."""
         ...
 
     async def close(self) -> None:
@@ -91,6 +111,10 @@ class Swarm(Protocol):
 
     async def fetch(self, key: str) -> Mapping[tuple[PeerId, str], Stored]:
         """All live, verified values under ``key``, by (owner, name). Empty when there are none."""
+        ...
+
+    async def failed(self) -> SwarmError:
+        """Wait until this presence is lost for good without having been closed; returns why."""
         ...
 
     async def close(self) -> None:

@@ -1,0 +1,336 @@
+"""The real network: libp2p through hivemind's daemon, records in hivemind's DHT, all in the running event loop.
+
+hivemind leaves calls hanging when its daemon dies, and its time-outs are minutes; here every wait has a limit of its
+own and ends at once when the daemon does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from google.protobuf.wrappers_pb2 import BytesValue
+from hivemind.dht.node import DHTNode
+from hivemind.p2p import P2PDaemonError, P2PHandlerError, PeerID
+
+from gridllm.errors import CallTimeout, StatementError, SwarmError, Unreachable
+from gridllm.identity.keys import Identity
+from gridllm.ids import PeerId
+from gridllm.swarm.addresses import parse_addresses
+from gridllm.swarm.calls import answer_call, check_size, open_answer
+from gridllm.swarm.dht import OwnerValidator, open_dht
+from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
+from gridllm.swarm.p2pd import Daemon
+from gridllm.swarm.stream import FrameStream
+from gridllm.swarm.validator import split_subkey, subkey_of
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FIRST_PEERS_TIMEOUT_S: Final = 3.0
+STRAGGLERS_S: Final = 0.3  # once one first peer answers, the others get this much longer
+DHT_TIMEOUT_S: Final = 8.0
+MAINTENANCE_S: Final = 10.0
+_DAEMON_FAULTS: Final = (P2PDaemonError, P2PHandlerError, OSError, EOFError)
+
+
+async def open_swarm(
+    identity: Identity,
+    *,
+    initial_peers: Sequence[str] = (),
+    host_maddrs: Sequence[str] = ("/ip4/0.0.0.0/tcp/0",),
+    announce_maddrs: Sequence[str] = (),
+    client_only: bool = False,
+    relay: bool = True,
+    namespace: str = "",
+) -> Libp2pSwarm:
+    """Enter the network.
+
+    Args:
+        identity: who we are; two swarms with one identity at a time break each other's connections.
+        initial_peers: full multiaddrs of some members. A node that reaches none of them goes on trying; a client
+            has nothing to do without them.
+        host_maddrs: where to listen; port 0 is chosen by the system.
+        announce_maddrs: what to tell others instead, when it differs.
+        client_only: dial only; keep no records for others.
+        relay: reach, and be reached, through relays where a direct connection is impossible.
+        namespace: prefix of all record keys; the grid's id, so that grids never mix.
+
+    Raises:
+        AddressError: an address does not parse.
+        Unreachable: a client reached none of the ``initial_peers``.
+        SwarmError: the libp2p daemon did not start.
+    """
+    first = [(PeerId(address.rsplit("/p2p/", 1)[-1]), address) for address in initial_peers]
+    for peer, address in first:
+        parse_addresses([address], peer)
+        _peer_id(peer)
+    daemon = await Daemon.start(
+        identity,
+        host_maddrs=host_maddrs,
+        announce_maddrs=announce_maddrs,
+        trusted_relays=initial_peers,
+        client_only=client_only,
+        relay=relay,
+    )
+    swarm = Libp2pSwarm(identity, daemon, first, namespace=namespace, client_only=client_only)
+    try:
+        await swarm._enter()
+    except BaseException:
+        await swarm.close()
+        raise
+    return swarm
+
+
+class Libp2pSwarm:
+    """``interface.Swarm``; made by ``open_swarm``."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        daemon: Daemon,
+        first: Sequence[tuple[PeerId, str]],
+        *,
+        namespace: str,
+        client_only: bool,
+    ) -> None:
+        self.peer = identity.peer
+        self.addresses: tuple[str, ...] = ()
+        self._identity = identity
+        self._daemon = daemon
+        self._first = [(peer, address) for peer, address in first if peer != identity.peer]
+        self._namespace = namespace
+        self._client_only = client_only
+        self._node: DHTNode | None = None
+        self._streams: set[FrameStream] = set()
+        self._closed = False
+        self._failed: asyncio.Future[SwarmError] = asyncio.get_running_loop().create_future()
+        self._tasks = [asyncio.create_task(self._watch())]
+
+    # presence
+
+    async def connect(self, peer: PeerId, addresses: tuple[str, ...], *, timeout_s: float = 5.0) -> None:
+        """See ``interface.Swarm``."""
+        maddrs = parse_addresses(addresses, peer)
+        where = ", ".join(addresses[:3]) or "any address known to the network"
+        try:
+            await self._within(timeout_s, peer, self._daemon.p2p._client.connect(_peer_id(peer), maddrs))
+        except CallTimeout as error:
+            raise Unreachable(f"Peer {peer} did not answer at {where} within {timeout_s:g} s.") from error
+        except _DAEMON_FAULTS as error:
+            raise Unreachable(f"Peer {peer} cannot be reached at {where}: {_reason(error)}.") from error
+
+    async def failed(self) -> SwarmError:
+        """See ``interface.Swarm``: returns when the libp2p daemon died."""
+        return await asyncio.shield(self._failed)
+
+    async def close(self) -> None:
+        """See ``interface.Swarm``."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        for stream in list(self._streams):
+            await stream.close()
+        if self._node is not None:
+            self._node.is_alive = False  # its own shutdown asks the daemon first, and may wait for ever
+        await self._daemon.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # calls
+
+    async def serve_calls(self, name: str, handler: CallHandler) -> None:
+        """See ``interface.Swarm``."""
+
+        async def answer(request: BytesValue, context: Any) -> BytesValue:
+            caller = PeerId(context.remote_id.to_base58())  # proven by the connection's handshake
+            return BytesValue(value=await answer_call(name, handler, caller, request.value))
+
+        await self._register(name, self._daemon.p2p.add_protobuf_handler(name, answer, BytesValue))
+
+    async def call(self, peer: PeerId, name: str, payload: bytes, *, timeout_s: float = 5.0) -> bytes:
+        """See ``interface.Swarm``."""
+        check_size("A request", payload)
+        request = BytesValue(value=bytes(payload))
+        try:
+            answer = await self._within(
+                timeout_s, peer, self._daemon.p2p.call_protobuf_handler(_peer_id(peer), name, request, BytesValue)
+            )
+        except _DAEMON_FAULTS as error:
+            raise Unreachable(f"The call {name} did not reach peer {peer}: {_reason(error)}.") from error
+        return open_answer(peer, answer.value)
+
+    # streams
+
+    async def serve_streams(self, name: str, handler: StreamHandler) -> None:
+        """See ``interface.Swarm``."""
+
+        async def accept(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            stream = FrameStream.adopt(PeerId(info.peer_id.to_base58()), reader, writer)
+            self._streams.add(stream)
+            try:
+                await handler(stream)
+            except Exception:
+                log.exception("The handler of stream %s failed", name)
+            finally:
+                self._streams.discard(stream)
+                await stream.close()
+
+        await self._register(name, self._daemon.p2p._client.stream_handler(name, accept))
+
+    async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:
+        """See ``interface.Swarm``."""
+        try:
+            _, reader, writer = await self._within(
+                timeout_s, peer, self._daemon.p2p.call_binary_stream_handler(_peer_id(peer), name)
+            )
+        except _DAEMON_FAULTS as error:
+            raise Unreachable(f"No stream {name} to peer {peer}: {_reason(error)}.") from error
+        stream = FrameStream.adopt(peer, reader, writer)
+        self._streams.add(stream)
+        stream.on_end = self._streams.discard
+        return stream
+
+    # records
+
+    async def store(self, key: str, name: str, value: bytes, *, expires_at: float) -> bool:
+        """See ``interface.Swarm``."""
+        subkey = subkey_of(self._identity, name)
+        store = self._dht.store(self._key(key), bytes(value), float(expires_at), subkey, exclude_self=self._client_only)
+        return bool(await self._within(DHT_TIMEOUT_S, None, store))
+
+    async def fetch(self, key: str) -> Mapping[tuple[PeerId, str], Stored]:
+        """See ``interface.Swarm``."""
+        found = await self._within(DHT_TIMEOUT_S, None, self._dht.get(self._key(key), latest=True))
+        records: dict[tuple[PeerId, str], Stored] = {}
+        if found is None or not isinstance(found.value, dict):
+            return records
+        now = time.time()
+        for subkey, (value, expires_at) in found.value.items():
+            if expires_at <= now:
+                continue
+            with contextlib.suppress(StatementError):  # the validator has refused such before
+                owner, name = split_subkey(subkey)
+                records[owner, name] = Stored(owner, value, expires_at)
+        return records
+
+    # inside
+
+    @property
+    def _dht(self) -> Any:
+        if self._node is None:
+            raise SwarmError("This swarm has not entered the network yet.")
+        return self._node
+
+    def _key(self, key: str) -> str:
+        return f"{self._namespace}/{key}"
+
+    async def _enter(self) -> None:
+        reached = await self._reach_first()
+        if self._first and not reached:
+            text = f"None of the {len(self._first)} known peers answered, the first being {self._first[0][1]}"
+            if self._client_only:
+                raise Unreachable(f"{text}; is one of them running, and the network up?")
+            log.warning("%s; this node goes on trying.", text)
+        validator = OwnerValidator(self._identity)
+        opening = open_dht(self._daemon.p2p, reached, validator, client_only=self._client_only)
+        self._node = await self._within(DHT_TIMEOUT_S, None, opening)
+        await self._refresh_addresses()
+        self._tasks.append(asyncio.create_task(self._maintain()))
+
+    async def _reach_first(self) -> list[PeerId]:
+        """Connect to the first peers; returns those that answered soon."""
+
+        async def reach(peer: PeerId, address: str) -> PeerId:
+            await self.connect(peer, (address,), timeout_s=FIRST_PEERS_TIMEOUT_S)
+            return peer
+
+        tasks = {asyncio.create_task(reach(peer, address)) for peer, address in self._first}
+        pending, reached, timeout_s = set(tasks), [], FIRST_PEERS_TIMEOUT_S
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            for task in done:
+                if task.exception() is None:
+                    reached.append(task.result())
+                    timeout_s = STRAGGLERS_S
+                else:
+                    log.debug("A first peer is out of reach: %s", task.exception())
+        for task in pending:
+            task.cancel()
+        return reached
+
+    async def _refresh_addresses(self) -> None:
+        with contextlib.suppress(ValueError, *_DAEMON_FAULTS):  # ValueError: a client that listens nowhere has none
+            maddrs = await self._within(5.0, None, self._daemon.p2p.get_visible_maddrs(latest=True))
+            self.addresses = tuple(str(maddr) for maddr in maddrs)
+
+    async def _maintain(self) -> None:
+        """Notice new addresses (relays take a while), and find back into a network that was lost."""
+        while True:
+            await asyncio.sleep(MAINTENANCE_S)
+            try:
+                if not self._client_only:
+                    await self._refresh_addresses()
+                if self._first and not len(self._dht.protocol.routing_table.peer_id_to_uid):
+                    for peer in await self._reach_first():
+                        await self._within(5.0, peer, self._dht.protocol.call_ping(_peer_id(peer)))
+            except SwarmError as error:
+                log.debug("Maintenance of the swarm: %s", error)
+
+    async def _watch(self) -> None:
+        """Notice the daemon's death: nothing else would, and calls would hang."""
+        status = await self._daemon.ended()
+        if self._closed:
+            return
+        error = SwarmError(f"The libp2p daemon of this process ended by itself (status {status}); start anew.")
+        log.error("%s", error)
+        self._failed.set_result(error)
+        self._daemon.fail_pending("the libp2p daemon ended")
+        for stream in list(self._streams):
+            stream.abort()
+
+    async def _register(self, name: str, work: Awaitable[Any]) -> None:
+        try:
+            await self._within(5.0, None, work)
+        except _DAEMON_FAULTS as error:
+            raise SwarmError(f"{name!r} cannot be served: {_reason(error)}.") from error
+
+    async def _within(self, timeout_s: float, peer: PeerId | None, work: Awaitable[T]) -> T:
+        """``work``, for at most ``timeout_s`` and no longer than the daemon lives."""
+        task = asyncio.ensure_future(work)
+        try:
+            if not self._closed and not self._failed.done():
+                await asyncio.wait({task, self._failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                raise SwarmError(str(self._failed.result()))
+            if self._closed:
+                raise SwarmError("This swarm is closed.")
+            if task.done():
+                return task.result()
+            raise CallTimeout(f"{f'Peer {peer}' if peer else 'The network'} did not answer within {timeout_s:g} s.")
+        finally:
+            if task.done():
+                if not task.cancelled():
+                    task.exception()  # seen: nobody else will ask for it
+            else:
+                task.cancel()
+
+
+def _peer_id(peer: PeerId) -> Any:
+    try:
+        return PeerID.from_base58(peer)
+    except ValueError as error:
+        raise Unreachable(f"{peer!r} is not a peer id.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Hivemind's text without its frame."""
+    return str(error).replace("Connect failed. msg=", "").strip().rstrip(".") or type(error).__name__

@@ -1,0 +1,141 @@
+"""Typed messages over a stream, with a heartbeat: a peer that is gone, frozen or too slow becomes PeerLost.
+
+``send`` neither waits nor switches tasks: it encodes the message and hands it to the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gridllm.errors import PeerLost
+from gridllm.swarm.interface import Stream
+from gridllm.wire.messages import AnyMessage, Message, Ping, Pong, decode, encode
+
+LINK_STREAM: Final = "gridllm.link"
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024  # a peer that takes messages this much slower than they come is lost
+RTT_WEIGHT: Final = 0.25  # of the newest measurement in the running mean
+ACCEPTER_PATIENCE: Final = 3  # the side that does not ping waits this many times longer: pings may be late, too
+
+OnMessage = Callable[["Link", AnyMessage, bytearray], None]
+
+
+class Link:
+    """One long-lived stream of messages with one peer, shared by all sessions between the two.
+
+    The opener pings every ``heartbeat_s``; either side gives the other up after silence.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        on_message: OnMessage,
+        heartbeat_s: float = 1.0,
+        silence_s: float = 5.0,
+        opener: bool,
+    ) -> None:
+        self.peer = stream.peer
+        self.rtt_s: float | None = None
+        """Round trip to the other side's event loop, seconds, smoothed; None until measured (by the opener only)."""
+        self._stream = stream
+        self._on_message = on_message
+        self._opener = opener
+        self._limit_s = silence_s if opener else ACCEPTER_PATIENCE * silence_s
+        self._tick_s = min(heartbeat_s, self._limit_s / 4)
+        self._pings: dict[
+            int, float
+        ] = {}  # nonce → clock when sent (the loop's own clock may count whole milliseconds)
+        self._nonce = 0
+        self._lost: PeerLost | None = None
+        self._closed = False
+
+    def send(self, message: Message, body: bytes | memoryview = b"") -> None:
+        """Queue a message. ``body`` must not change afterwards.
+
+        Raises:
+            PeerLost: the link is closed, broke, or the peer lags more than ``MAX_WAITING_BYTES`` behind.
+            WireError: the message is larger than a frame may be.
+        """
+        if self._lost is not None:
+            raise self._lost
+        if self._stream.send(encode(message), body) > MAX_WAITING_BYTES:
+            raise self._lose(f"Peer {self.peer} lags more than {MAX_WAITING_BYTES >> 20} MiB behind.")
+
+    async def run(self) -> None:
+        """Hand each message to ``on_message`` until this side closes the link.
+
+        Raises:
+            PeerLost: the other side ended the stream, fell silent or lags behind.
+            WireError: it sent something that does not parse.
+        """
+        watch = asyncio.create_task(self._watch())
+        read, handle = self._stream.read, self._on_message
+        try:
+            while True:
+                header, body = await read()
+                message = decode(header)
+                if isinstance(message, Ping):
+                    self.send(Pong(message.nonce))
+                elif isinstance(message, Pong):
+                    self._measure(message.nonce)
+                else:
+                    handle(self, message, body)
+        except PeerLost as error:
+            if self._closed:
+                return
+            raise self._lost or error from None
+        finally:
+            watch.cancel()
+
+    async def close(self) -> None:
+        """End the link; ``run`` returns. Idempotent, never raises."""
+        self._closed = True
+        if self._lost is None:
+            self._lost = PeerLost(f"The link to {self.peer} was closed.")
+        await self._stream.close()
+
+    def _measure(self, nonce: int) -> None:
+        sent_at = self._pings.pop(nonce, None)
+        if sent_at is None:
+            return
+        rtt_s = time.perf_counter() - sent_at
+        self.rtt_s = rtt_s if self.rtt_s is None else (1 - RTT_WEIGHT) * self.rtt_s + RTT_WEIGHT * rtt_s
+
+    def _ping(self) -> None:
+        self._nonce += 1
+        self._pings[self._nonce] = time.perf_counter()
+        with contextlib.suppress(PeerLost):  # ``run`` hears of it from ``read``
+            self.send(Ping(self._nonce))
+
+    async def _watch(self) -> None:
+        """Ping, and count how long nothing at all arrived.
+
+        One round counts for no more than two ticks, so that a stall of this process's own loop (its messages still
+        unread in the socket) is not held against the peer.
+        """
+        loop = asyncio.get_running_loop()
+        last, heard_at, silent_s = loop.time(), self._stream.heard_at, 0.0
+        while True:
+            if self._opener:
+                self._ping()
+            await asyncio.sleep(self._tick_s)
+            now = loop.time()
+            if self._stream.heard_at != heard_at:
+                heard_at = self._stream.heard_at
+                silent_s = min(now - heard_at, self._tick_s)
+            else:
+                silent_s += min(now - last, 2 * self._tick_s)
+            last = now
+            if silent_s >= self._limit_s:
+                self._lose(f"Peer {self.peer} fell silent: nothing came for {silent_s:.1f} s.")
+                return
+
+    def _lose(self, reason: str) -> PeerLost:
+        if self._lost is None:
+            self._lost = PeerLost(reason)
+        self._stream.abort()
+        return self._lost

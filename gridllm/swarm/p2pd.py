@@ -1,0 +1,154 @@
+"""Starts, watches and ends the libp2p daemon of this process. One daemon, no further processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hivemind.p2p import P2P
+from hivemind.utils.logging import use_hivemind_log_handler
+
+from gridllm.errors import AddressError, SwarmError
+from gridllm.identity.keys import Identity, libp2p_key_file_bytes
+from gridllm.swarm.addresses import parse_addresses
+
+START_TIMEOUT_S: Final = 10.0
+END_TIMEOUT_S: Final = 2.0  # between asking the daemon to end and killing it
+MAX_SOCKET_FOLDER_CHARS: Final = 60  # a Unix socket's path has at most 104 bytes on macOS
+STREAM_BACKLOG: Final = 2048  # hivemind's own 100 breaks a fifth of 512 simultaneous opens
+
+use_hivemind_log_handler("nowhere")  # its messages go where ours go
+
+
+class Daemon:
+    """One p2pd process and hivemind's handle on it."""
+
+    def __init__(self, p2p: Any, folder: Path) -> None:
+        self.p2p = p2p
+        self._folder = folder
+        self._server: asyncio.Server | None = None
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # also when nobody called ``stop``
+
+    @classmethod
+    async def start(
+        cls,
+        identity: Identity,
+        *,
+        host_maddrs: Sequence[str],
+        announce_maddrs: Sequence[str],
+        trusted_relays: Sequence[str],
+        client_only: bool,
+        relay: bool,
+    ) -> Daemon:
+        """Start p2pd with the identity; its sockets lie in a private folder.
+
+        Raises:
+            SwarmError: it did not start.
+            AddressError: an address to listen on or announce is no multiaddr.
+        """
+        for address in (*host_maddrs, *announce_maddrs):
+            parse_addresses([address])
+        folder = _private_folder()
+        key_file = folder / "key"
+        local = client_only or is_loopback(announce_maddrs or host_maddrs)
+        auto_relay = relay and not local and bool(trusted_relays)
+        try:
+            key_file.touch(mode=0o600)
+            key_file.write_bytes(libp2p_key_file_bytes(identity))
+            # The class attribute is hivemind's only way to place the control sockets.
+            private = type("PrivateP2P", (P2P,), {"_UNIX_SOCKET_PREFIX": f"/unix{folder}/"})
+            p2p = await private.create(
+                identity_path=str(key_file),
+                check_if_identity_free=False,  # hivemind parses only RSA keys there
+                host_maddrs=None if client_only else list(host_maddrs),
+                announce_maddrs=list(announce_maddrs) or None,
+                no_listen=client_only,
+                dht_mode="client" if client_only else "server",
+                auto_nat=not local,
+                nat_port_map=not local,
+                use_relay=relay,
+                use_auto_relay=auto_relay,
+                trusted_relays=list(trusted_relays) if auto_relay else None,  # p2pd panics on one without the other
+                startup_timeout=START_TIMEOUT_S,
+            )
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if not isinstance(error, Exception):
+                raise
+            raise SwarmError(
+                f"The libp2p daemon did not start with {', '.join(host_maddrs)}: {error}. Is the port in use?"
+            ) from error
+        key_file.unlink()
+        daemon = cls(p2p, folder)
+        await daemon._listen()
+        return daemon
+
+    @property
+    def control(self) -> Any:
+        """Hivemind's control connection to the daemon."""
+        return self.p2p._client.control
+
+    async def ended(self) -> int:
+        """Wait for the daemon's end; returns its exit status."""
+        return await self.p2p._child.wait()
+
+    def fail_pending(self, reason: str) -> None:
+        """Give every call that still waits for the daemon an end; hivemind would leave it hanging."""
+        for future in list(self.control._pending_calls.values()):
+            if not future.done():
+                future.set_exception(ConnectionError(reason))
+
+    async def stop(self) -> None:
+        """End the daemon and remove its sockets; never hangs."""
+        if self._server is not None:
+            self._server.close()
+        workers = [t for t in (self.control._read_task, self.control._write_task) if t is not None]
+        child = self.p2p._child
+        self.p2p._terminate()
+        for worker in workers:
+            worker.cancel()
+        self.fail_pending("this swarm was closed")
+        for end in (None, child.kill):
+            if end is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    end()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_TIMEOUT_S):
+                    await child.wait()
+                    break
+        await asyncio.gather(*workers, return_exceptions=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _listen(self) -> None:
+        """Take incoming streams from the daemon; hivemind's own listener has too short a backlog."""
+        path = self.control.listen_maddr["unix"]
+        self._server = await asyncio.start_unix_server(self.control._handler, path=path, backlog=STREAM_BACKLOG)
+
+
+def is_loopback(addresses: Sequence[str]) -> bool:
+    """Whether all of these multiaddrs lead to this machine only."""
+
+    def local(address: str) -> bool:
+        parts = address.split("/")
+        if len(parts) < 3 or parts[1] not in {"ip4", "ip6"}:
+            return parts[1:3] in (["dns4", "localhost"], ["dns", "localhost"], ["dns6", "localhost"])
+        try:
+            return ipaddress.ip_address(parts[2]).is_loopback
+        except ValueError as error:
+            raise AddressError(f"{parts[2]!r} in {address!r} is not an IP address.") from error
+
+    return bool(addresses) and all(local(address) for address in addresses)
+
+
+def _private_folder() -> Path:
+    base = tempfile.gettempdir()
+    if len(base) > MAX_SOCKET_FOLDER_CHARS:
+        base = "/tmp"  # noqa: S108 - mkdtemp makes a folder of mode 0700 with an unguessable name in there
+    return Path(tempfile.mkdtemp(prefix="gridllm-", dir=base))

@@ -1,0 +1,249 @@
+"""Frames over a byte transport: u32 header length, u32 body length, header, body; both lengths capped before reading.
+
+The grid's data plane. Bytes of a body go from the socket straight into the ``bytearray`` that the tensor will share,
+and a frame is parsed where it arrives, without a task switch for its parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from gridllm.errors import PeerLost, WireError
+from gridllm.ids import PeerId
+from gridllm.swarm.interface import Frame
+from gridllm.wire.messages import MAX_BODY_BYTES, MAX_HEADER_BYTES
+
+PREFIX: Final = struct.Struct("!II")  # header length, body length; bytes
+SCRATCH_BYTES: Final = 80 * 1024  # holds a prefix and the largest header
+JOIN_BYTES: Final = 64 * 1024  # smaller frames go out in one piece: a copy is cheaper than a system call
+WRITE_HIGH_BYTES: Final = 1024 * 1024  # ``write`` waits above this
+READ_HIGH_BYTES: Final = 2 * MAX_BODY_BYTES  # reading pauses while this much waits for ``read``
+FLUSH_S: Final = 1.0  # ``close`` gives what still waits this long
+
+
+def check_caps(header_bytes: int, body_bytes: int) -> None:
+    """Refuse a frame that is too large to send or to read.
+
+    Raises:
+        WireError: the header or the body exceeds its cap.
+    """
+    if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
+        raise WireError(
+            f"A frame of {header_bytes} + {body_bytes} bytes exceeds the caps of {MAX_HEADER_BYTES} for the header and "
+            f"{MAX_BODY_BYTES} for the body; send it in smaller pieces."
+        )
+
+
+class FrameStream(asyncio.BufferedProtocol):
+    """``interface.Stream`` over an asyncio transport."""
+
+    def __init__(self, peer: PeerId) -> None:
+        loop = asyncio.get_running_loop()
+        self.peer = peer
+        self._time = loop.time
+        self.heard_at = loop.time()
+        self.on_end: Callable[[FrameStream], None] = lambda _: None
+        self._transport: asyncio.Transport | None = None
+        self._kept: object = None
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._end = 0  # bytes of scratch in use
+        self._header = b""  # of the frame whose body is arriving
+        self._body: bytearray | None = None
+        self._body_view: memoryview | None = None
+        self._filled = 0
+        self._frames: deque[Frame] = deque()
+        self._queued = 0  # bytes in _frames
+        self._reading = True
+        self._reader: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None  # set while the transport's buffer is full
+        self._error: PeerLost | WireError | None = None  # why no further frames come
+        self._lost: asyncio.Future[None] = loop.create_future()
+
+    @classmethod
+    def adopt(cls, peer: PeerId, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> FrameStream:
+        """Take over a connection that was opened (and perhaps read from) through asyncio's streams."""
+        stream = cls(peer)
+        stream._kept = writer  # its finalizer would close the transport
+        transport: asyncio.Transport = writer.transport  # type: ignore[assignment]
+        transport.pause_reading()  # uvloop chooses how to read when reading (re)starts
+        transport.set_protocol(stream)
+        stream.connection_made(transport)
+        early = bytes(reader._buffer)  # type: ignore[attr-defined] # what came along with the handshake
+        for offset in range(0, len(early), MAX_HEADER_BYTES):
+            stream._feed(early[offset : offset + MAX_HEADER_BYTES])
+        if reader.at_eof() or reader._eof:  # type: ignore[attr-defined]
+            stream.eof_received()
+            transport.close()
+        elif not transport.is_closing():
+            transport.resume_reading()
+        return stream
+
+    async def read(self) -> Frame:
+        """The next frame. Raises PeerLost at the end of the stream, WireError for an oversized frame."""
+        while not self._frames:
+            if self._error is not None:
+                raise self._error
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        frame = self._frames.popleft()
+        self._queued -= len(frame.body)
+        if not self._reading and self._queued < READ_HIGH_BYTES // 2:
+            self._reading = True
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+        return frame
+
+    def send(self, header: bytes, body: bytes | memoryview = b"") -> int:
+        """Queue one frame; returns the bytes that wait. Raises PeerLost, WireError."""
+        transport = self._transport
+        if transport is None or self._error is not None or transport.is_closing():
+            raise self._error or PeerLost(f"The stream to {self.peer} is closed.")
+        size = len(body)
+        check_caps(len(header), size)
+        prefix = PREFIX.pack(len(header), size)
+        if size <= JOIN_BYTES:
+            transport.write(b"".join((prefix, header, body)))
+        else:
+            transport.write(prefix + header)
+            transport.write(body)
+        return transport.get_write_buffer_size()
+
+    async def write(self, header: bytes, body: bytes | memoryview = b"") -> None:
+        """Send one frame; waits while the transport's buffer is full. Raises PeerLost, WireError."""
+        self.send(header, body)
+        while self._writable is not None:
+            await asyncio.shield(self._writable)
+            if self._error is not None:
+                raise self._error
+
+    def abort(self) -> None:
+        """End the stream at once."""
+        self._end_with(PeerLost(f"The stream to {self.peer} was closed."))
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def close(self) -> None:
+        """End the stream; what still waits is given ``FLUSH_S`` to leave."""
+        self._end_with(PeerLost(f"The stream to {self.peer} was closed."))
+        transport = self._transport
+        if transport is None or self._lost.done():
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_S):
+                    await asyncio.shield(self._lost)
+        if not self._lost.done():
+            transport.abort()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is ready."""
+        self._transport = transport  # type: ignore[assignment]
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)  # type: ignore[union-attr]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go: into the body being received, if there is one."""
+        if self._body_view is not None:
+            return self._body_view[self._filled :]
+        return self._scratch[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes arrived."""
+        self.heard_at = self._time()
+        if self._body is None:
+            self._end += nbytes
+            self._parse()
+            return
+        self._filled += nbytes
+        if self._filled == len(self._body):
+            body, self._body, self._body_view = self._body, None, None
+            self._deliver(self._header, body)
+
+    def eof_received(self) -> None:
+        """The other side closed; asyncio closes the transport in turn."""
+        self._end_with(PeerLost(f"Peer {self.peer} closed the stream."))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        self._end_with(PeerLost(f"The stream to {self.peer} broke{f': {exc}' if exc else ''}."))
+        if not self._lost.done():
+            self._lost.set_result(None)
+            self.on_end(self)
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room again."""
+        if self._writable is not None:
+            self._writable.set_result(None)
+            self._writable = None
+
+    # parsing
+
+    def _feed(self, data: bytes) -> None:
+        """Take in bytes that were read by someone else."""
+        view = memoryview(data)
+        while view and self._error is None:
+            room = self.get_buffer(-1)
+            taken = min(len(room), len(view))
+            room[:taken] = view[:taken]
+            view = view[taken:]
+            self.buffer_updated(taken)
+
+    def _parse(self) -> None:
+        """Cut whole frames out of the scratch buffer and move what is left to its start."""
+        scratch, start, end = self._scratch, 0, self._end
+        while end - start >= PREFIX.size:
+            header_bytes, body_bytes = PREFIX.unpack_from(scratch, start)
+            try:
+                check_caps(header_bytes, body_bytes)
+            except WireError as error:
+                self._end_with(WireError(f"Peer {self.peer} sent something that is no frame of ours: {error}"))
+                if self._transport is not None:
+                    self._transport.abort()
+                return
+            body_start = start + PREFIX.size + header_bytes
+            if end < body_start:
+                break
+            header = bytes(scratch[start + PREFIX.size : body_start])
+            body = bytearray(body_bytes)
+            have = min(body_bytes, end - body_start)
+            body[:have] = scratch[body_start : body_start + have]
+            start = body_start + have
+            if have == body_bytes:
+                self._deliver(header, body)
+            else:
+                self._header, self._body, self._body_view, self._filled = header, body, memoryview(body), have
+        self._end = end - start
+        if start and self._end:
+            scratch[: self._end] = bytes(scratch[start:end])
+
+    def _deliver(self, header: bytes, body: bytearray) -> None:
+        self._frames.append(Frame(header, body))
+        self._queued += len(body)
+        if self._queued > READ_HIGH_BYTES and self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+        self._wake()
+
+    def _end_with(self, error: PeerLost | WireError) -> None:
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
