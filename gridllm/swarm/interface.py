@@ -90,7 +90,7 @@ class Swarm(Protocol):
         ...
 
     async def serve_calls(self, name: str, handler: CallHandler) -> None:
-        """Answer unary calls of that name. A GridError raised by the handler reaches the caller as its code and text."""
+        """Answer unary calls of that name. A GridError raised by the handler reaches the caller as code and text."""
         ...
 
     async def call(self, peer: PeerId, name: str, payload: bytes, *, timeout_s: float = 5.0) -> bytes:

@@ -11,9 +11,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from google.protobuf.wrappers_pb2 import BytesValue
+from google.protobuf.wrappers_pb2 import BytesValue  # type: ignore[import-untyped]
 from hivemind.dht.node import DHTNode
 from hivemind.p2p import P2PDaemonError, P2PHandlerError, PeerID
 
@@ -24,13 +24,12 @@ from gridllm.swarm.addresses import parse_addresses
 from gridllm.swarm.calls import answer_call, check_size, open_answer
 from gridllm.swarm.dht import OwnerValidator, open_dht
 from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
+from gridllm.swarm.lifetime import Lifetime
 from gridllm.swarm.p2pd import Daemon
 from gridllm.swarm.stream import FrameStream
 from gridllm.swarm.validator import split_subkey, subkey_of
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 FIRST_PEERS_TIMEOUT_S: Final = 3.0
 STRAGGLERS_S: Final = 0.3  # once one first peer answers, the others get this much longer
@@ -108,8 +107,8 @@ class Libp2pSwarm:
         self._client_only = client_only
         self._node: DHTNode | None = None
         self._streams: set[FrameStream] = set()
-        self._closed = False
-        self._failed: asyncio.Future[SwarmError] = asyncio.get_running_loop().create_future()
+        self._life = Lifetime()
+        self._left = False
         self._tasks = [asyncio.create_task(self._watch())]
 
     # presence
@@ -119,7 +118,7 @@ class Libp2pSwarm:
         maddrs = parse_addresses(addresses, peer)
         where = ", ".join(addresses[:3]) or "any address known to the network"
         try:
-            await self._within(timeout_s, peer, self._daemon.p2p._client.connect(_peer_id(peer), maddrs))
+            await self._life.within(timeout_s, peer, self._daemon.p2p._client.connect(_peer_id(peer), maddrs))
         except CallTimeout as error:
             raise Unreachable(f"Peer {peer} did not answer at {where} within {timeout_s:g} s.") from error
         except _DAEMON_FAULTS as error:
@@ -127,13 +126,14 @@ class Libp2pSwarm:
 
     async def failed(self) -> SwarmError:
         """See ``interface.Swarm``: returns when the libp2p daemon died."""
-        return await asyncio.shield(self._failed)
+        return await self._life.failed()
 
     async def close(self) -> None:
         """See ``interface.Swarm``."""
-        if self._closed:
+        if self._left:
             return
-        self._closed = True
+        self._left = True
+        self._life.close()
         for task in self._tasks:
             task.cancel()
         for stream in list(self._streams):
@@ -159,7 +159,7 @@ class Libp2pSwarm:
         check_size("A request", payload)
         request = BytesValue(value=bytes(payload))
         try:
-            answer = await self._within(
+            answer = await self._life.within(
                 timeout_s, peer, self._daemon.p2p.call_protobuf_handler(_peer_id(peer), name, request, BytesValue)
             )
         except _DAEMON_FAULTS as error:
@@ -187,7 +187,7 @@ class Libp2pSwarm:
     async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:
         """See ``interface.Swarm``."""
         try:
-            _, reader, writer = await self._within(
+            _, reader, writer = await self._life.within(
                 timeout_s, peer, self._daemon.p2p.call_binary_stream_handler(_peer_id(peer), name)
             )
         except _DAEMON_FAULTS as error:
@@ -203,11 +203,11 @@ class Libp2pSwarm:
         """See ``interface.Swarm``."""
         subkey = subkey_of(self._identity, name)
         store = self._dht.store(self._key(key), bytes(value), float(expires_at), subkey, exclude_self=self._client_only)
-        return bool(await self._within(DHT_TIMEOUT_S, None, store))
+        return bool(await self._life.within(DHT_TIMEOUT_S, None, store))
 
     async def fetch(self, key: str) -> Mapping[tuple[PeerId, str], Stored]:
         """See ``interface.Swarm``."""
-        found = await self._within(DHT_TIMEOUT_S, None, self._dht.get(self._key(key), latest=True))
+        found = await self._life.within(DHT_TIMEOUT_S, None, self._dht.get(self._key(key), latest=True))
         records: dict[tuple[PeerId, str], Stored] = {}
         if found is None or not isinstance(found.value, dict):
             return records
@@ -240,7 +240,7 @@ class Libp2pSwarm:
             log.warning("%s; this node goes on trying.", text)
         validator = OwnerValidator(self._identity)
         opening = open_dht(self._daemon.p2p, reached, validator, client_only=self._client_only)
-        self._node = await self._within(DHT_TIMEOUT_S, None, opening)
+        self._node = await self._life.within(DHT_TIMEOUT_S, None, opening)
         await self._refresh_addresses()
         self._tasks.append(asyncio.create_task(self._maintain()))
 
@@ -269,7 +269,7 @@ class Libp2pSwarm:
 
     async def _refresh_addresses(self) -> None:
         with contextlib.suppress(ValueError, *_DAEMON_FAULTS):  # ValueError: a client that listens nowhere has none
-            maddrs = await self._within(5.0, None, self._daemon.p2p.get_visible_maddrs(latest=True))
+            maddrs = await self._life.within(5.0, None, self._daemon.p2p.get_visible_maddrs(latest=True))
             self.addresses = tuple(str(maddr) for maddr in maddrs)
 
     async def _maintain(self) -> None:
@@ -281,47 +281,27 @@ class Libp2pSwarm:
                     await self._refresh_addresses()
                 if self._first and not len(self._dht.protocol.routing_table.peer_id_to_uid):
                     for peer in await self._reach_first():
-                        await self._within(5.0, peer, self._dht.protocol.call_ping(_peer_id(peer)))
+                        await self._life.within(5.0, peer, self._dht.protocol.call_ping(_peer_id(peer)))
             except SwarmError as error:
                 log.debug("Maintenance of the swarm: %s", error)
 
     async def _watch(self) -> None:
         """Notice the daemon's death: nothing else would, and calls would hang."""
         status = await self._daemon.ended()
-        if self._closed:
+        if self._life.over:
             return
         error = SwarmError(f"The libp2p daemon of this process ended by itself (status {status}); start anew.")
         log.error("%s", error)
-        self._failed.set_result(error)
+        self._life.fail(error)
         self._daemon.fail_pending("the libp2p daemon ended")
         for stream in list(self._streams):
             stream.abort()
 
     async def _register(self, name: str, work: Awaitable[Any]) -> None:
         try:
-            await self._within(5.0, None, work)
+            await self._life.within(5.0, None, work)
         except _DAEMON_FAULTS as error:
             raise SwarmError(f"{name!r} cannot be served: {_reason(error)}.") from error
-
-    async def _within(self, timeout_s: float, peer: PeerId | None, work: Awaitable[T]) -> T:
-        """``work``, for at most ``timeout_s`` and no longer than the daemon lives."""
-        task = asyncio.ensure_future(work)
-        try:
-            if not self._closed and not self._failed.done():
-                await asyncio.wait({task, self._failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                raise SwarmError(str(self._failed.result()))
-            if self._closed:
-                raise SwarmError("This swarm is closed.")
-            if task.done():
-                return task.result()
-            raise CallTimeout(f"{f'Peer {peer}' if peer else 'The network'} did not answer within {timeout_s:g} s.")
-        finally:
-            if task.done():
-                if not task.cancelled():
-                    task.exception()  # seen: nobody else will ask for it
-            else:
-                task.cancel()
 
 
 def _peer_id(peer: PeerId) -> Any:

@@ -24,6 +24,7 @@ from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.calls import answer_call, check_size, open_answer
 from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
+from gridllm.swarm.lifetime import Lifetime
 from gridllm.swarm.memory_stream import MemoryStream, stream_pair
 from gridllm.swarm.validator import Owned, sign_record, subkey_of, verify_record
 
@@ -82,6 +83,10 @@ class MemoryNetwork:
             raise Unreachable(f"Peer {peer} cannot be reached.")
         return swarm
 
+    def peek(self, peer: PeerId) -> MemorySwarm | None:
+        """The living swarm of ``peer``, if there is one."""
+        return self._swarms.get(peer)
+
     def forget(self, peer: PeerId) -> None:
         """Called by a swarm that ended."""
         self._swarms.pop(peer, None)
@@ -121,15 +126,14 @@ class MemorySwarm:
         self._calls: dict[str, CallHandler] = {}
         self._handlers: dict[str, StreamHandler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ended: asyncio.Future[SwarmError] = asyncio.get_running_loop().create_future()
-        self._closed = False
+        self._life = Lifetime()
 
     async def connect(self, peer: PeerId, addresses: tuple[str, ...], *, timeout_s: float = 5.0) -> None:
         """See ``interface.Swarm``; any address will do, but it must look like one."""
         if addresses and not any(address.startswith("/") for address in addresses):
             raise AddressError(f"None of the addresses of {peer} is a multiaddr: {', '.join(addresses)[:200]}.")
         try:
-            await self._within(timeout_s, peer, self._round_trip(peer))
+            await self._with_peer(timeout_s, peer, self._round_trip(peer))
         except CallTimeout as error:
             raise Unreachable(f"Peer {peer} cannot be reached: {error}") from error
 
@@ -152,7 +156,7 @@ class MemorySwarm:
             await self._passage(peer)
             return answer
 
-        return open_answer(peer, await self._within(timeout_s, peer, exchange()))
+        return open_answer(peer, await self._with_peer(timeout_s, peer, exchange()))
 
     async def serve_streams(self, name: str, handler: StreamHandler) -> None:
         """See ``interface.Swarm``."""
@@ -162,7 +166,7 @@ class MemorySwarm:
 
     async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:
         """See ``interface.Swarm``."""
-        await self._within(timeout_s, peer, self._round_trip(peer))
+        await self._with_peer(timeout_s, peer, self._round_trip(peer))
         other = self._network.find(peer)
         if name not in other._handlers:
             raise Unreachable(f"Peer {peer} does not take streams named {name!r}.")
@@ -174,14 +178,14 @@ class MemorySwarm:
 
     async def store(self, key: str, name: str, value: bytes, *, expires_at: float) -> bool:
         """See ``interface.Swarm``."""
-        await self._within(5.0, None, self._passage(None))
+        await self._life.within(5.0, None, self._passage(None))
         subkey = msgspec.msgpack.encode(subkey_of(self._identity, name))
         signed = sign_record(self._identity, key.encode(), subkey, msgspec.msgpack.encode(bytes(value)), expires_at)
         return self._network.put(key, subkey, signed, expires_at)
 
     async def fetch(self, key: str) -> Mapping[tuple[PeerId, str], Stored]:
         """See ``interface.Swarm``."""
-        await self._within(5.0, None, self._passage(None))
+        await self._life.within(5.0, None, self._passage(None))
         found = {}
         for subkey, signed, expires_at in self._network.records(key):
             owned = self._network.check(key, subkey, signed, expires_at)
@@ -190,11 +194,11 @@ class MemorySwarm:
 
     async def failed(self) -> SwarmError:
         """See ``interface.Swarm``."""
-        return await asyncio.shield(self._ended)
+        return await self._life.failed()
 
     async def close(self) -> None:
         """See ``interface.Swarm``."""
-        self._closed = True
+        self._life.close()
         self._leave()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         if tasks:
@@ -202,8 +206,7 @@ class MemorySwarm:
 
     def die(self, reason: SwarmError) -> None:
         """End as a crash would."""
-        if not self._ended.done():
-            self._ended.set_result(reason)
+        self._life.fail(reason)
         self._leave()
 
     def _leave(self) -> None:
@@ -227,28 +230,21 @@ class MemorySwarm:
     async def _passage(self, peer: PeerId | None) -> None:
         """One way to ``peer`` (None: to the network at large); waits while either side is frozen."""
         await asyncio.sleep(self._network.latency_s)
-        while self._network.stuck(self.peer, peer or self.peer):
+        while self._network.stuck(self.peer, peer or self.peer):  # noqa: ASYNC110 - freezing is plain data for tests
             await asyncio.sleep(0.005)
         if peer is not None:
             self._network.find(peer)
 
-    async def _within(self, timeout_s: float, peer: PeerId | None, work: Awaitable[T]) -> T:
+    async def _with_peer(self, timeout_s: float, peer: PeerId, work: Awaitable[T]) -> T:
         """``work``, for at most ``timeout_s`` and no longer than both sides live."""
-        task = asyncio.ensure_future(work)
-        gone = {self._ended} | ({self._network._swarms[peer]._ended} if peer in self._network._swarms else set())
+        other = self._network.peek(peer)
+        also = {other._life.ended} if other is not None else set()
         try:
-            if self._closed:
-                raise SwarmError("This swarm is closed.")
-            await asyncio.wait({task, *gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if self._ended.done():
-                raise SwarmError(str(self._ended.result()))
-            if task.done():
-                return task.result()
-            if any(future.done() for future in gone):
-                raise Unreachable(f"Peer {peer} cannot be reached.")
-            raise CallTimeout(f"Peer {peer or 'none of the network'} did not answer within {timeout_s:g} s.")
-        finally:
-            task.cancel()
+            return await self._life.within(timeout_s, peer, work, also=also)
+        except CallTimeout as error:
+            if other is not None and other._life.over:
+                raise Unreachable(f"Peer {peer} went away.") from error
+            raise
 
 
 async def _serve(handler: StreamHandler, stream: MemoryStream) -> None:

@@ -63,7 +63,7 @@ class Daemon:
             key_file.touch(mode=0o600)
             key_file.write_bytes(libp2p_key_file_bytes(identity))
             # The class attribute is hivemind's only way to place the control sockets.
-            private = type("PrivateP2P", (P2P,), {"_UNIX_SOCKET_PREFIX": f"/unix{folder}/"})
+            private: Any = type("PrivateP2P", (P2P,), {"_UNIX_SOCKET_PREFIX": f"/unix{folder}/"})
             p2p = await private.create(
                 identity_path=str(key_file),
                 check_if_identity_free=False,  # hivemind parses only RSA keys there
