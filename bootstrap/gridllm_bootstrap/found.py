@@ -23,6 +23,7 @@ Progress = Callable[[str, int, int], None]
 """Called with a model's name, bytes digested, bytes in all."""
 
 WIRE_DTYPES: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors name → ours
+DEMO_DTYPE: Final = "float32"  # its weights ship as bfloat16 only to be small; old processors are slow in that
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def _describe(wish: ModelWish, progress: Progress) -> tuple[ModelEntry, bytes]:
         "blocks": config.num_hidden_layers,
         "parameters": sum(math.prod(tensor.shape) for tensor in manifest.tensors.values()),
         "hidden_size": config.hidden_size,
-        "dtype": wish.dtype or WIRE_DTYPES.get(largest.dtype, "float32"),
+        "dtype": wish.dtype or (DEMO_DTYPE if wish.source == DEMO else WIRE_DTYPES.get(largest.dtype, "float32")),
     }
     try:
         return ModelEntry.model_validate(fields), manifest_bytes(manifest)

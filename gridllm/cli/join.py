@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from gridllm.charter.document import SignedCharter
+    from gridllm.errors import AddressError, Unreachable
     from gridllm.ids import PeerId
 
 
@@ -46,6 +48,23 @@ def join(
     )
 
 
+def explained(peer: PeerId, address: str, reason: str) -> AddressError | Unreachable:
+    """libp2p's reason for a failed dial → what it means for the address that was typed."""
+    from gridllm.errors import AddressError, Unreachable
+
+    other = re.search(r"remote key matches (\w+)", reason)
+    if other:
+        return AddressError(
+            f"At {address} answers {other[1]}, and not {peer} as the address says; the grid's first peer may have a "
+            "new key: ask for the address again."
+        )
+    why = reason.rstrip(".").splitlines()[-1].rsplit(": ", 1)[-1].strip()
+    return Unreachable(
+        f"Nobody answers at {address} ({why}); check that the peer is running and that its port is open, or join "
+        "through another peer of the grid."
+    )
+
+
 async def ask_for_charter(peer: PeerId, address: str, *, timeout_s: float) -> SignedCharter:
     """Dial one peer with a throw-away key, fetch its charter, verify it, hang up.
 
@@ -54,13 +73,16 @@ async def ask_for_charter(peer: PeerId, address: str, *, timeout_s: float) -> Si
         CharterError: the peer belongs to no grid, or its charter is forged.
     """
     from gridllm.charter.fetch import fetch_charter
-    from gridllm.errors import CallTimeout, CharterError, Refusal, SwarmError
+    from gridllm.errors import CallTimeout, CharterError, Refusal, SwarmError, Unreachable
     from gridllm.identity.keys import Identity
     from gridllm.swarm.libp2p import open_swarm
 
-    swarm = await open_swarm(Identity.ephemeral(), client_only=True, relay=False)
+    swarm = await open_swarm(Identity.ephemeral(), client_only=True)
     try:
-        await swarm.connect(peer, (address,), timeout_s=timeout_s)
+        try:
+            await swarm.connect(peer, (address,), timeout_s=timeout_s)
+        except Unreachable as error:
+            raise explained(peer, address, str(error)) from error
         try:
             return await fetch_charter(swarm, peer, timeout_s=timeout_s)
         except CallTimeout as error:

@@ -1,0 +1,95 @@
+"""Runs the ``gridllm`` command as people do: a process of its own, with a home of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+COMMAND = (sys.executable, "-m", "gridllm")
+
+
+def home_environ(home: Path, **extra: str) -> dict[str, str]:
+    """An environment in which everything is kept below ``home``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "GRIDLLM_"))}
+    xdg = {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
+    quiet = {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    return kept | xdg | quiet | extra
+
+
+def gridllm(home: Path, *args: str, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [*COMMAND, *args],
+        env=home_environ(home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+class Running:
+    """A command that serves until it is stopped; leaving the ``with`` block ends it, by its pid."""
+
+    def __init__(self, home: Path, *args: str, program: tuple[str, ...] = COMMAND) -> None:
+        self.process = subprocess.Popen(
+            [*program, *args],
+            env=home_environ(home),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a process group of its own, so that Ctrl-C can reach all of it, as in a terminal
+        )
+        self.pid = self.process.pid
+        self.output: list[str] = []
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def wait_for(self, text: str, timeout_s: float = 60.0) -> str:
+        """The first line from now on that holds ``text``."""
+        while True:
+            try:
+                line = self._lines.get(timeout=timeout_s)
+            except queue.Empty:
+                raise AssertionError(f"no line with {text!r} in {timeout_s} s after:\n{''.join(self.output)}") from None
+            if line is None:
+                raise AssertionError(f"the command ended without a line with {text!r}:\n{''.join(self.output)}")
+            if text in line:
+                return line
+
+    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 30.0) -> int:
+        """Send a signal and wait for the end: the exit code. SIGINT goes to the whole group, as Ctrl-C does."""
+        if self.process.poll() is None and number is signal.SIGINT:
+            os.killpg(self.pid, number)
+        elif self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as pipe:
+            for line in pipe:
+                self.output.append(line)
+                self._lines.put(line)
+        self._lines.put(None)

@@ -1,0 +1,223 @@
+"""Found a grid, run its first peer, join it: as people do, by command; and each way in which joining fails."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gridllm.identity.keys import Identity, load
+from tests.command import Running, gridllm
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def found(home: Path, name: str, port: int) -> str:
+    """Found a grid with the demo model on this machine → its join address."""
+    listen = f"/ip4/127.0.0.1/tcp/{port}"
+    done = gridllm(
+        home,
+        "bootstrap",
+        "init",
+        "--name",
+        name,
+        "--model",
+        "demo",
+        "--host-maddrs",
+        listen,
+        "--announce-maddrs",
+        listen,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("gridllm join ")]
+    assert len(lines) == 1, done.stdout
+    return lines[0].removeprefix("gridllm join ")
+
+
+@dataclass
+class Grid:
+    home: Path  # the maintainer's
+    address: str
+    running: Running
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "data" / "gridllm" / "bootstrap" / "grids" / "home"
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
+    home = tmp_path_factory.mktemp("maintainer")
+    address = found(home, "home", free_port())
+    with Running(home, "bootstrap", "run") as running:
+        running.wait_for("Ready")
+        yield Grid(home, address, running)
+
+
+def fails(home: Path, address: str, *says: str) -> str:
+    """Joining exits 1 with one sentence that holds ``says``, and pins nothing new."""
+    done = gridllm(home, "join", "--timeout-s", "5", address)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("gridllm: ")]
+    assert len(sentences) == 1, done.stderr
+    for text in says:
+        assert text in sentences[0]
+    return sentences[0]
+
+
+def test_join_shows_and_pins_the_grid(grid: Grid, tmp_path: Path) -> None:
+    done = gridllm(tmp_path, "join", grid.address)
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "Joined",
+        "home",
+        "demo",
+        "1 of 1 must sign",
+        "not required by this grid yet",
+        grid.address,
+        "12D3Koo",
+    ):
+        assert text in done.stdout
+    again = gridllm(tmp_path, "join", grid.address, "--json")
+    facts = json.loads(again.stdout)
+    assert (facts["name"], facts["new"], facts["admission"]) == ("home", False, "not required")
+    shown = json.loads(gridllm(grid.home, "bootstrap", "show", "--json").stdout)
+    assert facts["grid"] == shown["grid"]
+    assert shown["join"] == [f"gridllm join {grid.address}"]
+    pinned = tmp_path / "data" / "gridllm" / "grids" / "home" / "charter.json"
+    assert pinned.read_bytes() == (grid.folder / "charter.json").read_bytes()
+
+
+def test_founding_again_overwrites_nothing(grid: Grid) -> None:
+    before = {path: path.read_bytes() for path in grid.folder.iterdir() if path.suffix in (".key", ".json")}
+    done = gridllm(grid.home, "bootstrap", "init", "--name", "home", "--model", "demo")
+    assert done.returncode == 2
+    assert "never overwrites a grid" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_one_key_runs_once(grid: Grid) -> None:
+    done = gridllm(grid.home, "bootstrap", "run")
+    assert done.returncode == 1
+    assert f"in use by process {grid.running.pid}" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:31337", "/ip4/127.0.0.1/tcp/31337", "/ip4/1.2.3/tcp/1/p2p/x"])
+def test_a_wrong_address(tmp_path: Path, address: str) -> None:
+    fails(tmp_path, address, "multiaddr", "looks like" if "1.2.3" not in address else "does not fit")
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    peer = Identity.ephemeral().peer
+    address = f"/ip4/127.0.0.1/tcp/{free_port()}/p2p/{peer}"
+    fails(tmp_path, address, f"Nobody answers at {address} (connection refused)")
+
+
+def test_somebody_else_there(grid: Grid, tmp_path: Path) -> None:
+    """The handshake proves who answers: an address with another peer id in it reaches nobody."""
+    stranger = Identity.ephemeral().peer
+    address = f"{grid.address.rsplit('/', 1)[0]}/{stranger}"
+    fails(tmp_path, address, f"answers {grid.address.rsplit('/', 1)[1]}, and not {stranger}")
+
+
+PEER_SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from gridllm.identity.keys import load_or_create
+from gridllm.swarm.libp2p import open_swarm
+
+async def main(key, port, charter=None):
+    swarm = await open_swarm(load_or_create(Path(key)), host_maddrs=(f"/ip4/127.0.0.1/tcp/{port}",), relay=False)
+    try:
+        if charter is not None:
+            async def answer(peer, payload):
+                return Path(charter).read_bytes()
+            await swarm.serve_calls("gridllm.charter", answer)
+        print("up", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await swarm.close()
+
+try:
+    asyncio.run(main(*sys.argv[1:]))
+except KeyboardInterrupt:
+    pass
+"""
+
+
+@contextmanager
+def other_peer(home: Path, charter: Path | None = None) -> Iterator[str]:
+    """A libp2p peer that serves the file ``charter``, or nothing at all → its address."""
+    port, key = free_port(), home / "other.key"
+    args = [str(key), str(port)] + ([str(charter)] if charter else [])
+    with Running(home, *args, program=(sys.executable, "-c", PEER_SCRIPT)) as running:
+        running.wait_for("up")
+        yield f"/ip4/127.0.0.1/tcp/{port}/p2p/{load(key).peer}"
+
+
+def test_a_peer_of_no_grid(tmp_path: Path) -> None:
+    with other_peer(tmp_path / "other") as address:
+        fails(tmp_path, address, "is not a member of a grid")
+
+
+def test_a_forged_charter(grid: Grid, tmp_path: Path) -> None:
+    envelope = json.loads((grid.folder / "charter.json").read_bytes())
+    payload = json.loads(base64.b64decode(envelope["payload"]))
+    payload["first_peers"] = []
+    envelope["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
+    served = tmp_path / "served.json"
+    with other_peer(tmp_path / "other", served) as address:
+        served.write_text(json.dumps(envelope))
+        fails(tmp_path, address, "The charter of 'home' is forged", "1 of its 1 maintainers")
+        served.write_bytes(os.urandom(1000))
+        fails(tmp_path, address, "This is not a charter")
+    assert not (tmp_path / "data" / "gridllm" / "grids").exists(), "nothing forged is pinned"
+
+
+def test_another_grid_under_the_pinned_name(grid: Grid, tmp_path: Path) -> None:
+    assert gridllm(tmp_path, "join", grid.address).returncode == 0
+    pinned = tmp_path / "data" / "gridllm" / "grids" / "home" / "charter.json"
+    before = pinned.read_bytes()
+    found(tmp_path / "imposter", "home", free_port())
+    changed = tmp_path / "imposter" / "data" / "gridllm" / "bootstrap" / "grids" / "home" / "charter.json"
+    with other_peer(tmp_path / "other", changed) as address:
+        fails(tmp_path, address, "Another grid is pinned under the name 'home'", "A charter never changes")
+    assert pinned.read_bytes() == before
+
+
+def test_the_first_peer_stops_clean_and_starts_again(tmp_path: Path) -> None:
+    address = found(tmp_path, "again", free_port())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with Running(tmp_path, "bootstrap", "run", "--json") as running:
+            ready = json.loads(running.wait_for('"ready"'))
+            assert any(one == address for one in ready["addresses"]), ready
+            helpers = descendants(running.pid)
+            assert helpers, "the libp2p daemon"
+            assert gridllm(tmp_path / "volunteer", "join", address).returncode == 0
+            assert running.stop(number) == 0, "".join(running.output)
+            assert json.loads(running.output[-1]) == {"event": "stopped"}
+            assert "ended by itself" not in "".join(running.output), "Ctrl-C is for us, not for the libp2p daemon"
+            _, alive = psutil.wait_procs(helpers, timeout=5)
+            assert not alive, f"left behind: {alive}"
+    fails(tmp_path / "late", address, "Nobody answers")
