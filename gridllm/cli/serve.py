@@ -1,0 +1,171 @@
+"""``gridllm serve``: volunteer this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from gridllm.charter.document import ModelEntry
+    from gridllm.identity.keys import Identity
+    from gridllm.node.hosting import Wishes
+    from gridllm.node.lifecycle import Membership
+    from gridllm.settings import Settings
+    from gridllm.swarm.interface import Swarm
+
+DTYPES: Final = ("float32", "bfloat16", "float16")
+
+
+def serve(
+    blocks: Annotated[str, typer.Option(help="Blocks to serve, like 4:12; auto: those the grid needs most.")] = "auto",
+    model: Annotated[str | None, typer.Option(help="Model to serve; the default is the grid's first.")] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="For weights and caches, like 4GiB; default: what is free.")
+    ] = None,
+    cache_tokens: Annotated[int | None, typer.Option(min=64, help="Tokens of KV cache; default: what fits.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the best there is.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: the charter's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="Key file; each node needs its own.")] = None,
+    host_maddrs: Annotated[list[str] | None, typer.Option(help="Where to listen; may be repeated.")] = None,
+    announce_maddrs: Annotated[
+        list[str] | None, typer.Option(help="Address others reach it at, if another (a forwarded port).")
+    ] = None,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that sessions may go on after Ctrl-C.")] = 30.0,
+    grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
+) -> None:
+    """Serve blocks of a model to the grid until Ctrl-C; a second Ctrl-C leaves without waiting for sessions.
+
+    Example: gridllm serve --memory 4GiB
+    """
+    from gridllm.charter.pin import Pins
+    from gridllm.identity.keys import hold, load_or_create
+    from gridllm.settings import load_settings
+
+    span = _parse_blocks(blocks)
+    settings = load_settings(
+        identity=identity,
+        threads=threads,
+        device=device,
+        dtype=dtype,
+        host_maddrs=tuple(host_maddrs) if host_maddrs else None,
+        announce_maddrs=tuple(announce_maddrs) if announce_maddrs else None,
+    )
+    pins = Pins(settings.data_dir)
+    signed = pins.current(grid)
+    entry = signed.charter.model(model)
+    _set_logging(debug=settings.debug)
+    mine = load_or_create(settings.identity_path)
+    with hold(mine):
+        from gridllm.cli.runtime import run_async
+        from gridllm.node.lifecycle import Membership
+
+        wishes = _wishes(settings, entry, span, memory=memory, cache_tokens=cache_tokens, path=path, grace_s=grace)
+        run_async(_volunteer(mine, Membership(signed, entry, pins), wishes, settings))
+
+
+async def _volunteer(identity: Identity, membership: Membership, wishes: Wishes, settings: Settings) -> None:
+    from gridllm.cli.serve_view import make_report
+    from gridllm.cli.signals import two_stops
+    from gridllm.node.lifecycle import Stops, Volunteer
+
+    async def enter() -> Swarm:
+        from gridllm.swarm.libp2p import open_swarm
+
+        return await open_swarm(
+            identity,
+            initial_peers=membership.pins.initial_peers(membership.signed),
+            host_maddrs=settings.host_maddrs,
+            announce_maddrs=settings.announce_maddrs,
+            relay=settings.relay,
+            namespace=membership.signed.grid,
+        )
+
+    report = make_report(membership.entry.name)
+    with two_stops() as (stop, hurry):
+        try:
+            await Volunteer(membership, wishes, enter, report, Stops(stop, hurry)).run()
+        finally:
+            report.close()
+    report.note("Left the grid.")
+
+
+def _wishes(
+    settings: Settings,
+    entry: ModelEntry,
+    span: tuple[int, int] | None,
+    *,
+    memory: str | None,
+    cache_tokens: int | None,
+    path: Path | None,
+    grace_s: float,
+) -> Wishes:
+    """Flags and settings, checked before anything is started."""
+    from gridllm.errors import UsageError
+    from gridllm.node.hosting import Wishes
+    from gridllm.node.memory import parse_size
+    from gridllm.node.source import local_folder
+
+    if span is not None and span[1] > entry.blocks:
+        raise UsageError(f"{entry.name} has blocks 0:{entry.blocks}; {span[0]}:{span[1]} are not among them.")
+    dtype = settings.dtype or entry.dtype
+    if dtype not in DTYPES:
+        raise UsageError(f"The dtype {dtype!r} is not served; choose one of {', '.join(DTYPES)}.")
+    return Wishes(
+        blocks=span,
+        memory_bytes=None if memory is None else parse_size(memory),
+        cache_tokens=cache_tokens,
+        device=_device(settings),
+        dtype=dtype,
+        folder=local_folder(entry, path),
+        grace_s=grace_s,
+    )
+
+
+def _device(settings: Settings) -> str:
+    """The torch device, checked; also sets the number of threads.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    import torch
+
+    from gridllm.errors import UsageError
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    if settings.device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=settings.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The device {settings.device!r} cannot be used here: {reason}") from error
+    return settings.device
+
+
+def _parse_blocks(text: str) -> tuple[int, int] | None:
+    """``4:12`` → (4, 12); ``auto`` → None.
+
+    Raises:
+        UsageError: neither.
+    """
+    from gridllm.errors import UsageError
+
+    if text == "auto":
+        return None
+    match = re.fullmatch(r"(\d{1,5}):(\d{1,5})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UsageError(f"--blocks takes auto, or a range like 4:12 (the last one not included), not {text!r}.")
+    return int(match[1]), int(match[2])
+
+
+def _set_logging(*, debug: bool) -> None:
+    import logging
+
+    level = logging.INFO if debug else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s")

@@ -1,0 +1,142 @@
+"""What ``gridllm serve`` shows: a progress bar and a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from gridllm.cli.grid_view import age_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+    from rich.status import Status
+
+    from gridllm.node.report import Pulse, Report
+    from gridllm.wire.record import NodeRecord
+
+
+def make_report(model: str) -> Report:
+    """The report that fits stdout."""
+    from gridllm.cli.show import stdout
+
+    return LiveReport(stdout(), model) if sys.stdout.isatty() else PlainReport(model)
+
+
+def serving_line(record: NodeRecord, model: str) -> str:
+    """One line that people read and programs wait for."""
+    return (
+        f"serving blocks {record.start}:{record.end} of {model} as {record.peer} "
+        f"({record.dtype}, {record.blocks_per_s:.0f} blocks/s, cache for {record.total_tokens} tokens)"
+    )
+
+
+def pulse_line(pulse: Pulse) -> str:
+    """The node's life in a line."""
+    used = 1 - pulse.free_tokens / pulse.total_tokens if pulse.total_tokens else 1.0
+    batch = f", {pulse.mean_batch:.1f} to a pass" if pulse.tokens else ""
+    sessions = "1 session" if pulse.sessions == 1 else f"{pulse.sessions} sessions"
+    return (
+        f"{sessions} · {pulse.tokens_per_s:.0f} tokens/s ({pulse.tokens} so far{batch}) · cache {used:.0%} used · "
+        f"up {age_of(pulse.uptime_s)}"
+    )
+
+
+class PlainReport:
+    """One line for each event, flushed; no pulse."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    def phase(self, sentence: str) -> None:
+        """See ``Report``."""
+        self.note(sentence)
+
+    def loading(self, done: int, total: int) -> None:
+        """See ``Report``; silent."""
+
+    def serving(self, record: NodeRecord) -> None:
+        """See ``Report``."""
+        self.note(serving_line(record, self._model))
+
+    def pulse(self, pulse: Pulse) -> None:
+        """See ``Report``; silent."""
+
+    def note(self, sentence: str) -> None:
+        """See ``Report``."""
+        sys.stdout.write(sentence + "\n")
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
+
+class LiveReport:
+    """A terminal that shows what the node does now, and keeps what matters."""
+
+    def __init__(self, console: Console, model: str) -> None:
+        self._console = console
+        self._model = model
+        self._bar: tuple[Progress, TaskID] | None = None
+        self._status: Status | None = None
+
+    def phase(self, sentence: str) -> None:
+        """See ``Report``."""
+        self._end_bar()
+        self._line(sentence + "…")
+
+    def loading(self, done: int, total: int) -> None:
+        """See ``Report``; rich takes updates from any thread."""
+        if self._bar is None:
+            self._end_line()
+            self._bar = _start_bar(self._console, total)
+        progress, task = self._bar
+        progress.update(task, completed=done)
+
+    def serving(self, record: NodeRecord) -> None:
+        """See ``Report``."""
+        self._end_bar()
+        self._end_line()
+        self._console.print(serving_line(record, self._model), style="bold green", markup=False)
+        self._line("waiting for sessions  (Ctrl-C drains and leaves)")
+
+    def pulse(self, pulse: Pulse) -> None:
+        """See ``Report``."""
+        self._line(pulse_line(pulse) + "  (Ctrl-C drains and leaves)")
+
+    def note(self, sentence: str) -> None:
+        """See ``Report``."""
+        self._console.print(sentence, markup=False)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._end_bar()
+        self._end_line()
+
+    def _line(self, text: str) -> None:
+        from rich.text import Text
+
+        if self._status is None:
+            self._status = self._console.status(Text(text))
+            self._status.start()
+        else:
+            self._status.update(Text(text))
+
+    def _end_line(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar[0].stop()
+            self._bar = None
+
+
+def _start_bar(console: Console, total: int) -> tuple[Progress, TaskID]:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("Loading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console, transient=True)
+    progress.start()
+    return progress, progress.add_task("", total=total)

@@ -1,0 +1,164 @@
+"""A span in memory with its engine, and the path there: choose, announce as joining, load, measure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gridllm.charter.document import ModelEntry
+from gridllm.engine.runner import Engine
+from gridllm.errors import UsageError
+from gridllm.models.manifest import Manifest
+from gridllm.node.memory import free_bytes, spell_size
+from gridllm.node.presence import Presence
+from gridllm.node.report import Report
+from gridllm.node.sizing import BlockSize, block_size, check_fits, fitting_blocks
+from gridllm.node.source import span_folder
+from gridllm.node.speed import measure_blocks_per_s
+from gridllm.planning.placement import BlockRange, cache_tokens_beside, choose_span
+
+log = logging.getLogger(__name__)
+
+SETTLE_S: Final = 0.5  # for announcements of nodes that start at the same moment to reach each other
+SETTLE_ROUNDS: Final = 4
+MIN_CACHE_TOKENS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the volunteer asked for."""
+
+    blocks: BlockRange | None  # None: choose what the grid needs most
+    memory_bytes: int | None  # for weights and caches; None: what is free
+    cache_tokens: int | None  # None: what fits
+    device: str
+    dtype: str
+    folder: Path | None  # the model's files; None: from the Hub
+    grace_s: float  # how long sessions may go on once the node is told to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """Blocks in memory, ready to serve."""
+
+    engine: Engine
+    blocks_per_s: float
+
+    @property
+    def span(self) -> BlockRange:
+        """The blocks."""
+        return self.engine.span.start, self.engine.span.end
+
+
+class _LoadingStopped(Exception):
+    """The volunteer stopped while a thread was loading; never shown."""
+
+
+async def prepare(
+    entry: ModelEntry,
+    manifest: Manifest,
+    wishes: Wishes,
+    presence: Presence,
+    report: Report,
+    target: BlockRange | None = None,
+) -> Hosting:
+    """Choose blocks (or take ``target``), announce them as joining, load them and start their engine.
+
+    Raises:
+        UsageError: the blocks asked for do not exist or do not fit into memory.
+        ModelError: the weights cannot be found, or are another model's.
+        SwarmError: the grid does not answer.
+    """
+    size = block_size(manifest, wishes.dtype)
+    memory_bytes = await asyncio.to_thread(free_bytes, wishes.device)
+    if wishes.memory_bytes is not None:
+        memory_bytes = min(memory_bytes, wishes.memory_bytes)
+    presence.state, presence.since, presence.blocks_per_s, presence.engine = "joining", time.time(), 0.0, None
+    if target is None:
+        target = await _settle(entry.blocks, size, memory_bytes, wishes, presence)
+    presence.span = target
+    await presence.announce()
+    report.phase(f"Loading blocks {target[0]}:{target[1]} of {entry.name} as {wishes.dtype}")
+    folder = await span_folder(entry, wishes.folder, target)
+    hosting = await _load(folder, manifest, target, size, memory_bytes, wishes, report)
+    presence.blocks_per_s, presence.engine = hosting.blocks_per_s, hosting.engine
+    return hosting
+
+
+async def _settle(blocks: int, size: BlockSize, memory_bytes: int, wishes: Wishes, presence: Presence) -> BlockRange:
+    """The span asked for, or the one the grid needs most, agreed with whoever starts at the same moment."""
+    if wishes.blocks is not None:
+        start, end = wishes.blocks
+        if not 0 <= start < end <= blocks:
+            raise UsageError(f"The model has blocks 0:{blocks}; {start}:{end} are not among them.")
+        check_fits(wishes.blocks, size, memory_bytes, wishes.cache_tokens)
+        return wishes.blocks
+    capacity = fitting_blocks(size, blocks, memory_bytes, wishes.cache_tokens)
+    peer = presence.record().peer
+    span = choose_span(await presence.others(), blocks, capacity, peer, presence.since)
+    for _ in range(SETTLE_ROUNDS if capacity < blocks else 0):
+        presence.span = span
+        await presence.announce()
+        await asyncio.sleep(SETTLE_S)
+        again = choose_span(await presence.others(), blocks, capacity, peer, presence.since)
+        if again == span:
+            break
+        span = again
+    return span
+
+
+async def _load(
+    folder: Path,
+    manifest: Manifest,
+    span: BlockRange,
+    size: BlockSize,
+    memory_bytes: int,
+    wishes: Wishes,
+    report: Report,
+) -> Hosting:
+    import torch
+
+    from gridllm.engine.attention import RAGGED, register
+    from gridllm.models.span import load_span
+
+    register()
+    stopped = False
+
+    def progress(done: int, total: int) -> None:
+        if stopped:
+            raise _LoadingStopped
+        report.loading(done, total)
+
+    loading = asyncio.create_task(
+        asyncio.to_thread(
+            load_span,
+            folder,
+            manifest,
+            *span,
+            dtype=getattr(torch, wishes.dtype),
+            device=wishes.device,
+            attn=RAGGED,
+            progress=progress,
+        )
+    )
+    try:
+        loaded = await asyncio.shield(loading)
+    except asyncio.CancelledError:
+        stopped = True  # a thread cannot be cancelled: it ends at the next tensor
+        await asyncio.wait([loading])
+        if not loading.cancelled():
+            loading.exception()
+        raise
+    tokens = wishes.cache_tokens or cache_tokens_beside(
+        memory_bytes, size.weight_bytes, size.cache_bytes_per_token, blocks=span[1] - span[0]
+    )
+    report.phase("Measuring how fast it runs")
+    blocks_per_s = await measure_blocks_per_s(loaded)
+    log.info("Loaded blocks %s:%s, %s of weights", *span, spell_size(loaded.held_bytes))
+    engine = Engine(loaded, cache_tokens=max(tokens, MIN_CACHE_TOKENS))
+    engine.start()
+    return Hosting(engine, blocks_per_s)

@@ -1,0 +1,307 @@
+"""A serving volunteer's life: enter the grid, host a span, serve it, move where it is needed more, drain, leave.
+
+What is held outlives what is lost: the span stays in memory when the libp2p daemon dies and a new one is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import gc
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from gridllm.charter.document import ModelEntry, SignedCharter
+from gridllm.charter.fetch import serve_charter
+from gridllm.charter.pin import Pins
+from gridllm.errors import GridError, SwarmError
+from gridllm.ids import PeerId
+from gridllm.node.hosting import Hosting, Wishes, prepare
+from gridllm.node.presence import Presence
+from gridllm.node.report import Pulse, Report
+from gridllm.node.service import NodeService
+from gridllm.node.source import obtain_manifest
+from gridllm.planning.placement import BlockRange
+from gridllm.planning.rebalancing import should_move
+from gridllm.swarm.directory import Directory
+from gridllm.swarm.interface import Swarm
+from gridllm.wire.record import NodeRecord
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PULSE_S: Final = 1.0
+SURVEY_S: Final = 20.0  # between looks at who follows in the chain
+FIRST_SURVEY_S: Final = 2.0
+REBALANCE_S: Final = (120.0, 300.0)  # drawn anew each time, so that nodes do not look at the same moment
+RESTARTS: Final = 6  # in a row, of a swarm that keeps failing
+FIRST_BACKOFF_S: Final = 1.0
+STEADY_S: Final = 60.0  # a swarm that lived this long starts the count anew
+FAREWELL_S: Final = 2.0  # for taking the record back
+
+
+class Ending(enum.Enum):
+    """Why a stretch of serving ended."""
+
+    STOPPED = enum.auto()  # the volunteer asked for it
+    LOST = enum.auto()  # the swarm failed
+    MOVING = enum.auto()  # other blocks need this node more
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """What the volunteer asks for with Ctrl-C."""
+
+    stop: asyncio.Event  # once: drain, then leave
+    hurry: asyncio.Event  # twice: leave now
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Which model of which grid is served."""
+
+    signed: SignedCharter
+    entry: ModelEntry
+    pins: Pins
+
+
+class Volunteer:
+    """Runs a node from start to end: ``await Volunteer(…).run()``."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        wishes: Wishes,
+        open_swarm: Callable[[], Awaitable[Swarm]],
+        report: Report,
+        stops: Stops,
+    ) -> None:
+        self._signed = membership.signed
+        self._entry = membership.entry
+        self._pins = membership.pins
+        self._wishes = wishes
+        self._open_swarm = open_swarm
+        self._report = report
+        self._stops = stops
+        self._hosting: Hosting | None = None
+        self._target: BlockRange | None = None  # where to move; None: choose
+        self._remembered: dict[PeerId, tuple[str, ...]] = {}
+
+    async def run(self) -> None:
+        """Serve until stopped. Nothing of it is left running, whatever ends it.
+
+        Raises:
+            SwarmError: the grid cannot be entered, or the libp2p daemon keeps dying.
+            UsageError, ModelError: what was asked for cannot be served.
+        """
+        failures = 0
+        try:
+            while True:
+                entered_at = time.monotonic()
+                try:
+                    ending = await self._in_swarm()
+                except SwarmError as error:
+                    if self._hosting is None:
+                        raise  # it never worked: for the volunteer to mend
+                    self._report.note(str(error))
+                    ending = Ending.LOST
+                if ending is Ending.STOPPED:
+                    return
+                failures = 1 if time.monotonic() - entered_at > STEADY_S else failures + 1
+                if failures > RESTARTS:
+                    raise SwarmError(
+                        f"The connection to the grid failed {failures} times in a row; look at the messages above, "
+                        "then run gridllm serve again."
+                    )
+                pause_s = FIRST_BACKOFF_S * 2 ** (failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+                self._report.note(f"Lost the connection to the grid; entering again in {pause_s:.1f} s.")
+                if await self._or_stop(asyncio.sleep(pause_s)) is Ending.STOPPED:
+                    return
+        finally:
+            await self._let_go()
+
+    async def _in_swarm(self) -> Ending:
+        """One swarm's time, until it fails or the volunteer stops. Raises what cannot be mended by a new swarm."""
+        self._report.phase(f"Entering {self._signed.charter.name}")
+        async with contextlib.AsyncExitStack() as leaving:
+            presence = await self._or_stop(self._enter(leaving))
+            if isinstance(presence, Ending):
+                return presence
+            while True:
+                hosting = await self._or_stop(self._host(presence), presence.swarm)
+                if isinstance(hosting, Ending):
+                    return hosting
+                ending = await self._serve(presence, hosting)
+                if ending is not Ending.MOVING:
+                    return ending
+                presence.engine = None
+                del hosting  # the last reference but one: its memory is needed for the next span
+                await self._let_go()
+
+    async def _enter(self, leaving: contextlib.AsyncExitStack) -> Presence:
+        swarm = await self._open_swarm()
+        leaving.push_async_callback(swarm.close)
+        directory = Directory(swarm, self._signed.grid)
+        presence = Presence(swarm, directory, self._entry.model_root, self._wishes.dtype)
+        leaving.push_async_callback(_farewell, presence)
+        return presence
+
+    async def _host(self, presence: Presence) -> Hosting:
+        """The span in memory: still there from before, or loaded now. Also hands out charter and manifest."""
+        swarm = presence.swarm
+        records = await presence.others()
+        manifest, raw = await obtain_manifest(
+            swarm,
+            self._entry,
+            self._pins,
+            first_peers=self._pins.initial_peers(self._signed),
+            records=records,
+            folder=self._wishes.folder,
+        )
+        await serve_charter(swarm, self._signed.raw, {self._entry.model_root: raw})
+        self._remember(records)
+        if self._hosting is None:
+            self._hosting = await prepare(
+                self._entry, manifest, self._wishes, presence, self._report, target=self._target
+            )
+            self._target = None
+        presence.span, presence.engine = self._hosting.span, self._hosting.engine
+        presence.blocks_per_s = self._hosting.blocks_per_s
+        return self._hosting
+
+    async def _serve(self, presence: Presence, hosting: Hosting) -> Ending:
+        """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
+        service = NodeService(presence.swarm, hosting.engine, self._entry.model_root)
+        await service.start()
+        try:
+            presence.state, presence.since = "serving", time.time()
+            await presence.announce()
+            self._report.serving(presence.record())
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(self._beat(service, hosting)),
+                    tasks.create_task(self._survey(presence)),
+                ]
+                ending = await self._or_stop(self._rebalance(service, presence), presence.swarm)
+                if isinstance(ending, tuple):
+                    self._target, ending = ending, Ending.MOVING
+                if ending is not Ending.LOST:
+                    await self._drain(service, presence)
+                for task in background:
+                    task.cancel()
+            return ending
+        finally:
+            await service.stop()
+
+    async def _drain(self, service: NodeService, presence: Presence) -> None:
+        presence.state = "draining"
+        with contextlib.suppress(GridError, TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await presence.announce()
+        if service.sessions:
+            self._report.phase(
+                f"Draining: {service.sessions} sessions may go on for {self._wishes.grace_s:g} s; Ctrl-C leaves now"
+            )
+        hurry = asyncio.create_task(self._stops.hurry.wait())
+        draining = asyncio.create_task(service.drain(self._wishes.grace_s))
+        try:
+            await asyncio.wait((hurry, draining), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (hurry, draining):
+                task.cancel()
+            await asyncio.gather(hurry, draining, return_exceptions=True)
+
+    async def _beat(self, service: NodeService, hosting: Hosting) -> None:
+        started = before_s = time.monotonic()
+        before = hosting.engine.metrics()
+        while True:
+            await asyncio.sleep(PULSE_S)
+            now_s, now = time.monotonic(), hosting.engine.metrics()
+            self._report.pulse(
+                Pulse(
+                    sessions=service.sessions,
+                    tokens_per_s=(now.tokens - before.tokens) / (now_s - before_s),
+                    tokens=now.tokens,
+                    mean_batch=now.mean_batch,
+                    free_tokens=now.free_tokens,
+                    total_tokens=now.total_tokens,
+                    uptime_s=now_s - started,
+                )
+            )
+            before_s, before = now_s, now
+
+    async def _survey(self, presence: Presence) -> None:
+        """Keep round trips to the next nodes measured, and their addresses for the next start."""
+        await asyncio.sleep(FIRST_SURVEY_S)
+        while True:
+            try:
+                others = await presence.others()
+                await presence.measure_next_hops(others)
+                self._remember(others)
+            except GridError as error:
+                log.info("Could not look around: %s", error)
+            await asyncio.sleep(SURVEY_S)
+
+    async def _rebalance(self, service: NodeService, presence: Presence) -> BlockRange:
+        """Wait until other blocks need this node more; returns them. Never returns when the blocks are fixed."""
+        while True:
+            await asyncio.sleep(random.uniform(*REBALANCE_S))  # noqa: S311 - spreads load
+            if self._wishes.blocks is not None or service.sessions:
+                continue
+            try:
+                target = should_move(await presence.others(), presence.record(), self._entry.blocks)
+            except GridError as error:
+                log.info("Could not look whether to move: %s", error)
+                continue
+            if target is not None and not service.sessions:
+                self._report.note(f"Blocks {target[0]}:{target[1]} need this node more; moving there.")
+                return target
+
+    def _remember(self, records: Sequence[NodeRecord]) -> None:
+        """Keep the addresses of peers for the next start; written only when there is news."""
+        fresh = {record.peer: tuple(record.addresses) for record in records}
+        if fresh.items() - self._remembered.items():
+            self._remembered |= fresh
+            self._pins.remember_peers(self._signed, fresh)
+
+    async def _or_stop(self, work: Awaitable[T], swarm: Swarm | None = None) -> T | Ending:
+        """The result of ``work``, unless the volunteer stops or the swarm fails first; then it is cancelled."""
+        task = asyncio.ensure_future(work)
+        stopping = asyncio.create_task(self._stops.stop.wait())
+        racers: set[asyncio.Future[object]] = {task, stopping}  # type: ignore[arg-type]
+        failing = None
+        if swarm is not None:
+            failing = asyncio.create_task(swarm.failed())
+            racers.add(failing)  # type: ignore[arg-type]
+        try:
+            await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                return Ending.STOPPED
+            if failing is not None and failing.done():
+                self._report.note(str(failing.result()))
+                return Ending.LOST
+            return task.result()
+        finally:
+            unfinished = [racer for racer in racers if not racer.done()]
+            for racer in unfinished:
+                racer.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+    async def _let_go(self) -> None:
+        """Free the span."""
+        if self._hosting is not None:
+            await self._hosting.engine.stop()
+            self._hosting = None
+            gc.collect()  # modules refer to one another in circles; their memory is needed for the next span
+
+
+async def _farewell(presence: Presence) -> None:
+    with contextlib.suppress(TimeoutError, GridError):
+        async with asyncio.timeout(FAREWELL_S):
+            await presence.stop()

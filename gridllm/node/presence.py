@@ -1,0 +1,118 @@
+"""This node as the grid sees it: the record it announces, and the round trips to nodes that continue the chain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from gridllm import __version__
+from gridllm.engine.runner import Engine
+from gridllm.errors import GridError
+from gridllm.ids import ModelRoot, PeerId
+from gridllm.node.service import PING_CALL
+from gridllm.planning.placement import BlockRange
+from gridllm.swarm.directory import Announcer, Directory
+from gridllm.swarm.interface import Swarm
+from gridllm.wire.record import NodeRecord, State
+
+log = logging.getLogger(__name__)
+
+PING_TIMEOUT_S: Final = 2.0
+MAX_NEXT_HOPS: Final = 32
+PINGS_AT_ONCE: Final = 8
+MAX_ADDRESSES: Final = 16
+MAX_ADDRESS_CHARS: Final = 256
+
+
+class Presence:
+    """Announces this node; whoever changes a field calls ``announce``."""
+
+    def __init__(self, swarm: Swarm, directory: Directory, model: ModelRoot, dtype: str) -> None:
+        self.state: State = "joining"
+        self.span: BlockRange = (0, 0)
+        self.blocks_per_s = 0.0
+        self.engine: Engine | None = None
+        self.since = time.time()  # of joining, then of serving
+        self._next_hop_ms: dict[str, float] = {}
+        self.swarm = swarm
+        self._directory = directory
+        self._model = model
+        self._dtype = dtype
+        self._announcer = Announcer(directory, self.record)
+        self._announced = False
+
+    def record(self) -> NodeRecord:
+        """What is true now."""
+        budget = self.engine.budget if self.engine is not None else None
+        return NodeRecord(
+            peer=self.swarm.peer,
+            version=__version__[:32],
+            model=self._model,
+            start=self.span[0],
+            end=self.span[1],
+            state=self.state,
+            dtype=self._dtype,
+            blocks_per_s=self.blocks_per_s,
+            free_tokens=budget.free if budget is not None else 0,
+            total_tokens=budget.total if budget is not None else 0,
+            next_hop_ms=dict(self._next_hop_ms),
+            addresses=[one for one in self.swarm.addresses if len(one) <= MAX_ADDRESS_CHARS][:MAX_ADDRESSES],
+            since=self.since,
+        )
+
+    async def announce(self) -> None:
+        """Tell the grid now, and keep telling it.
+
+        Raises:
+            SwarmError: no peer accepted the record.
+        """
+        if self._announced:
+            await self._announcer.announce()
+        else:
+            await self._announcer.start()
+            self._announced = True
+
+    async def others(self) -> list[NodeRecord]:
+        """Records of the model's other nodes.
+
+        Raises:
+            SwarmError: the DHT did not answer.
+        """
+        return [record for record in await self._directory.nodes(self._model) if record.peer != self.swarm.peer]
+
+    async def measure_next_hops(self, others: list[NodeRecord]) -> None:
+        """Ping nodes that can take over where this one ends; announced with the next refresh."""
+        end = self.span[1]
+        following = [r for r in others if r.state == "serving" and r.start <= end < r.end][:MAX_NEXT_HOPS]
+        limit = asyncio.Semaphore(PINGS_AT_ONCE)
+
+        async def measure(record: NodeRecord) -> tuple[PeerId, float | None]:
+            async with limit:
+                return record.peer, await ping_ms(self.swarm, record)
+
+        measured = await asyncio.gather(*map(measure, following))
+        fresh = {str(peer): ms for peer, ms in measured if ms is not None}
+        if fresh.keys() != self._next_hop_ms.keys():
+            self._announcer.refresh()
+        self._next_hop_ms = fresh
+
+    async def stop(self) -> None:
+        """Take the record back; best effort."""
+        await self._announcer.stop()
+
+
+async def ping_ms(swarm: Swarm, record: NodeRecord) -> float | None:
+    """Round trip to a node, milliseconds, the better of two; None when it does not answer."""
+    best: float | None = None
+    try:
+        await swarm.connect(record.peer, tuple(record.addresses), timeout_s=PING_TIMEOUT_S)
+        for _ in range(2):
+            started = time.perf_counter()
+            await swarm.call(record.peer, PING_CALL, b"", timeout_s=PING_TIMEOUT_S)
+            elapsed_ms = (time.perf_counter() - started) * 1000
+            best = elapsed_ms if best is None else min(best, elapsed_ms)
+    except GridError as error:
+        log.debug("No ping from %s: %s", record.peer, error)
+    return best

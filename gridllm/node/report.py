@@ -1,0 +1,49 @@
+"""What a serving node tells whoever started it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gridllm.wire.record import NodeRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """The node's life at one moment."""
+
+    sessions: int
+    tokens_per_s: float  # through this span, since the pulse before
+    tokens: int  # since the start
+    mean_batch: float  # steps of one pass, since the start
+    free_tokens: int
+    total_tokens: int
+    uptime_s: float
+
+
+class Report(Protocol):
+    """Where the lifecycle's news go. ``loading`` is called from a worker thread, all else on the event loop."""
+
+    def phase(self, sentence: str) -> None:
+        """What the node does now."""
+        ...
+
+    def loading(self, done: int, total: int) -> None:
+        """Bytes of weights read, of all."""
+        ...
+
+    def serving(self, record: NodeRecord) -> None:
+        """Clients can use the node from now on."""
+        ...
+
+    def pulse(self, pulse: Pulse) -> None:
+        """About once a second while serving."""
+        ...
+
+    def note(self, sentence: str) -> None:
+        """Something worth a line of its own."""
+        ...
+
+    def close(self) -> None:
+        """The node is gone; give the terminal back."""
+        ...
