@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gridllm.wire.record import NodeRecord
 
 BAR_CELLS: Final = 32  # a model with more blocks gets several to a cell
+REST_CELLS: Final = 78  # what the other columns take
+WIDE: Final = 120
+SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 STATE_STYLES: Final = {"serving": "green", "joining": "cyan", "draining": "yellow"}
 
 
@@ -42,8 +45,8 @@ class ModelView:
         return gaps(self.counts)
 
 
-def model_renderable(view: ModelView) -> Group:
-    """Heading, table of nodes, and coverage of each block."""
+def model_renderable(view: ModelView, width: int = WIDE) -> Group:
+    """Heading, table of nodes, and coverage of each block, on a terminal of ``width`` columns."""
     from rich.console import Group
     from rich.text import Text
 
@@ -54,7 +57,7 @@ def model_renderable(view: ModelView) -> Group:
     )
     parts: list[Text | Table] = [heading]
     if view.records:
-        parts.append(_node_table(view))
+        parts.append(_node_table(view, max(4, min(BAR_CELLS, width - REST_CELLS))))
     parts.append(coverage_text(view))
     return Group(*parts)
 
@@ -79,9 +82,9 @@ def coverage_text(view: ModelView) -> Text:
     return text
 
 
-def span_bar(start: int, end: int, blocks: int) -> str:
-    """Where a span lies in the model: one cell per block, or per few blocks."""
-    per_cell = -(-blocks // BAR_CELLS)
+def span_bar(start: int, end: int, blocks: int, most: int = BAR_CELLS) -> str:
+    """Where a span lies in the model: one cell per block, or per few blocks; at most ``most`` cells."""
+    per_cell = -(-blocks // most)
     cells = range(0, blocks, per_cell)
     return "".join("█" if start < first + per_cell and first < end else "─" for first in cells)
 
@@ -129,26 +132,27 @@ def age_of(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _node_table(view: ModelView) -> Table:
+def _node_table(view: ModelView, bar_cells: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for title in ("node", "blocks", "", "state", "dtype"):
         table.add_column(title, no_wrap=True)
-    for title in ("blocks/s", "free tokens", "rtt", "version", "up"):
+    for title in ("blocks/s", "cache free", "rtt", "version", "up"):
         table.add_column(title, no_wrap=True, justify="right")
     for record in _in_order(view.records):
-        stored = record.dtype if record.quantization == "none" else f"{record.dtype} ({record.quantization})"
+        stored = SHORT_DTYPES.get(record.dtype, record.dtype)
+        stored += "" if record.quantization == "none" else f"/{record.quantization}"
         table.add_row(
             # Text, not str: what a stranger wrote into a record must not be read as rich's markup.
             Text(short_peer(record.peer)),
-            span_bar(record.start, record.end, view.blocks),
+            span_bar(record.start, record.end, view.blocks, bar_cells),
             f"{record.start}:{record.end}",
             Text(record.state, style=STATE_STYLES[record.state]),
             Text(_printable(stored)),
             f"{record.blocks_per_s:.0f}" if record.blocks_per_s else "?",
-            f"{record.free_tokens}/{record.total_tokens}",
+            _cache(record),
             _rtt(view, record),
             Text(_printable(record.version)),
             age_of(view.now_s - record.since),
@@ -161,6 +165,13 @@ def _rtt(view: ModelView, record: NodeRecord) -> str:
         return "?"
     rtt = view.rtt_ms[record.peer]
     return "no answer" if rtt is None else f"{rtt:.1f} ms" if rtt < 10 else f"{rtt:.0f} ms"
+
+
+def _cache(record: NodeRecord) -> str:
+    if not record.total_tokens:
+        return "-"
+    total = f"{record.total_tokens / 1000:.0f}k" if record.total_tokens >= 10_000 else str(record.total_tokens)
+    return f"{record.free_tokens / record.total_tokens:.0%} of {total}"
 
 
 def _in_order(records: Sequence[NodeRecord]) -> list[NodeRecord]:

@@ -52,7 +52,7 @@ async def _show(
 ) -> None:
     from rich.console import Group
 
-    from gridllm.cli.grid_view import model_renderable, view_json
+    from gridllm.cli.grid_view import WIDE, model_renderable, view_json
     from gridllm.cli.show import print_json, stderr, stdout
     from gridllm.identity.keys import Identity
     from gridllm.swarm.directory import Directory
@@ -72,7 +72,9 @@ async def _show(
             models = [view_json(view) for view in views]
             print_json({"grid": signed.grid, "name": signed.charter.name, "models": models})
         else:
-            stdout().print(Group(*map(model_renderable, views)))
+            console = stdout()
+            width = console.width if console.is_terminal else WIDE
+            console.print(Group(*(model_renderable(view, width) for view in views)), width=width, crop=False)
     finally:
         await swarm.close()
 
@@ -86,10 +88,11 @@ async def _watch(swarm: Swarm, directory: Directory, entries: Sequence[ModelEntr
     from gridllm.cli.grid_view import model_renderable
     from gridllm.cli.show import stdout
 
-    with Live(console=stdout(), auto_refresh=False, screen=stdout().is_terminal) as live:
+    console = stdout()
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
             views = await look(swarm, directory, entries)
-            live.update(Group(*map(model_renderable, views)), refresh=True)
+            live.update(Group(*(model_renderable(view, console.width) for view in views)), refresh=True)
             await asyncio.sleep(WATCH_S)
 
 

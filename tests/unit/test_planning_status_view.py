@@ -25,10 +25,10 @@ def view(*records: Any, blocks: int = 12, rtt_ms: Any = None) -> ModelView:
 
 SNAPSHOT = """\
 demo  12 blocks, root aaaaaaaaaaaaaaaa…, 2 of 3 nodes serve
-node       blocks              state     dtype     blocks/s  free tokens        rtt  version     up
-…est00001  ████────────  0:4   serving   float32        100    1000/1000     0.8 ms        0  3 min
-…est00002  ───█████────  3:8   serving   bfloat16         ?     250/1000      35 ms        0   10 s
-…est00003  ────────████  8:12  draining  float32        100    1000/1000  no answer        0  3 min
+node      blocks            state    dtype blocks/s   cache free       rtt version    up
+…est00001 ████──────── 0:4  serving  f32        100 100% of 1000    0.8 ms       0 3 min
+…est00002 ───█████──── 3:8  serving  bf16         ?  25% of 1000     35 ms       0  10 s
+…est00003 ────────████ 8:12 draining f32        100 100% of 1000 no answer       0 3 min
 coverage  11121111····  nobody serves 8:12; help with: gridllm serve --model demo"""
 
 
@@ -63,7 +63,7 @@ def test_large_models_share_cells_and_never_hide_a_gap() -> None:
 
 
 def test_strangers_cannot_draw_on_the_terminal() -> None:
-    hostile = node(1, 0, 12, version="\x1b[2J[red]x", dtype="[/bold]")
+    hostile = node(1, 0, 12, version="\x1b[2J[red]x", quantization="[/bold]")
     shown = drawn(model_renderable(view(hostile)))
     assert "\x1b" not in shown
     assert "?[2J[red]x" in shown
