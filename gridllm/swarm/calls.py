@@ -67,7 +67,7 @@ def open_answer(peer: PeerId, raw: bytes) -> bytes:
     """
     try:
         answer = _decoder.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"Peer {peer} answered a call with something that does not parse: {error}.") from error
     if answer.payload is not None:
         return answer.payload

@@ -70,11 +70,11 @@ class Directory:
         """Take back everything this node announced; best effort, since records expire anyway."""
         for key, expires_at in list(self._published.items()):
             with contextlib.suppress(SwarmError):
-                # An overwrite counts only when it expires later than what it replaces.
-                await self._store(key, GONE, max(expires_at, time.time()) + 1.0)
-        self._published.clear()
+                await self._store(key, GONE, expires_at)
 
     async def _store(self, key: str, value: bytes, expires_at: float) -> None:
+        # An overwrite counts only when it expires later than what it replaces; hardly later, so that a node that
+        # starts again at once is not shut out by the record it took back.
         expires_at = max(expires_at, self._published.get(key, 0.0) + 1e-3)
         if not await self._swarm.store(key, NAME, value, expires_at=expires_at):
             raise SwarmError("No peer of the grid accepted this node's announcement; it will be tried again.")

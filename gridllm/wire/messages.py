@@ -178,5 +178,5 @@ def decode(header: bytes) -> AnyMessage:
     """
     try:
         return _decoder.decode(header)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"A message from a peer does not parse: {error}.") from error

@@ -65,7 +65,7 @@ def decode_record(raw: bytes) -> NodeRecord:
         raise WireError(f"A node record of {len(raw)} bytes exceeds the directory's {MAX_RECORD_BYTES}.")
     try:
         record = _decoder.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"A node record does not parse: {error}.") from error
     if record.start >= record.end:
         raise WireError(f"A node record names an empty span {record.start}:{record.end}.")
