@@ -121,6 +121,12 @@ class Session:
             if not completed:
                 self.close()  # rows and books may differ from here on
 
+    def history(self, row: int) -> torch.Tensor:
+        """What was fed to ``row`` so far: [tokens, hidden_size]."""
+        need = [0 if r == row else length for r, length in enumerate(self._replay.lengths)]
+        parts = [hidden for _, hidden in self._replay.from_positions(need)]
+        return torch.cat([torch.empty(0, self.terms.hidden_size, dtype=self.terms.dtype), *parts])
+
     def close(self) -> None:
         """Free the session on all nodes; never waits; idempotent."""
         self.closed = True

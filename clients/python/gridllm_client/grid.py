@@ -1,0 +1,213 @@
+"""A grid, as its user enters it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import weakref
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from gridllm.charter.address import split_address
+from gridllm.charter.document import ModelEntry, SignedCharter
+from gridllm.charter.fetch import fetch_manifest
+from gridllm.charter.pin import Pins
+from gridllm.errors import CharterError, GridError, ModelError, UsageError
+from gridllm.identity.keys import Identity
+from gridllm.ids import PeerId
+from gridllm.settings import load_settings
+from gridllm.swarm.directory import Directory
+from gridllm.swarm.interface import Swarm
+from gridllm.wire.record import NodeRecord
+from gridllm_client.links import LinkPool
+from gridllm_client.model import GridModel
+from gridllm_client.routes import Routes
+from gridllm_client.runtime import Runtime
+from gridllm_client.terms import Terms
+
+log = logging.getLogger(__name__)
+
+LEAVE_TIMEOUT_S: Final = 10.0  # for closing links and leaving the network
+ASK_TIMEOUT_S: Final = 5.0  # for a peer to send a manifest
+
+
+class Grid:
+    """The grid this machine has joined.
+
+    ::
+
+        with Grid() as grid:
+            print(grid.model("demo").generate("Once upon a time"))
+
+    It owns one background thread with an event loop and one connection to the network, both ended by ``close`` (or
+    when it is garbage, or at exit). It takes part under a throw-away identity, so any number may exist.
+    """
+
+    def __init__(self, home: Path | str | None = None, *, name: str | None = None, swarm: Swarm | None = None) -> None:
+        """Enter the network.
+
+        Args:
+            home: the data folder; the default is the one ``gridllm join`` uses.
+            name: which of the grids joined; the default is the last.
+            swarm: take part through this one (in tests: in memory), which stays the caller's to close.
+
+        Raises:
+            CharterError: no grid joined yet.
+            SwarmError: none of the grid's known peers can be reached.
+        """
+        self._pins = Pins(Path(home) if home is not None else load_settings().data_dir)
+        self.charter: SignedCharter = self._pins.current(name)
+        self._runtime = Runtime()
+        self._net = _Net()
+        self._closer = weakref.finalize(self, _close, self._runtime, self._net)
+        try:
+            self._runtime.run(self._net.enter(self.charter, self._pins, swarm))
+        except BaseException:
+            self._closer()
+            raise
+        self._models: dict[tuple[str, str | None], GridModel] = {}
+
+    def model(self, name: str | None = None, *, path: Path | str | None = None) -> GridModel:
+        """A model of the grid; loads its embedding and head on first use.
+
+        Args:
+            name: as the charter names it, or its root; the default is the grid's first.
+            path: folder of its files, when they are not on the Hub.
+
+        Raises:
+            CharterError: the grid serves no such model.
+            ModelError: its files cannot be found, or are not the grid's.
+        """
+        entry = self.charter.charter.model(name)
+        key = entry.root, None if path is None else str(path)
+        if key not in self._models:
+            self._models[key] = self._load(entry, Path(path) if path is not None else None)
+        return self._models[key]
+
+    def status(self) -> dict[str, list[NodeRecord]]:
+        """Who serves what now: the nodes of each model, by the model's name.
+
+        Raises:
+            SwarmError: the directory did not answer.
+        """
+        return self._runtime.run(self._net.status(self.charter))
+
+    def close(self) -> None:
+        """Leave the network and end the thread; idempotent."""
+        self._closer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _load(self, entry: ModelEntry, path: Path | None) -> GridModel:
+        from gridllm.models.ends import Ends
+        from gridllm.models.manifest import verify_manifest
+        from gridllm.wire.tensor import dtype_named
+
+        raw = self._runtime.run(self._net.manifest(self.charter, entry, self._pins))
+        ends = Ends.load(_folder(entry, path), verify_manifest(raw, entry.model_root), dtype_named(entry.dtype))
+        terms = Terms(
+            model=entry.model_root, blocks=entry.blocks, hidden_size=entry.hidden_size, dtype=dtype_named(entry.dtype)
+        )
+        pool = self._net.pool
+        routes = Routes(self._net.directory, pool, entry.model_root, entry.dtype)
+        return GridModel(self._runtime, pool, routes, terms, ends, entry.name)
+
+
+class _Net:
+    """What a Grid holds on its loop. Knows nothing of the Grid, so that the Grid can become garbage."""
+
+    def __init__(self) -> None:
+        self.swarm: Swarm | None = None
+        self._owned = False
+
+    @property
+    def pool(self) -> LinkPool:
+        """Links to nodes."""
+        return self._pool
+
+    @property
+    def directory(self) -> Directory:
+        """Who serves what."""
+        return self._directory
+
+    async def enter(self, signed: SignedCharter, pins: Pins, swarm: Swarm | None) -> None:
+        """Join the network as a client."""
+        if swarm is None:
+            from gridllm.swarm.libp2p import open_swarm
+
+            first = pins.initial_peers(signed)
+            if not first:
+                raise CharterError(
+                    f"No peer of the grid {signed.charter.name!r} is known; run: gridllm join <multiaddr>"
+                )
+            swarm = await open_swarm(Identity.ephemeral(), initial_peers=first, client_only=True, namespace=signed.grid)
+            self._owned = True
+        self.swarm = swarm
+        self._pool = LinkPool(swarm)
+        self._directory = Directory(swarm, signed.grid)
+
+    async def leave(self) -> None:
+        """Close links, and the swarm if it is ours."""
+        if self.swarm is None:
+            return
+        swarm, self.swarm = self.swarm, None
+        await self._pool.close()
+        if self._owned:
+            await swarm.close()
+
+    async def status(self, signed: SignedCharter) -> dict[str, list[NodeRecord]]:
+        """Nodes by model name."""
+        return {entry.name: await self._directory.nodes(entry.model_root) for entry in signed.charter.models}
+
+    async def manifest(self, signed: SignedCharter, entry: ModelEntry, pins: Pins) -> bytes:
+        """The model's manifest: as kept from before, or from any peer that has it."""
+        raw = pins.manifest(entry.model_root)
+        if raw is not None:
+            return raw
+        for peer, addresses in (await self._askable(signed, entry, pins)).items():
+            try:
+                await self._pool.swarm.connect(peer, addresses, timeout_s=ASK_TIMEOUT_S)
+                raw = await fetch_manifest(self._pool.swarm, peer, entry.model_root, timeout_s=ASK_TIMEOUT_S)
+            except GridError as error:
+                log.info("Peer %s did not send the manifest: %s", peer, error)
+                continue
+            pins.save_manifest(entry.model_root, raw)
+            return raw
+        raise ModelError(f"No peer could send the manifest of {entry.name!r}; try again when a node is up.")
+
+    async def _askable(self, signed: SignedCharter, entry: ModelEntry, pins: Pins) -> dict[PeerId, tuple[str, ...]]:
+        found: dict[PeerId, tuple[str, ...]] = {}
+        for address in pins.initial_peers(signed):
+            peer, _ = split_address(address)
+            found[peer] = (*found.get(peer, ()), address)
+        with contextlib.suppress(GridError):
+            records = await self._directory.nodes(entry.model_root)
+            found |= {record.peer: tuple(record.addresses) for record in records}
+        return found
+
+
+def _folder(entry: ModelEntry, path: Path | None) -> Path:
+    """Where the model's embedding and head are; downloads those shards when it is on the Hub."""
+    from gridllm.models.files import find_model
+
+    if path is not None:
+        return find_model(path)
+    if entry.source == "local":
+        raise UsageError(
+            f"The model {entry.name!r} is not on the Hub; get its files from the grid's maintainer and give their "
+            "folder (path=…, or --path on the command line)."
+        )
+    return find_model(entry.source, entry.revision, ends=True)
+
+
+def _close(runtime: Runtime, net: _Net) -> None:
+    goodbye: Coroutine[Any, Any, None] = net.leave()
+    runtime.close(goodbye, LEAVE_TIMEOUT_S)
