@@ -1,0 +1,110 @@
+"""Real nodes and a real client in one process, joined by the in-memory network: for exactness over many families."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gridllm.engine.attention import RAGGED, register
+from gridllm.engine.runner import Engine
+from gridllm.identity.keys import Identity
+from gridllm.ids import ModelRoot
+from gridllm.models.ends import Ends
+from gridllm.models.span import load_span
+from gridllm.node.service import NodeService
+from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
+from gridllm.wire.record import NodeRecord
+from gridllm_client.links import LinkPool
+from gridllm_client.routes import Routes
+from gridllm_client.session import Session
+from gridllm_client.terms import OnEvent, Patience, Terms
+
+ROOT = ModelRoot("ab" * 32)
+
+
+@dataclass(frozen=True)
+class MemoryNode:
+    """One serving node."""
+
+    swarm: MemorySwarm
+    engine: Engine
+    service: NodeService
+    record: NodeRecord
+
+
+class MemoryGrid:
+    """Nodes on an in-memory network, and the client's view of them."""
+
+    def __init__(self, network: MemoryNetwork, folder: Path, blocks: int, stack: AsyncExitStack) -> None:
+        self.network = network
+        self.folder = folder
+        self.blocks = blocks
+        self.listed: list[MemoryNode] = []
+        self.ends = Ends.load(folder, None, torch.float32)
+        self.swarm = network.join(Identity.ephemeral())
+        self.pool = LinkPool(self.swarm)
+        self._stack = stack
+
+    async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
+        """The directory."""
+        return [node.record for node in self.listed]
+
+    async def add(self, start: int, end: int, *, cache_tokens: int = 8192) -> MemoryNode:
+        """Start a node on blocks [start, end)."""
+        swarm = self.network.join(Identity.ephemeral())
+        engine = Engine(load_span(self.folder, None, start, end, attn=RAGGED), cache_tokens=cache_tokens)
+        engine.start()
+        service = NodeService(swarm, engine, ROOT)
+        await service.start()
+        record = NodeRecord(
+            peer=swarm.peer,
+            version="0",
+            model=ROOT,
+            start=start,
+            end=end,
+            state="serving",
+            dtype="float32",
+            blocks_per_s=100.0,
+            free_tokens=cache_tokens,
+            total_tokens=cache_tokens,
+            next_hop_ms={},
+            addresses=list(swarm.addresses),
+            since=time.time(),
+        )
+        node = MemoryNode(swarm, engine, service, record)
+        self.listed.append(node)
+        self._stack.push_async_callback(_stop, node)
+        return node
+
+    def session(self, *, rows: int = 1, on_event: OnEvent | None = None, patience: Patience | None = None) -> Session:
+        """A session over all blocks."""
+        terms = Terms(
+            model=ROOT, blocks=self.blocks, hidden_size=self.ends.hidden_size, dtype=torch.float32, rows=rows
+        )
+        routes = Routes(self, self.pool, ROOT, "float32")
+        return Session(self.pool, routes, terms, on_event=on_event, patience=patience)
+
+
+@asynccontextmanager
+async def memory_grid(folder: Path, blocks: int, cuts: Sequence[int]) -> AsyncIterator[MemoryGrid]:
+    """A grid whose nodes serve the blocks between ``cuts`` (0 and ``blocks`` included)."""
+    register()
+    async with AsyncExitStack() as stack:
+        grid = MemoryGrid(MemoryNetwork(), folder, blocks, stack)
+        stack.push_async_callback(grid.swarm.close)
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            await grid.add(start, end)
+        stack.push_async_callback(grid.pool.close)
+        yield grid
+
+
+async def _stop(node: MemoryNode) -> None:
+    await asyncio.wait_for(node.service.stop(), 10)
+    await node.engine.stop()
+    await node.swarm.close()
