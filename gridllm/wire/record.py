@@ -30,10 +30,10 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     free_tokens: Annotated[int, Meta(ge=0)]  # room left in the KV cache
     total_tokens: Annotated[int, Meta(ge=0)]  # size of the KV cache
     next_hop_ms: Annotated[
-        dict[str, float], Meta(max_length=64)
+        dict[Annotated[str, Meta(max_length=128)], Annotated[float, Meta(ge=0, le=1e9)]], Meta(max_length=64)
     ]  # measured round trip to peers that continue the chain
     addresses: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=16)]  # multiaddrs to dial
-    since: float  # Unix time the node started serving, seconds
+    since: Annotated[float, Meta(ge=0, le=1e11)]  # Unix time the node started serving, seconds
     certificate: Annotated[bytes, Meta(max_length=4096)] = (
         b""  # admission certificate (DSSE); empty until admission exists
     )

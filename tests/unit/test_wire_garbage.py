@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gridllm.errors import WireError
+from gridllm.ids import ModelRoot, PeerId
 from gridllm.wire.messages import Hop, Open, Ping, Refused, RowSlice, Step, decode, encode
-from gridllm.wire.record import decode_record
+from gridllm.wire.record import NodeRecord, decode_record, encode_record
 
 SOUND = [
     encode(Ping(1)),
@@ -45,3 +48,35 @@ def test_text_that_is_no_utf8() -> None:
 def test_deep_nesting() -> None:
     with pytest.raises(WireError):
         decode(b"\x91" * 60_000 + b"\x00")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"next_hop_ms": {"a": -1.0}},  # a negative leg would send every route that way
+        {"next_hop_ms": {"a": math.nan}},
+        {"blocks_per_s": math.inf},
+        {"since": math.nan},
+        {"end": 0},
+        {"extra": 1},
+    ],
+)
+def test_numbers_that_would_mislead_the_planner(fields: dict[str, object]) -> None:
+    sound = NodeRecord(
+        peer=PeerId("12D3KooWx"),
+        version="0",
+        model=ModelRoot("a" * 64),
+        start=0,
+        end=4,
+        state="serving",
+        dtype="float32",
+        blocks_per_s=1.0,
+        free_tokens=1,
+        total_tokens=1,
+        next_hop_ms={"a": 1.0},
+        addresses=[],
+        since=0.0,
+    )
+    assert decode_record(encode_record(sound)) == sound
+    with pytest.raises(WireError):
+        decode_record(msgspec.msgpack.encode(msgspec.to_builtins(sound, builtin_types=(bytes,)) | fields))
