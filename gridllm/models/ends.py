@@ -8,6 +8,7 @@ linear head give the very same bits, which is probed once at load, they are call
 from __future__ import annotations
 
 import copy
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,7 @@ from gridllm.models.families import (
     read_config,
 )
 from gridllm.models.loading import Inventory, Progress, fill
-from gridllm.models.parts import Slot, Tap
+from gridllm.models.parts import OnlyLayer, Tap
 from gridllm.models.weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ ATTENTION: Final = "gridllm_ends"
 
 
 class Ends:
-    """Embedding and head of a model. Not thread-safe."""
+    """Embedding and head of a model."""
 
     def __init__(self, folder: Path, model: PreTrainedModel, layout: Layout, config: PreTrainedConfig) -> None:
         self.folder = folder
@@ -53,6 +54,7 @@ class Ends:
         self.model = model
         self._layout = layout
         self._tap = Tap()
+        self._tapping = threading.Lock()  # a tap holds one forward pass at a time
         base = model.base_model
         self._like = getattr(base, layout.layers)[0]
         self._set_layer(model, self._tap)
@@ -161,20 +163,21 @@ class Ends:
         return GenerationConfig.from_model_config(self.config)
 
     def _set_layer(self, model: PreTrainedModel, inner: nn.Module) -> None:
-        slot = Slot(inner, self._like, tuple_out=self._layout.tuple_out)
+        slot = OnlyLayer(inner, self._like, tuple_out=self._layout.tuple_out)
         setattr(model.base_model, self._layout.layers, nn.ModuleList([slot]))
 
     def _tapped_embed(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        self._tap.leaving = None
-        self.model.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
-        return self._take()[0]
+        with self._tapping:
+            self.model.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+            return self._take()[0]
 
     def _tapped_head(self, hidden: torch.Tensor) -> torch.Tensor:
-        self._tap.leaving = hidden[None]
         positions = torch.arange(hidden.shape[0], device=hidden.device)[None]
-        logits = self.model(inputs_embeds=hidden[None], position_ids=positions, use_cache=False).logits
-        self._take()
-        return logits[0]
+        with self._tapping:
+            self._tap.leaving = hidden[None]
+            logits = self.model(inputs_embeds=hidden[None], position_ids=positions, use_cache=False).logits
+            self._take()
+            return logits[0]
 
     def _take(self) -> torch.Tensor:
         entered, self._tap.entered, self._tap.leaving = self._tap.entered, None, None

@@ -24,6 +24,7 @@ SUPPORTED: Final = (
     "Llama, Qwen2, Qwen3, Mistral, Mixtral, Gemma 2, Gemma 3 (text), GPT-2, GPT-NeoX, OLMo 2, Phi-3, Falcon, BLOOM and "
     "other decoder-only families whose transformers class has a pipeline plan"
 )
+UNSPLITTABLE: Final = {"hrm_text", "longcat_flash"}  # have a plan, but count or nest their blocks another way
 ATTENTION_LAYERS: Final = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
@@ -46,7 +47,12 @@ TABLE: Final[Mapping[str, Layout]] = {
     "bloom": Layout(
         "word_embeddings", "h", "ln_f", embed_norms=("word_embeddings_layernorm",), tuple_out=True, ragged=False
     ),
-    "olmoe": Layout("embed_tokens", "layers", "norm"),
+    "doge": Layout("embed_tokens", "layers", "norm", ragged=False),  # makes its mask from the values
+    "gpt_bigcode": Layout("wte", "h", "ln_f", positions=("wpe",)),
+    **dict.fromkeys(
+        ("olmoe", "stablelm", "nemotron", "phimoe", "granitemoe", "hunyuan_v1_dense"),
+        Layout("embed_tokens", "layers", "norm"),
+    ),
 }
 
 
@@ -130,9 +136,15 @@ def layout_of(config: PreTrainedConfig) -> Layout:
     embed = [name for name, (inputs, _) in plan.items() if inputs == ["input_ids"]]
     layers = [name for name, (inputs, _) in plan.items() if "attention_mask" in inputs]
     norm = [name for name, (inputs, _) in plan.items() if inputs == ["hidden_states"] and name not in layers]
-    if len(embed) != 1 or len(layers) != 1 or len(norm) != 1:
+    if len(embed) != 1 or len(layers) != 1 or len(norm) != 1 or config.model_type in UNSPLITTABLE:
         raise ModelError(f"Model family {config.model_type!r} is not supported; use {SUPPORTED}.")
-    return Layout(embed[0], layers[0], norm[0])
+    # Multi-head latent attention caches something smaller than the keys it attends to.
+    return Layout(embed[0], layers[0], norm[0], ragged=not getattr(config, "kv_lora_rank", None))
+
+
+def is_ragged(config: PreTrainedConfig) -> bool:
+    """Whether sequences of many lengths can share a pass: attention can be replaced and attends to what it caches."""
+    return layout_of(config).ragged and bool(causal_class(config)._supports_attention_backend)
 
 
 def plain_attention(config: PreTrainedConfig) -> str:
@@ -189,6 +201,12 @@ def build_meta(config: PreTrainedConfig, *, dtype: torch.dtype, attn: str) -> Pr
         raise ModelError(f"The config of this {config.model_type} model does not fit its class: {error}") from error
     config.dtype = dtype
     model.config.dtype = dtype
+    layers = getattr(model.base_model, layout_of(config).layers, ())
+    if len(layers) != config.num_hidden_layers:
+        raise ModelError(
+            f"Model family {config.model_type!r} does not keep its {config.num_hidden_layers} blocks in one list, so "
+            f"GridLLM cannot split it; use {SUPPORTED}."
+        )
     return model.eval().requires_grad_(False)
 
 

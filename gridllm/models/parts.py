@@ -50,7 +50,7 @@ class Entry(nn.Module):
         return self.layer(hidden, *args, **kwargs)
 
 
-class Slot(nn.Module):
+class OnlyLayer(nn.Module):
     """The one layer of a client's model: gives ``inner`` the arguments every family's block gets, under one name each.
 
     ``inner(hidden [B, T, H], *, attention_mask, position_ids, past_key_values)`` returns hidden [B, T, H].

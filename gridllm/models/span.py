@@ -15,6 +15,7 @@ from gridllm.models.families import (
     Layout,
     build_meta,
     cut_config,
+    is_ragged,
     layout_of,
     plain_attention,
     read_config,
@@ -45,7 +46,7 @@ class Span:
         self.device: torch.device = next(self.layers[0].parameters()).device
         self.parameters = sum(parameter.numel() for parameter in base.parameters())
         self.held_bytes = sum(tensor.nbytes for tensor in [*base.parameters(), *base.buffers()])
-        self.ragged = layout.ragged and bool(type(base)._supports_attention_backend)
+        self.ragged = is_ragged(base.config)
         self._layout = layout
         self._views: dict[tuple[int, int], Span] = {}
         # Whatever the family's forward does to its input (scaling, norms) is the embedding's owner's business: the
@@ -130,7 +131,7 @@ def load_span(
     if not 0 <= start < end <= config.num_hidden_layers:
         raise ModelError(f"The model has blocks 0:{config.num_hidden_layers}; {start}:{end} is not a span of it.")
     layout = layout_of(config)
-    if attn == "sdpa" or not layout.ragged:
+    if attn == "sdpa" or not is_ragged(config):
         attn = plain_attention(config)
     checkpoint = Checkpoint.open(folder)
     causal = build_meta(config, dtype=dtype, attn=attn)
@@ -175,14 +176,16 @@ def _strip(
 
 def _cache_shape(layer: nn.Module, config: PreTrainedConfig) -> tuple[int, int, int]:
     attention: Any = next(module for module in layer.modules() if hasattr(module, "layer_idx") and module is not layer)
-    if getattr(config, "kv_lora_rank", None):  # multi-head latent attention caches expanded keys and values
-        return config.num_attention_heads, config.qk_head_dim, config.v_head_dim
+    if getattr(config, "kv_lora_rank", None):  # multi-head latent attention caches the latent and one rotary key
+        return 1, config.kv_lora_rank, config.qk_rope_head_dim
     size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
     size = int(size or getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     heads = config.num_attention_heads
     if config.model_type == "falcon":
         # The new architecture caches keys already repeated for each query head.
         heads = heads if config.new_decoder_architecture else attention.num_kv_heads
+    elif getattr(config, "multi_query", False):
+        heads = 1
     elif hasattr(attention, "k_proj"):
         heads = attention.k_proj.out_features // size
     elif hasattr(attention, "num_key_value_heads"):

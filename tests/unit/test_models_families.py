@@ -77,7 +77,7 @@ def test_a_span_holds_its_blocks_and_nothing_else(tiny: Tiny) -> None:
     layers = tiny.model.base_model.get_submodule(_layers_name(tiny))
     expected = sum(parameter.numel() for layer in layers[1:3] for parameter in layer.parameters())
     assert span.parameters == expected
-    assert span.held_bytes < expected * 4 + 8192  # rotary tables
+    assert span.held_bytes < expected * 4 + 70_000  # rotary and mask tables
     assert span.config.num_hidden_layers == 2
 
 

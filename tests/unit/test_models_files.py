@@ -286,6 +286,35 @@ def test_only_needed_shards() -> None:
     assert needed_shards(shards, "layers", None, None) == ["a", "b", "c", "d"]
 
 
+def test_a_hub_model_that_was_downloaded_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path) -> None:
+    shard(folder, 2)
+    (folder / "part-1.safetensors").unlink()
+    commit = "0" * 40
+    repo = tmp_path / "hub" / "models--some-org--some-model"
+    (repo / "snapshots").mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    folder.rename(repo / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(ModelError, match=r"part-1\.safetensors"):
+        find_model("some-org/some-model")
+    index = json.loads((repo / "snapshots" / commit / "model.safetensors.index.json").read_text())
+    index["weight_map"] = dict.fromkeys(index["weight_map"], "part-0.safetensors")
+    (repo / "snapshots" / commit / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert find_model("some-org/some-model") == repo / "snapshots" / commit
+
+
+def test_texts_end_where_positions_do(tmp_path: Path) -> None:
+    for family, limit in (("gpt2", 256), ("phi3-longrope", 64)):
+        make_model(family, tmp_path / family)
+        ends = Ends.load(tmp_path / family)
+        assert ends.max_positions == limit
+        ends.embed(torch.tensor([5]), torch.tensor([limit - 1]))
+        with pytest.raises(ModelError, match=f"at most {limit} tokens"):
+            ends.embed(torch.tensor([5]), torch.tensor([limit]))
+
+
 def test_a_hub_model_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

@@ -57,6 +57,24 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "cohere": COMMON | {"logit_scale": 0.25},
     "starcoder2": COMMON,
     "smollm3": COMMON,
+    "deepseek_v3": COMMON
+    | {
+        "num_key_value_heads": 4,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 20,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 12,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+    },
+    "olmo3": COMMON | {"sliding_window": 6},
+    "stablelm": COMMON | {"partial_rotary_factor": 0.5},
+    "gpt_bigcode": {"vocab_size": VOCAB, "n_embd": 48, "n_layer": LAYERS, "n_head": 4, "n_positions": 256},
     "gpt_oss": COMMON | {"head_dim": 12, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 6},
 }
 
