@@ -44,7 +44,9 @@ class Neighbours:
         self._used_at[peer] = asyncio.get_running_loop().time()
         opening = self._links.get(peer)
         if opening is None:
-            opening = self._tasks.create_task(self._open(peer, tuple(hop.addresses)))
+            # Not in the task group: a neighbour that cannot be reached must not end the node's service.
+            opening = asyncio.create_task(self._open(peer, tuple(hop.addresses)))
+            opening.add_done_callback(_seen)
             self._links[peer] = opening
         try:
             return await asyncio.shield(opening)
@@ -89,3 +91,9 @@ class Neighbours:
             await link.close()
         log.info("Link to neighbour %s ended: %s", peer, reason)
         self._on_lost(link, reason)
+
+
+def _seen(opening: asyncio.Task[Link]) -> None:
+    """Whoever asked for the link may be gone: its failure needs no other reader."""
+    if not opening.cancelled():
+        opening.exception()
