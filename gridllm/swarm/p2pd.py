@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -25,6 +26,15 @@ MAX_SOCKET_FOLDER_CHARS: Final = 60  # a Unix socket's path has at most 104 byte
 STREAM_BACKLOG: Final = 2048  # hivemind's own 100 breaks a fifth of 512 simultaneous opens
 
 use_hivemind_log_handler("nowhere")  # its messages go where ours go
+
+
+class _ApartP2P(P2P):
+    """Starts p2pd in a session of its own: Ctrl-C in a terminal reaches the whole group, and must not end it."""
+
+    @staticmethod
+    def _make_process_args(*args: Any, **kwargs: Any) -> list[str]:
+        apart = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"  # keeps the pid; 15 ms
+        return [sys.executable, "-I", "-S", "-c", apart, *P2P._make_process_args(*args, **kwargs)]
 
 
 class Daemon:
@@ -63,7 +73,7 @@ class Daemon:
             key_file.touch(mode=0o600)
             key_file.write_bytes(libp2p_key_file_bytes(identity))
             # The class attribute is hivemind's only way to place the control sockets.
-            private: Any = type("PrivateP2P", (P2P,), {"_UNIX_SOCKET_PREFIX": f"/unix{folder}/"})
+            private: Any = type("PrivateP2P", (_ApartP2P,), {"_UNIX_SOCKET_PREFIX": f"/unix{folder}/"})
             p2p = await private.create(
                 identity_path=str(key_file),
                 check_if_identity_free=False,  # hivemind parses only RSA keys there
