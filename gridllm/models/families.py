@@ -60,26 +60,27 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """The config of a model folder, as transformers' own class.
 
     Raises:
-        ModelError: missing or malformed config.json, code of its own (``auto_map``), quantised weights, or a family
-            that GridLLM does not support.
+        ModelError: missing or malformed config.json, a model that needs code of its own (``auto_map``), quantised
+            weights, or a family that GridLLM does not support.
     """
     raw = read_config_json(folder)
-    if "auto_map" in raw:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    # Models that transformers knows itself often still carry the code they came with; that is simply not used.
+    if "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING:
         raise ModelError(
-            f"The model in {folder} brings its own Python code (auto_map in config.json); GridLLM never runs code "
-            f"from a model. Supported: {SUPPORTED}."
+            f"The model in {folder} needs its own Python code (auto_map in config.json); GridLLM never runs code from "
+            f"a model. Supported: {SUPPORTED}."
         )
     if raw.get("quantization_config"):
         raise ModelError(f"The weights in {folder} are quantised; GridLLM serves float32, bfloat16 or float16 weights.")
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, TypeError, KeyError, OSError, AttributeError, StrictDataclassError) as error:
         why = " ".join(str(error).split())
         raise ModelError(f"{folder / 'config.json'} is not a config transformers understands: {why}") from error
-    causal_class(config)
+    _check_causal(config)
     layout_of(config)
     return config
 
@@ -114,9 +115,16 @@ def causal_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"{config.model_type!r} is not a decoder-only language model; supported: {SUPPORTED}.")
+    _check_causal(config)
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _check_causal(config: PreTrainedConfig) -> None:
+    # By name: looking up the class would import it, which takes a second.
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if config.is_encoder_decoder or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(f"{config.model_type!r} is not a decoder-only language model; supported: {SUPPORTED}.")
 
 
 def layout_of(config: PreTrainedConfig) -> Layout:

@@ -242,7 +242,7 @@ def test_spans_outside_the_model_are_refused(folder: Path, start: int, end: int)
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"auto_map": {"AutoModel": "evil.Model"}}, "never runs code"),
+        ({"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"}, "never runs code"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised"),
         ({"model_type": "no_such_family"}, "not a config transformers understands"),
         ({"model_type": "t5"}, "supported: Llama"),
@@ -254,6 +254,14 @@ def test_models_that_cannot_be_served_are_refused(folder: Path, changes: dict[st
     rewrite(folder, **changes)
     with pytest.raises(ModelError, match=sentence):
         read_config(folder)
+
+
+def test_code_in_a_folder_is_never_run(folder: Path) -> None:
+    (folder / "evil.py").write_text("raise SystemExit('ran')")
+    rewrite(folder, auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"})
+    assert type(read_config(folder)).__module__.startswith("transformers.models.llama")
+    assert load_span(folder, None, 0, 1).parameters > 0
+    assert Ends.load(folder).hidden_size == 48
 
 
 def test_broken_configs_are_refused(folder: Path) -> None:
