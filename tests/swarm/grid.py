@@ -1,0 +1,160 @@
+"""A grid of real processes on loopback, started by command: one bootstrap, any number of serving nodes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.command import Running, gridllm
+
+SERVING = "serving blocks "
+LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+
+
+@dataclass
+class Node:
+    """One ``gridllm serve``, its helpers included."""
+
+    running: Running
+    asked_s: float  # time.monotonic() at its start
+    line: str = ""  # its "serving blocks …" line
+    serving_after_s: float = 0.0
+    family: list[psutil.Process] = field(default_factory=list)  # itself and its libp2p daemon
+
+    @property
+    def span(self) -> tuple[int, int]:
+        start, end = self.line.removeprefix(SERVING).split(" ", 1)[0].split(":")
+        return int(start), int(end)
+
+    @property
+    def peer(self) -> str:
+        return self.line.split(" as ", 1)[1].split(" ", 1)[0]
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.family]
+
+    def wait_until_serving(self, timeout_s: float = 90.0) -> None:
+        """Read its stdout up to the next "serving blocks" line."""
+        self.line = self.running.wait_for(SERVING, timeout_s).strip()
+        self.serving_after_s = time.monotonic() - self.asked_s
+        itself = psutil.Process(self.running.pid)
+        self.family = [itself, *itself.children(recursive=True)]
+
+
+class ProcessGrid:
+    """Handed out by ``process_grid``. ``home`` is a volunteer's and client's home that has joined the grid."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "volunteer"
+        self.address = ""
+        self.nodes: list[Node] = []
+        self._folder = folder
+        self._bootstrap: Running | None = None
+        self._everyone: list[psutil.Process] = []
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all nodes and their helpers, dead or alive."""
+        return [pid for node in self.nodes for pid in node.pids]
+
+    def found(self, model: str, dtype: str | None = None) -> None:
+        """Found the grid, run its first peer, join it."""
+        listen = f"/ip4/127.0.0.1/tcp/{_free_port()}"
+        wishes = ["--name", "test", "--model", model, *(["--dtype", dtype] if dtype else [])]
+        maker = self._folder / "maintainer"
+        done = gridllm(maker, "bootstrap", "init", *wishes, "--host-maddrs", listen, "--announce-maddrs", listen)
+        assert done.returncode == 0, done.stderr
+        self.address = done.stdout.split("gridllm join ")[1].split()[0]
+        self._bootstrap = Running(maker, "bootstrap", "run")
+        self._bootstrap.wait_for("Ready")
+        itself = psutil.Process(self._bootstrap.pid)
+        self._everyone += [itself, *itself.children(recursive=True)]
+        joined = gridllm(self.home, "join", self.address)
+        assert joined.returncode == 0, joined.stderr
+
+    def serve_args(self, *extra: str) -> list[str]:
+        """A serve command of one thread on loopback; add ``--identity`` and ``--blocks``."""
+        return ["serve", "--host-maddrs", LOOPBACK, "--threads", "1", *extra]
+
+    def start(self, blocks: str = "auto", *extra: str) -> int:
+        """Start one more node without waiting for it; returns its number."""
+        number = len(self.nodes)
+        key = self._folder / f"node{number}.key"
+        args = self.serve_args("--identity", str(key), "--blocks", blocks, *extra)
+        self.nodes.append(Node(Running(self.home, *args), time.monotonic()))
+        return number
+
+    def add(self, *spans: str, extra: Sequence[str] = ()) -> list[int]:
+        """Start nodes together and wait until all of them serve; returns their numbers."""
+        numbers = [self.start(span, *extra) for span in spans]
+        for number in numbers:
+            self.nodes[number].wait_until_serving()
+            self._everyone += self.nodes[number].family
+        return numbers
+
+    def kill(self, number: int) -> None:
+        """``kill -9`` of the node's own process; its libp2p daemon follows by itself."""
+        self.nodes[number].running.process.send_signal(signal.SIGKILL)
+
+    def freeze(self, number: int, *, daemon: bool = False) -> None:
+        """SIGSTOP. Without ``daemon`` only Python stands still and connections stay up: the hardest to notice."""
+        for process in self.nodes[number].family[: None if daemon else 1]:
+            process.suspend()
+
+    def thaw(self, number: int) -> None:
+        """SIGCONT."""
+        for process in self.nodes[number].family:
+            process.resume()
+
+    def stop(self, number: int, sent: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C, and the exit code."""
+        return self.nodes[number].running.stop(sent)
+
+    def close(self) -> None:
+        """End everything by pid; nothing may be left."""
+        for node in self.nodes:
+            if node.running.process.poll() is None:
+                for process in node.family:
+                    process.resume()
+                node.running.process.send_signal(signal.SIGINT)
+                node.running.process.send_signal(signal.SIGTERM)  # twice: no waiting for sessions
+        every = [node.running for node in self.nodes] + ([self._bootstrap] if self._bootstrap else [])
+        for running in every:
+            running.__exit__(None, None, None)
+        _, alive = psutil.wait_procs(self._everyone, timeout=10)
+        assert not alive, f"left behind: {alive}"
+
+
+@contextmanager
+def process_grid(
+    folder: Path, *spans: str, model: str = "demo", dtype: str | None = None, extra: Sequence[str] = ()
+) -> Iterator[ProcessGrid]:
+    """A running grid with one node for each of ``spans`` ("0:4", "auto"); ends it, and sees to it that nothing is left.
+
+    Args:
+        folder: temporary; homes and keys go below it.
+        model: "demo" or a model folder.
+        extra: more flags for each node.
+    """
+    grid = ProcessGrid(folder)
+    try:
+        grid.found(model, dtype)
+        path = [] if model == "demo" else ["--path", model]
+        grid.add(*spans, extra=[*path, *extra])
+        yield grid
+    finally:
+        grid.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
