@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hivemind.utils.multiaddr import Multiaddr
-
 from gridllm.errors import AddressError
 from gridllm.ids import PeerId
+from gridllm.swarm.hivemind_parts import Multiaddr
 
 
 def parse_addresses(addresses: Iterable[str], peer: PeerId | None = None) -> list[Any]:

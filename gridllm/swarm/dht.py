@@ -7,14 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from hivemind.dht.node import DHTNode
-from hivemind.dht.validation import DHTRecord, RecordValidatorBase
-from hivemind.p2p import PeerID
-from hivemind.utils.timed_storage import ValueWithExpiration
-
 from gridllm.errors import StatementError
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
+from gridllm.swarm.hivemind_parts import DHTNode, DHTRecord, PeerID, RecordValidatorBase, ValueWithExpiration
 from gridllm.swarm.validator import MAX_AHEAD_S, SIGNATURE_BYTES, sign_record, verify_record
 
 log = logging.getLogger(__name__)

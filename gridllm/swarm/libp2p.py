@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
 
 from google.protobuf.wrappers_pb2 import BytesValue  # type: ignore[import-untyped]
-from hivemind.dht.node import DHTNode
-from hivemind.p2p import P2PDaemonError, P2PHandlerError, PeerID
 
 from gridllm.errors import CallTimeout, StatementError, SwarmError, Unreachable
 from gridllm.identity.keys import Identity
@@ -23,6 +21,7 @@ from gridllm.ids import PeerId
 from gridllm.swarm.addresses import parse_addresses
 from gridllm.swarm.calls import answer_call, check_size, open_answer
 from gridllm.swarm.dht import OwnerValidator, open_dht
+from gridllm.swarm.hivemind_parts import DHTNode, P2PDaemonError, P2PHandlerError, PeerID
 from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
 from gridllm.swarm.lifetime import Lifetime
 from gridllm.swarm.p2pd import Daemon
@@ -118,7 +117,7 @@ class Libp2pSwarm:
         maddrs = parse_addresses(addresses, peer)
         where = ", ".join(addresses[:3]) or "any address known to the network"
         try:
-            await self._life.within(timeout_s, peer, self._daemon.p2p._client.connect(_peer_id(peer), maddrs))
+            await self._life.within(timeout_s, peer, self._daemon.connect(_peer_id(peer), maddrs))
         except CallTimeout as error:
             raise Unreachable(f"Peer {peer} did not answer at {where} within {timeout_s:g} s.") from error
         except _DAEMON_FAULTS as error:
@@ -187,9 +186,7 @@ class Libp2pSwarm:
     async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:
         """See ``interface.Swarm``."""
         try:
-            _, reader, writer = await self._life.within(
-                timeout_s, peer, self._daemon.p2p.call_binary_stream_handler(_peer_id(peer), name)
-            )
+            reader, writer = await self._life.within(timeout_s, peer, self._daemon.open_stream(_peer_id(peer), name))
         except _DAEMON_FAULTS as error:
             raise Unreachable(f"No stream {name} to peer {peer}: {_reason(error)}.") from error
         stream = FrameStream.adopt(peer, reader, writer)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import shutil
+import socket
 import sys
 import tempfile
 import weakref
@@ -13,19 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hivemind.p2p import P2P
-from hivemind.utils.logging import use_hivemind_log_handler
-
 from gridllm.errors import AddressError, SwarmError
 from gridllm.identity.keys import Identity, libp2p_key_file_bytes
 from gridllm.swarm.addresses import parse_addresses
+from gridllm.swarm.hivemind_parts import P2P, p2pd_pb2, raise_if_failed, read_pbmsg_safe, write_pbmsg
 
 START_TIMEOUT_S: Final = 10.0
 END_TIMEOUT_S: Final = 2.0  # between asking the daemon to end and killing it
 MAX_SOCKET_FOLDER_CHARS: Final = 60  # a Unix socket's path has at most 104 bytes on macOS
 STREAM_BACKLOG: Final = 2048  # hivemind's own 100 breaks a fifth of 512 simultaneous opens
-
-use_hivemind_log_handler("nowhere")  # its messages go where ours go
 
 
 class _ApartP2P(P2P):
@@ -65,6 +62,8 @@ class Daemon:
         """
         for address in (*host_maddrs, *announce_maddrs):
             parse_addresses([address])
+        if not client_only:
+            check_ports_free(host_maddrs)
         folder = _private_folder()
         key_file = folder / "key"
         local = client_only or is_loopback(announce_maddrs or host_maddrs)
@@ -93,7 +92,7 @@ class Daemon:
             if not isinstance(error, Exception):
                 raise
             raise SwarmError(
-                f"The libp2p daemon did not start with {', '.join(host_maddrs)}: {error}. Is the port in use?"
+                f"The libp2p daemon did not start with {', '.join(host_maddrs) or 'no address'}: {error}."
             ) from error
         key_file.unlink()
         daemon = cls(p2p, folder)
@@ -104,6 +103,37 @@ class Daemon:
     def control(self) -> Any:
         """Hivemind's control connection to the daemon."""
         return self.p2p._client.control
+
+    async def connect(self, peer: Any, maddrs: Sequence[Any]) -> None:
+        """Dial ``peer``; with no addresses, wherever libp2p's own routing finds it."""
+        addresses = [maddr.to_bytes() for maddr in maddrs]
+        request = p2pd_pb2.Request(
+            type=p2pd_pb2.Request.CONNECT, connect=p2pd_pb2.ConnectRequest(peer=peer.to_bytes(), addrs=addresses)
+        )
+        _, _, writer = await self._ask(request)
+        writer.close()
+
+    async def open_stream(self, peer: Any, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A stream to ``peer``. Raises P2PDaemonError with the daemon's text."""
+        request = p2pd_pb2.Request(
+            type=p2pd_pb2.Request.STREAM_OPEN,
+            streamOpen=p2pd_pb2.StreamOpenRequest(peer=peer.to_bytes(), proto=[name]),
+        )
+        _, reader, writer = await self._ask(request)
+        return reader, writer
+
+    async def _ask(self, request: Any) -> tuple[Any, asyncio.StreamReader, asyncio.StreamWriter]:
+        """One request on a control connection of its own, which hivemind would leak on failure."""
+        reader, writer = await self.control.daemon_connector.open_connection()
+        try:
+            await write_pbmsg(writer, request)
+            response = p2pd_pb2.Response()
+            await read_pbmsg_safe(reader, response)
+            raise_if_failed(response)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return response, reader, writer
 
     async def ended(self) -> int:
         """Wait for the daemon's end; returns its exit status."""
@@ -155,6 +185,26 @@ def is_loopback(addresses: Sequence[str]) -> bool:
             raise AddressError(f"{parts[2]!r} in {address!r} is not an IP address.") from error
 
     return bool(addresses) and all(local(address) for address in addresses)
+
+
+def check_ports_free(addresses: Sequence[str]) -> None:
+    """libp2p shares a port that another process listens on, and each would get some of the other's connections.
+
+    Raises:
+        SwarmError: a fixed TCP port is in use.
+    """
+    for address in addresses:
+        _, family, host, protocol, port, *_ = (*address.split("/"), *[""] * 4)
+        if family not in {"ip4", "ip6"} or protocol != "tcp" or port == "0":
+            continue
+        with socket.socket(socket.AF_INET6 if family == "ip6" else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that wait to expire do not count
+            try:
+                probe.bind((host, int(port)))
+            except OSError as error:
+                raise SwarmError(
+                    f"This machine cannot listen on {address} ({error.strerror}); choose a free port, or 0 for any."
+                ) from error
 
 
 def _private_folder() -> Path:

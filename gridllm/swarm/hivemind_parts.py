@@ -1,0 +1,65 @@
+"""The parts of hivemind that the swarm uses: its libp2p daemon and its DHT. The only import of hivemind.
+
+``import hivemind`` brings its training half along: 1.5 s and 46 MB that a node never uses. So these parts are imported
+beneath a placeholder of the package; it is taken away again, and an ``import hivemind`` elsewhere works as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+from gridllm.errors import SwarmError
+
+
+@contextlib.contextmanager
+def _without_init(name: str) -> Iterator[None]:
+    """Let submodules of the package ``name`` be imported without running its ``__init__``."""
+    if name in sys.modules:
+        yield
+        return
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        raise SwarmError(
+            f"The package {name} is missing; install gridllm again: pip install --force-reinstall gridllm."
+        )
+    placeholder = ModuleType(name)
+    placeholder.__path__ = list(spec.submodule_search_locations)
+    placeholder.__spec__ = spec
+    sys.modules[name] = placeholder
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _without_init("hivemind"):
+    from hivemind.dht.node import DHTNode
+    from hivemind.dht.validation import DHTRecord, RecordValidatorBase
+    from hivemind.p2p import P2P, P2PDaemonError, P2PHandlerError, PeerID
+    from hivemind.p2p.p2p_daemon_bindings.utils import raise_if_failed, read_pbmsg_safe, write_pbmsg
+    from hivemind.proto import p2pd_pb2
+    from hivemind.utils.logging import use_hivemind_log_handler
+    from hivemind.utils.multiaddr import Multiaddr
+    from hivemind.utils.timed_storage import ValueWithExpiration
+
+use_hivemind_log_handler("nowhere")  # its messages go where ours go
+
+__all__ = [
+    "P2P",
+    "DHTNode",
+    "DHTRecord",
+    "Multiaddr",
+    "P2PDaemonError",
+    "P2PHandlerError",
+    "PeerID",
+    "RecordValidatorBase",
+    "ValueWithExpiration",
+    "p2pd_pb2",
+    "raise_if_failed",
+    "read_pbmsg_safe",
+    "write_pbmsg",
+]
