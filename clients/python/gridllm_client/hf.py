@@ -70,9 +70,7 @@ def grid_causal_lm(ends: Ends, runtime: Runtime, make_session: SessionMaker) -> 
     def before_forward(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         mask = kwargs.get("attention_mask")
         if mask is not None and mask.ndim != 2:
-            raise UsageError(
-                f"An attention mask of {mask.ndim} dimensions cannot run here; give [batch, tokens]."
-            )
+            raise UsageError(f"An attention mask of {mask.ndim} dimensions cannot run here; give [batch, tokens].")
         wanted = kwargs.get("logits_to_keep", 0)
         layer.asked.real = mask.bool() if mask is not None else None
         layer.asked.keep = wanted if isinstance(wanted, int) and not kwargs.get("output_hidden_states") else 0

@@ -1,0 +1,99 @@
+"""``gridllm generate``: text from the grid, as it comes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gridllm_client.cli.show import Progress
+    from gridllm_client.generation import Generation
+    from gridllm_client.grid import Grid
+    from gridllm_client.model import GridModel, Wishes
+    from gridllm_client.terms import ChainEvent
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from the standard input.")],
+    model: Annotated[str | None, typer.Option(help="Model to use; the default is the grid's first.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0: always the likeliest token; more: bolder. Default: the model's.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Sample from the tokens that make up this share.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, help="Sample from this many likeliest tokens; 0: all.")] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1: repeat less.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End the text before this; may be repeated.")] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Take the prompt as a message and answer it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with tokens, timing and the chain.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for nodes when blocks are uncovered.")] = 0.0,
+    show_chain: Annotated[bool, typer.Option("--show-chain", help="Show which node served which blocks.")] = False,
+    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
+) -> None:
+    """Continue a text on the grid's nodes; nodes lost on the way are replaced without changing it.
+
+    Example: gridllm generate "Once upon a time" --temperature 0.7
+    """
+    from gridllm_client.cli.show import Progress
+    from gridllm_client.grid import Grid
+    from gridllm_client.model import Wishes
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    given = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": stop,
+    }
+    wishes = Wishes(**{name: value for name, value in given.items() if value is not None})  # type: ignore[typeddict-item]
+    wishes["max_new_tokens"] = max_new_tokens
+    wishes["wait_s"] = wait
+    with Progress() as progress:
+        progress.phase("Entering the grid")
+        with Grid(name=grid) as entered:
+            progress.phase("Loading embedding and head")
+            found = entered.model(model, path=path)
+            progress.phase("Opening a chain of nodes")
+            ids = found.chat_prompt([{"role": "user", "content": text}]) if chat else None
+            made = _stream(found, text if ids is None else ids, wishes, progress, silent=as_json)
+    if as_json:
+        facts = {"prompt": text, "model": found.name, **_grid_facts(entered), **made.as_json()}
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
+    elif show_chain:
+        progress.chain(made)
+
+
+def _stream(
+    model: GridModel, prompt: str | list[int], wishes: Wishes, progress: Progress, *, silent: bool
+) -> Generation:
+    from gridllm_client.generation import Generation
+
+    def on_event(event: ChainEvent) -> None:
+        if event.kind != "opened":
+            progress.remark(event.text)
+
+    wishes["on_event"] = on_event
+    made = Generation()
+    if not silent and isinstance(prompt, str) and sys.stdout.isatty():
+        progress.prompt(prompt)
+    try:
+        for piece in model.stream_into(made, prompt, **wishes):
+            if not silent:
+                progress.piece(piece)
+    finally:
+        progress.end()
+    return made
+
+
+def _grid_facts(grid: Grid) -> dict[str, str]:
+    return {"grid": grid.charter.grid, "grid_name": grid.charter.charter.name}
