@@ -9,14 +9,15 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from gridllm.identity.keys import Identity, load
+from gridllm.charter.document import sign_charter
+from gridllm.identity.keys import Identity
+from tests.charters import MAINTAINERS, charter
 from tests.command import Running, gridllm
 
 pytestmark = pytest.mark.timeout(240)
@@ -141,83 +142,85 @@ def test_somebody_else_there(grid: Grid, tmp_path: Path) -> None:
     fails(tmp_path, address, f"answers {grid.address.rsplit('/', 1)[1]}, and not {stranger}")
 
 
-PEER_SCRIPT = """
+STRANGERS = """
 import asyncio, sys
 from pathlib import Path
-from gridllm.identity.keys import load_or_create
+from gridllm.identity.keys import Identity
 from gridllm.swarm.libp2p import open_swarm
 
-async def main(key, port, charter=None):
-    swarm = await open_swarm(load_or_create(Path(key)), host_maddrs=(f"/ip4/127.0.0.1/tcp/{port}",), relay=False)
+async def main(served):
+    mute, liar = [await open_swarm(Identity.ephemeral(), host_maddrs=("/ip4/127.0.0.1/tcp/0",)) for _ in range(2)]
     try:
-        if charter is not None:
-            async def answer(peer, payload):
-                return Path(charter).read_bytes()
-            await swarm.serve_calls("gridllm.charter", answer)
-        print("up", flush=True)
+        async def answer(peer, payload):
+            return Path(served).read_bytes()
+        await liar.serve_calls("gridllm.charter", answer)
+        print("up", mute.addresses[0], liar.addresses[0], flush=True)
         await asyncio.Event().wait()
     finally:
-        await swarm.close()
+        await mute.close()
+        await liar.close()
 
 try:
-    asyncio.run(main(*sys.argv[1:]))
+    asyncio.run(main(sys.argv[1]))
 except KeyboardInterrupt:
     pass
 """
 
 
-@contextmanager
-def other_peer(home: Path, charter: Path | None = None) -> Iterator[str]:
-    """A libp2p peer that serves the file ``charter``, or nothing at all → its address."""
-    port, key = free_port(), home / "other.key"
-    args = [str(key), str(port)] + ([str(charter)] if charter else [])
-    with Running(home, *args, program=(sys.executable, "-c", PEER_SCRIPT)) as running:
-        running.wait_for("up")
-        yield f"/ip4/127.0.0.1/tcp/{port}/p2p/{load(key).peer}"
+@dataclass
+class Strangers:
+    mute: str  # address of a libp2p peer that answers no calls
+    liar: str  # address of one that serves the file ``served`` as its charter
+    served: Path
 
 
-def test_a_peer_of_no_grid(tmp_path: Path) -> None:
-    with other_peer(tmp_path / "other") as address:
-        fails(tmp_path, address, "is not a member of a grid")
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strangers]:
+    home = tmp_path_factory.mktemp("strangers")
+    served = home / "served.json"
+    with Running(home, str(served), program=(sys.executable, "-c", STRANGERS)) as running:
+        _, mute, liar = running.wait_for("up").split()
+        yield Strangers(mute, liar, served)
 
 
-def test_a_forged_charter(grid: Grid, tmp_path: Path) -> None:
+def test_a_peer_of_no_grid(strangers: Strangers, tmp_path: Path) -> None:
+    fails(tmp_path, strangers.mute, "is not a member of a grid")
+
+
+def test_a_forged_charter(grid: Grid, strangers: Strangers, tmp_path: Path) -> None:
     envelope = json.loads((grid.folder / "charter.json").read_bytes())
     payload = json.loads(base64.b64decode(envelope["payload"]))
     payload["first_peers"] = []
     envelope["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
-    served = tmp_path / "served.json"
-    with other_peer(tmp_path / "other", served) as address:
-        served.write_text(json.dumps(envelope))
-        fails(tmp_path, address, "The charter of 'home' is forged", "1 of its 1 maintainers")
-        served.write_bytes(os.urandom(1000))
-        fails(tmp_path, address, "This is not a charter")
+    strangers.served.write_text(json.dumps(envelope))
+    fails(tmp_path, strangers.liar, "The charter of 'home' is forged", "1 of its 1 maintainers")
+    strangers.served.write_bytes(os.urandom(1000))
+    fails(tmp_path, strangers.liar, "This is not a charter")
     assert not (tmp_path / "data" / "gridllm" / "grids").exists(), "nothing forged is pinned"
 
 
-def test_another_grid_under_the_pinned_name(grid: Grid, tmp_path: Path) -> None:
+def test_another_grid_under_the_pinned_name(grid: Grid, strangers: Strangers, tmp_path: Path) -> None:
     assert gridllm(tmp_path, "join", grid.address).returncode == 0
     pinned = tmp_path / "data" / "gridllm" / "grids" / "home" / "charter.json"
     before = pinned.read_bytes()
-    found(tmp_path / "imposter", "home", free_port())
-    changed = tmp_path / "imposter" / "data" / "gridllm" / "bootstrap" / "grids" / "home" / "charter.json"
-    with other_peer(tmp_path / "other", changed) as address:
-        fails(tmp_path, address, "Another grid is pinned under the name 'home'", "A charter never changes")
+    strangers.served.write_bytes(sign_charter(charter(name="home"), MAINTAINERS).raw)
+    fails(tmp_path, strangers.liar, "Another grid is pinned under the name 'home'", "A charter never changes")
     assert pinned.read_bytes() == before
 
 
-def test_the_first_peer_stops_clean_and_starts_again(tmp_path: Path) -> None:
-    address = found(tmp_path, "again", free_port())
+def test_the_first_peer_stops_clean_and_starts_again(grid: Grid, tmp_path: Path) -> None:
+    """Comes last: it stops the grid that the other tests share."""
+    assert grid.running.stop() == 0
     for number in (signal.SIGINT, signal.SIGTERM):
-        with Running(tmp_path, "bootstrap", "run", "--json") as running:
+        with Running(grid.home, "bootstrap", "run", "--json") as running:
             ready = json.loads(running.wait_for('"ready"'))
-            assert any(one == address for one in ready["addresses"]), ready
+            assert grid.address in ready["addresses"], ready
             helpers = descendants(running.pid)
             assert helpers, "the libp2p daemon"
-            assert gridllm(tmp_path / "volunteer", "join", address).returncode == 0
+            apart = [os.getpgid(helper.pid) != os.getpgid(running.pid) for helper in helpers]
+            assert all(apart), "Ctrl-C in a terminal reaches the whole group; the daemon must outlive draining"
             assert running.stop(number) == 0, "".join(running.output)
             assert json.loads(running.output[-1]) == {"event": "stopped"}
-            assert "ended by itself" not in "".join(running.output), "Ctrl-C is for us, not for the libp2p daemon"
             _, alive = psutil.wait_procs(helpers, timeout=5)
             assert not alive, f"left behind: {alive}"
-    fails(tmp_path / "late", address, "Nobody answers")
+    fails(tmp_path, grid.address, "Nobody answers")

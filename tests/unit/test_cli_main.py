@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
@@ -135,9 +135,11 @@ def test_help_needs_no_torch() -> None:
 
 
 def test_help_is_fast() -> None:
-    best = 10.0
-    for _ in range(5):  # the machine may be busy: the best of five is the command's own time
-        started = time.perf_counter()
+    """Processor time, not wall time: the machine that runs the tests may be busy."""
+    best_s = 10.0
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "gridllm", "--help"], capture_output=True, timeout=60, check=True)
-        best = min(best, time.perf_counter() - started)
-    assert best < 0.5, f"gridllm --help took {best:.2f} s"
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best_s = min(best_s, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert best_s < 0.5, f"gridllm --help took {best_s:.2f} s"
