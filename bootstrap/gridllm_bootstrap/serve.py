@@ -77,7 +77,7 @@ async def serve_until_stopped(
     """Run the first peer until Ctrl-C or SIGTERM, then leave with no process behind.
 
     Raises:
-        SwarmError: it cannot start (address taken, libp2p daemon failed).
+        SwarmError: it cannot start (address taken), or the libp2p daemon ended.
         CharterError: a manifest is missing, or known peers cannot be written.
     """
     reporter = Reporter(signed, as_json=as_json)
@@ -85,16 +85,20 @@ async def serve_until_stopped(
         async with open_first_peer(identity, signed, pins, listening) as swarm:
             reporter.started(swarm, signed)
             looking = asyncio.create_task(_look(swarm, signed, pins, reporter))
+            failing = asyncio.create_task(swarm.failed())
             stopping = asyncio.create_task(stop.wait())
+            tasks = (looking, failing, stopping)
             try:
-                await asyncio.wait((looking, stopping), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if looking.done():
                     looking.result()  # raises what ended it
+                if failing.done():
+                    raise failing.result()
             finally:
                 reporter.stopping()
-                for task in (looking, stopping):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(looking, stopping, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _look(swarm: Swarm, signed: SignedCharter, pins: Pins, reporter: Reporter) -> None:

@@ -16,7 +16,16 @@ from gridllm import __version__
 from gridllm.errors import GridError, UsageError
 
 COMMAND_GROUP: Final = "gridllm.commands"
-COMMAND_ORDER: Final = ("demo", "join", "generate", "status", "serve", "id", "bootstrap")  # as a newcomer meets them
+COMMAND_ORDER: Final = (
+    "demo",
+    "join",
+    "generate",
+    "status",
+    "serve",
+    "grids",
+    "id",
+    "bootstrap",
+)  # as a newcomer meets them
 
 
 def named_command(name: str, found: object) -> Any:

@@ -106,6 +106,8 @@ def test_join_shows_and_pins_the_grid(grid: Grid, tmp_path: Path) -> None:
     shown = json.loads(gridllm(grid.home, "bootstrap", "show", "--json").stdout)
     assert facts["grid"] == shown["grid"]
     assert shown["join"] == [f"gridllm join {grid.address}"]
+    listed = json.loads(gridllm(tmp_path, "grids", "--use", "home", "--json").stdout)
+    assert [(one["name"], one["current"]) for one in listed] == [("home", True)]
     pinned = tmp_path / "data" / "gridllm" / "grids" / "home" / "charter.json"
     assert pinned.read_bytes() == (grid.folder / "charter.json").read_bytes()
 

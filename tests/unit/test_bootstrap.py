@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from gridllm.charter.document import verify_charter
+from gridllm.charter.document import sign_charter, verify_charter
+from gridllm.charter.pin import Pins
 from gridllm.errors import CharterError, ModelError, UsageError
 from gridllm.identity.keys import Identity, load
 from gridllm.ids import ModelRoot
+from gridllm.swarm.directory import Directory
+from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.record import NodeRecord, State
-from gridllm_bootstrap.first_peer import census
+from gridllm_bootstrap.first_peer import census, watch
 from gridllm_bootstrap.found import Home, ModelWish, found_grid
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
+from tests.charters import MAINTAINERS, charter
 
 PEER = Identity.ephemeral().peer
 LOOPBACK = ["/ip4/127.0.0.1/tcp/31337"]
@@ -145,3 +150,21 @@ def test_census() -> None:
 def test_listening_is_strict() -> None:
     with pytest.raises(ValueError, match="extra"):
         Listening.model_validate_json(json.dumps({"host_maddrs": [], "announce_maddrs": [], "port": 1}))
+
+
+async def test_the_first_peer_remembers_whom_it_saw(tmp_path: Path) -> None:
+    network = MemoryNetwork()
+    first, volunteer = network.join(Identity.ephemeral()), network.join(Identity.ephemeral())
+    signed = sign_charter(charter(), MAINTAINERS)
+    pins = Pins(tmp_path)
+    pins.pin(signed)
+    entry = signed.charter.models[0]
+    record = msgspec.structs.replace(
+        node(0, 3, "serving"), peer=volunteer.peer, model=entry.model_root, addresses=list(volunteer.addresses)
+    )
+    await Directory(volunteer, signed.grid).publish(record)
+    async for seen in watch(first, signed, pins):
+        assert (seen.states["serving"], seen.covered, seen.blocks) == (1, 3, entry.blocks)
+        break
+    assert pins.known_peers(signed) == {volunteer.peer: volunteer.addresses}
+    assert pins.initial_peers(signed)[-1] == volunteer.addresses[0]
