@@ -42,7 +42,7 @@ class Progress:
         """The prompt, dimmed, before what is generated."""
         self._quiet()
         with self._lock:
-            sys.stdout.write(f"\x1b[2m{_harmless(text)}\x1b[0m")
+            sys.stdout.write(f"\x1b[2m{_harmless(text)}\x1b[0m" if sys.stdout.isatty() else text)
             sys.stdout.flush()
             self._midline = True
 
