@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from gridllm.charter.document import ModelEntry
     from gridllm.identity.keys import Identity
-    from gridllm.node.hosting import Wishes
     from gridllm.node.lifecycle import Membership
+    from gridllm.node.wishes import Wishes
     from gridllm.settings import Settings
     from gridllm.swarm.interface import Swarm
 
@@ -61,10 +61,11 @@ def serve(
     _set_logging(debug=settings.debug)
     mine = load_or_create(settings.identity_path)
     with hold(mine):
+        wishes = _wishes(settings, entry, span, memory=memory, cache_tokens=cache_tokens, path=path, grace_s=grace)
+
         from gridllm.cli.runtime import run_async
         from gridllm.node.lifecycle import Membership
 
-        wishes = _wishes(settings, entry, span, memory=memory, cache_tokens=cache_tokens, path=path, grace_s=grace)
         run_async(_volunteer(mine, Membership(signed, entry, pins), wishes, settings))
 
 
@@ -106,18 +107,21 @@ def _wishes(
 ) -> Wishes:
     """Flags and settings, checked before anything is started."""
     from gridllm.errors import UsageError
-    from gridllm.node.hosting import Wishes
     from gridllm.node.memory import parse_size
-    from gridllm.node.source import local_folder
+    from gridllm.node.wishes import Wishes
 
     if span is not None and span[1] > entry.blocks:
         raise UsageError(f"{entry.name} has blocks 0:{entry.blocks}; {span[0]}:{span[1]} are not among them.")
     dtype = settings.dtype or entry.dtype
     if dtype not in DTYPES:
         raise UsageError(f"The dtype {dtype!r} is not served; choose one of {', '.join(DTYPES)}.")
+    memory_bytes = None if memory is None else parse_size(memory)
+
+    from gridllm.node.source import local_folder  # imports torch: after what can be said at once
+
     return Wishes(
         blocks=span,
-        memory_bytes=None if memory is None else parse_size(memory),
+        memory_bytes=memory_bytes,
         cache_tokens=cache_tokens,
         device=_device(settings),
         dtype=dtype,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from gridllm.node.report import Report
 from gridllm.node.sizing import BlockSize, block_size, check_fits, fitting_blocks
 from gridllm.node.source import span_folder
 from gridllm.node.speed import measure_blocks_per_s
+from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import BlockRange, cache_tokens_beside, choose_span
 
 log = logging.getLogger(__name__)
@@ -26,19 +28,6 @@ log = logging.getLogger(__name__)
 SETTLE_S: Final = 0.5  # for announcements of nodes that start at the same moment to reach each other
 SETTLE_ROUNDS: Final = 4
 MIN_CACHE_TOKENS: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the volunteer asked for."""
-
-    blocks: BlockRange | None  # None: choose what the grid needs most
-    memory_bytes: int | None  # for weights and caches; None: what is free
-    cache_tokens: int | None  # None: what fits
-    device: str
-    dtype: str
-    folder: Path | None  # the model's files; None: from the Hub
-    grace_s: float  # how long sessions may go on once the node is told to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +62,7 @@ async def prepare(
         ModelError: the weights cannot be found, or are another model's.
         SwarmError: the grid does not answer.
     """
+    gc.collect()  # modules refer to one another in circles; a span given up may still be in memory
     size = block_size(manifest, wishes.dtype)
     memory_bytes = await asyncio.to_thread(free_bytes, wishes.device)
     if wishes.memory_bytes is not None:
@@ -84,7 +74,7 @@ async def prepare(
     await presence.announce()
     report.phase(f"Loading blocks {target[0]}:{target[1]} of {entry.name} as {wishes.dtype}")
     folder = await span_folder(entry, wishes.folder, target)
-    hosting = await _load(folder, manifest, target, size, memory_bytes, wishes, report)
+    hosting = await _load(folder, manifest, target, memory_bytes, wishes, report)
     presence.blocks_per_s, presence.engine = hosting.blocks_per_s, hosting.engine
     return hosting
 
@@ -115,7 +105,6 @@ async def _load(
     folder: Path,
     manifest: Manifest,
     span: BlockRange,
-    size: BlockSize,
     memory_bytes: int,
     wishes: Wishes,
     report: Report,
@@ -154,7 +143,7 @@ async def _load(
             loading.exception()
         raise
     tokens = wishes.cache_tokens or cache_tokens_beside(
-        memory_bytes, size.weight_bytes, size.cache_bytes_per_token, blocks=span[1] - span[0]
+        memory_bytes, loaded.held_bytes, loaded.bytes_per_token, blocks=1
     )
     report.phase("Measuring how fast it runs")
     blocks_per_s = await measure_blocks_per_s(loaded)

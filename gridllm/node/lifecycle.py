@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import gc
 import logging
 import random
 import time
@@ -21,11 +20,12 @@ from gridllm.charter.fetch import serve_charter
 from gridllm.charter.pin import Pins
 from gridllm.errors import GridError, SwarmError
 from gridllm.ids import PeerId
-from gridllm.node.hosting import Hosting, Wishes, prepare
+from gridllm.node.hosting import Hosting, prepare
 from gridllm.node.presence import Presence
 from gridllm.node.report import Pulse, Report
 from gridllm.node.service import NodeService
 from gridllm.node.source import obtain_manifest
+from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import BlockRange
 from gridllm.planning.rebalancing import should_move
 from gridllm.swarm.directory import Directory
@@ -40,6 +40,7 @@ PULSE_S: Final = 1.0
 SURVEY_S: Final = 20.0  # between looks at who follows in the chain
 FIRST_SURVEY_S: Final = 2.0
 REBALANCE_S: Final = (120.0, 300.0)  # drawn anew each time, so that nodes do not look at the same moment
+TURN_S: Final = 300.0  # of several nodes that could move, another one's turn comes this often
 RESTARTS: Final = 6  # in a row, of a swarm that keeps failing
 FIRST_BACKOFF_S: Final = 1.0
 STEADY_S: Final = 60.0  # a swarm that lived this long starts the count anew
@@ -113,6 +114,9 @@ class Volunteer:
                     ending = Ending.LOST
                 if ending is Ending.STOPPED:
                     return
+                if ending is Ending.MOVING:
+                    await self._let_go()
+                    continue
                 failures = 1 if time.monotonic() - entered_at > STEADY_S else failures + 1
                 if failures > RESTARTS:
                     raise SwarmError(
@@ -133,16 +137,13 @@ class Volunteer:
             presence = await self._or_stop(self._enter(leaving))
             if isinstance(presence, Ending):
                 return presence
-            while True:
-                hosting = await self._or_stop(self._host(presence), presence.swarm)
-                if isinstance(hosting, Ending):
-                    return hosting
-                ending = await self._serve(presence, hosting)
-                if ending is not Ending.MOVING:
-                    return ending
-                presence.engine = None
-                del hosting  # the last reference but one: its memory is needed for the next span
-                await self._let_go()
+            hosting = await self._or_stop(self._host(presence), presence.swarm)
+            if isinstance(hosting, Ending):
+                return hosting
+            ending = await self._serve(presence, hosting)
+            # What comes next enters afresh: handlers cannot be taken back from a swarm.
+            presence.returning = ending is not Ending.STOPPED
+            return ending
 
     async def _enter(self, leaving: contextlib.AsyncExitStack) -> Presence:
         swarm = await self._open_swarm()
@@ -178,8 +179,8 @@ class Volunteer:
     async def _serve(self, presence: Presence, hosting: Hosting) -> Ending:
         """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
         service = NodeService(presence.swarm, hosting.engine, self._entry.model_root)
-        await service.start()
         try:
+            await service.start()
             presence.state, presence.since = "serving", time.time()
             await presence.announce()
             self._report.serving(presence.record())
@@ -255,7 +256,9 @@ class Volunteer:
             if self._wishes.blocks is not None or service.sessions:
                 continue
             try:
-                target = should_move(await presence.others(), presence.record(), self._entry.blocks)
+                target = should_move(
+                    await presence.others(), presence.record(), self._entry.blocks, turn=int(time.time() / TURN_S)
+                )
             except GridError as error:
                 log.info("Could not look whether to move: %s", error)
                 continue
@@ -298,7 +301,6 @@ class Volunteer:
         if self._hosting is not None:
             await self._hosting.engine.stop()
             self._hosting = None
-            gc.collect()  # modules refer to one another in circles; their memory is needed for the next span
 
 
 async def _farewell(presence: Presence) -> None:

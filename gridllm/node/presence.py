@@ -35,6 +35,7 @@ class Presence:
         self.blocks_per_s = 0.0
         self.engine: Engine | None = None
         self.since = time.time()  # of joining, then of serving
+        self.returning = False  # leaves this swarm only to enter it again: the record stays
         self._next_hop_ms: dict[str, float] = {}
         self.swarm = swarm
         self._directory = directory
@@ -99,8 +100,8 @@ class Presence:
         self._next_hop_ms = fresh
 
     async def stop(self) -> None:
-        """Take the record back; best effort."""
-        await self._announcer.stop()
+        """Stop announcing; takes the record back, best effort, unless the node is ``returning``."""
+        await self._announcer.stop(retract=not self.returning)
 
 
 async def ping_ms(swarm: Swarm, record: NodeRecord) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,12 +17,13 @@ CLEAR_GAIN: Final = 1.3  # times the weakest block's supply; for less, moving co
 _Worth = tuple[int, float]  # (minus the number of unserved blocks, supply of the weakest block)
 
 
-def should_move(records: Iterable[NodeRecord], me: NodeRecord, blocks: int) -> BlockRange | None:
+def should_move(records: Iterable[NodeRecord], me: NodeRecord, blocks: int, turn: int = 0) -> BlockRange | None:
     """Where ``me`` should move: to close a gap, or to lift the weakest block clearly, since that one bounds the grid's
     rate. None to stay.
 
-    Of several nodes that could do as much good, only the one with the lowest peer id goes; the others see it announced
-    as joining and look again.
+    Of several nodes that could do as much good, one is drawn by ``turn`` and goes; the others see it announced as
+    joining and look again. All nodes must count the same turns, for instance minutes of the clock: with the next turn
+    comes another one, in case the first cannot move (it is busy, or its volunteer fixed its blocks).
     """
     if me.state != "serving":
         return None
@@ -30,11 +32,15 @@ def should_move(records: Iterable[NodeRecord], me: NodeRecord, blocks: int) -> B
     if target is None:
         return None
     for other in everyone:
-        if other.state == "serving" and other.peer < me.peer:
+        if other.state == "serving" and _rank(other, turn) < _rank(me, turn):
             its_worth, its_target = _best_move(everyone, other, blocks)
             if its_target is not None and its_worth >= worth:
                 return None
     return target
+
+
+def _rank(record: NodeRecord, turn: int) -> bytes:
+    return hashlib.sha256(f"gridllm rebalancing {turn} {record.peer}".encode()).digest()
 
 
 def _best_move(records: list[NodeRecord], mover: NodeRecord, blocks: int) -> tuple[_Worth, BlockRange | None]:

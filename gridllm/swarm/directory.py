@@ -130,13 +130,14 @@ class Announcer:
         record = self._make_record()
         await self._directory.publish(record if isinstance(record, NodeRecord) else await record, self._ttl_s)
 
-    async def stop(self) -> None:
-        """Stop refreshing and take the record back."""
+    async def stop(self, *, retract: bool = True) -> None:
+        """Stop refreshing and take the record back; leave it to expire when the node will be back at once."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
-        await self._directory.retract()
+        if retract:
+            await self._directory.retract()
 
     async def __aenter__(self) -> Announcer:
         await self.start()

@@ -142,19 +142,12 @@ def test_a_node_whose_daemon_dies_enters_again(grid: ProcessGrid) -> None:
     [
         (("--model", "nosuch"), ("no model 'nosuch'", "demo")),
         (("--blocks", "4:99"), ("4:99", "0:8")),
-        (("--blocks", "4:4"), ("range like 4:12",)),
-        (("--blocks", "some"), ("auto", "'some'")),
         (("--memory", "10KiB"), ("Not one block fits", "10.0 KiB", "--memory")),
         (("--blocks", "0:8", "--memory", "70MiB"), ("Blocks 0:8 do not fit", "70.0 MiB")),
-        (("--memory", "much"), ("not a size",)),
-        (("--dtype", "int7"), ("int7",)),
-        (("--device", "abacus"), ("abacus",)),
-        (("--path", "/nonexistent"), ("/nonexistent",)),
         (("--host-maddrs", "localhost:80"), ("localhost:80",)),
-        (("--grid", "other"), ("No grid called 'other'",)),
     ],
 )
-def test_each_slip_has_its_sentence(
+def test_what_cannot_be_served_has_its_sentence(
     grid: ProcessGrid, tmp_path: Path, args: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     sentence = refused(grid, "--identity", str(tmp_path / "spare.key"), *args)

@@ -1,0 +1,21 @@
+"""What a volunteer asks for, already checked as far as that goes without loading anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridllm.planning.placement import BlockRange
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the volunteer asked for."""
+
+    blocks: BlockRange | None  # None: choose what the grid needs most
+    memory_bytes: int | None  # for weights and caches; None: what is free
+    cache_tokens: int | None  # None: what fits
+    device: str
+    dtype: str
+    folder: Path | None  # the model's files; None: from the Hub
+    grace_s: float  # how long sessions may go on once the node is told to stop

@@ -1,0 +1,309 @@
+"""A volunteer's life on an in-memory network: serving, losing the swarm, moving, draining, leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridllm.charter.document import ModelEntry, SignedCharter, sign_charter
+from gridllm.charter.fetch import fetch_charter, fetch_manifest
+from gridllm.charter.pin import Pins
+from gridllm.errors import ModelError, SwarmError, UsageError
+from gridllm.identity.keys import Identity
+from gridllm.models.files import find_model
+from gridllm.models.manifest import build_manifest, manifest_bytes, root
+from gridllm.node import lifecycle
+from gridllm.node.lifecycle import Membership, Stops, Volunteer
+from gridllm.node.report import Pulse
+from gridllm.node.sizing import block_size
+from gridllm.node.wishes import Wishes
+from gridllm.planning.placement import bytes_needed
+from gridllm.swarm.directory import Directory
+from gridllm.swarm.interface import Swarm
+from gridllm.swarm.link import LINK_STREAM, Link
+from gridllm.swarm.memory import MemoryNetwork
+from gridllm.wire.messages import Close, Leaving, Open
+from gridllm.wire.record import NodeRecord
+from tests.charters import MAINTAINERS, charter
+
+BLOCKS = 8
+
+
+@cache
+def demo() -> tuple[ModelEntry, bytes]:
+    manifest = build_manifest(find_model("demo"))
+    size = int(manifest.config["hidden_size"])
+    fields: dict[str, Any] = {"name": "demo", "source": "demo", "blocks": BLOCKS, "dtype": "float32"}
+    entry = ModelEntry(root=root(manifest), parameters=1, hidden_size=size, **fields)
+    return entry, manifest_bytes(manifest)
+
+
+class Notes:
+    """A report that is written down."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.served: list[NodeRecord] = []
+        self.loaded: list[int] = []
+        self.pulses: list[Pulse] = []
+        self.again = asyncio.Event()  # set at each "serving"
+
+    def phase(self, sentence: str) -> None:
+        self.lines.append(sentence)
+
+    def loading(self, done: int, total: int) -> None:
+        assert 0 < done <= total
+        self.loaded.append(done)
+
+    def serving(self, record: NodeRecord) -> None:
+        self.served.append(record)
+        self.again.set()
+
+    def pulse(self, pulse: Pulse) -> None:
+        self.pulses.append(pulse)
+
+    def note(self, sentence: str) -> None:
+        self.lines.append(sentence)
+
+    def close(self) -> None:
+        self.lines.append("closed")
+
+
+class Life:
+    """A volunteer that runs in the background."""
+
+    def __init__(self, network: MemoryNetwork, home: Path, **changes: Any) -> None:
+        entry, raw = demo()
+        self.entry = entry
+        self.identity = Identity.ephemeral()
+        self.signed: SignedCharter = sign_charter(charter(models=[entry], first_peers=[]), MAINTAINERS)
+        self.pins = Pins(home)
+        self.pins.save_manifest(entry.model_root, raw)
+        self.notes = Notes()
+        self.stops = Stops(asyncio.Event(), asyncio.Event())
+        self.swarm: Swarm | None = None
+        self.links: list[asyncio.Task[None]] = []
+        wishes: dict[str, Any] = {
+            "blocks": (0, 2),
+            "memory_bytes": None,
+            "cache_tokens": 256,
+            "device": "cpu",
+            "dtype": "float32",
+            "folder": find_model("demo"),
+            "grace_s": 20.0,
+        }
+        self.network = network
+        membership = Membership(self.signed, entry, self.pins)
+        self.volunteer = Volunteer(membership, Wishes(**(wishes | changes)), self.enter, self.notes, self.stops)
+        self.task = asyncio.create_task(self.volunteer.run())
+
+    async def enter(self) -> Swarm:
+        self.swarm = self.network.join(self.identity)
+        return self.swarm
+
+    async def serving(self) -> NodeRecord:
+        waiting = asyncio.create_task(self.notes.again.wait())
+        await asyncio.wait((waiting, self.task), timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        if self.task.done():
+            self.task.result()
+        self.notes.again.clear()
+        return self.notes.served[-1]
+
+    async def records(self) -> list[NodeRecord]:
+        onlooker = self.network.join(Identity.ephemeral())
+        try:
+            return await Directory(onlooker, self.signed.grid).nodes(self.entry.model_root)
+        finally:
+            await onlooker.close()
+
+
+@asynccontextmanager
+async def living(home: Path, network: MemoryNetwork | None = None, **changes: Any) -> AsyncIterator[Life]:
+    life = Life(network or MemoryNetwork(), home, **changes)
+    try:
+        yield life
+    finally:
+        life.stops.stop.set()
+        life.stops.hurry.set()
+        await asyncio.wait([life.task], timeout=20)
+        assert life.task.done(), "it leaves when told to"
+        for link in life.links:
+            link.cancel()
+        await asyncio.gather(life.task, *life.links, return_exceptions=True)
+
+
+def room_for(blocks: int) -> int:
+    size = block_size(build_manifest(find_model("demo")), "float32")
+    return bytes_needed(blocks, size.weight_bytes, size.cache_bytes_per_token, cache_tokens=256)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - what is waited for is plain data
+            await asyncio.sleep(0.01)
+
+
+async def test_serves_announces_hands_out_the_charter_and_leaves(tmp_path: Path) -> None:
+    async with living(tmp_path) as life:
+        record = await life.serving()
+        assert (record.start, record.end, record.state) == (0, 2, "serving")
+        assert record.total_tokens >= 256
+        assert record.blocks_per_s > 0
+        assert await life.records() == [record]
+        client = life.network.join(Identity.ephemeral())
+        assert (await fetch_charter(client, record.peer)).grid == life.signed.grid
+        assert await fetch_manifest(client, record.peer, life.entry.model_root) == demo()[1]
+        assert life.notes.loaded == sorted(life.notes.loaded)
+        await until(lambda: bool(life.notes.pulses))
+        life.stops.stop.set()
+        await life.task
+        assert await life.records() == []
+
+
+async def test_comes_back_with_the_same_span_when_the_swarm_is_lost(tmp_path: Path) -> None:
+    async with living(tmp_path) as life:
+        record = await life.serving()
+        loaded = len(life.notes.loaded)
+        life.network.kill(record.peer)
+        again = await life.serving()
+        assert (again.peer, again.start, again.end) == (record.peer, 0, 2)
+        assert len(life.notes.loaded) == loaded, "what is in memory is not loaded again"
+        assert [r.state for r in await life.records()] == ["serving"]
+
+
+async def test_gives_up_when_the_swarm_keeps_failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "FIRST_BACKOFF_S", 0.001)
+    async with living(tmp_path) as life:
+        record = await life.serving()
+
+        async def refuse() -> Swarm:
+            raise SwarmError("The libp2p daemon did not start.")
+
+        monkeypatch.setattr(life.volunteer, "_open_swarm", refuse)
+        life.network.kill(record.peer)
+        with pytest.raises(SwarmError, match="7 times in a row"):
+            await life.task
+
+
+async def test_a_grid_that_cannot_be_entered_is_said_at_once(tmp_path: Path) -> None:
+    async with living(tmp_path) as life:
+
+        async def refuse() -> Swarm:
+            raise SwarmError("The libp2p daemon did not start.")
+
+        life.volunteer._open_swarm = refuse
+        with pytest.raises(SwarmError, match="did not start"):
+            await life.task
+
+
+async def test_moves_to_blocks_that_lost_their_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "REBALANCE_S", (0.05, 0.1))
+    monkeypatch.setattr(lifecycle, "TURN_S", 0.05)
+    network = MemoryNetwork()
+    async with living(tmp_path / "a", network, blocks=(4, 8)) as steady:
+        await steady.serving()
+        async with living(tmp_path / "b", network, blocks=(0, 4)) as leaving:
+            await leaving.serving()
+            async with living(tmp_path / "c", network, blocks=None, memory_bytes=room_for(4)) as mover:
+                first = await mover.serving()
+                if first.start == 0:  # equally served: its peer id decides
+                    steady, leaving = leaving, steady
+                await asyncio.sleep(0.3)
+                assert len(mover.notes.served) == 1, "nothing to gain yet"
+                leaving.stops.stop.set()
+                await leaving.task
+                moved = await mover.serving()
+                assert moved.peer == first.peer
+                assert (moved.start, moved.end) == (4 - first.start, 8 - first.start)
+                spans = {(r.start, r.end) for r in await mover.records()}
+                assert spans == {(0, 4), (4, 8)}
+
+
+async def open_session(life: Life) -> tuple[Link, list[object]]:
+    """A client with a session open on the volunteer."""
+    client = life.network.join(Identity.ephemeral())
+    record = life.notes.served[-1]
+    heard: list[object] = []
+    link = Link(
+        await client.open_stream(record.peer, LINK_STREAM), on_message=lambda _, m, __: heard.append(m), opener=True
+    )
+    life.links.append(asyncio.create_task(link.run()))
+    link.send(
+        Open(
+            call=1,
+            session=bytes(16),
+            model=life.entry.root,
+            dtype="float32",
+            start=record.start,
+            end=record.end,
+            rows=1,
+            epoch=0,
+            upstream=client.peer,
+            next=None,
+            need=[0],
+        )
+    )
+    await until(lambda: bool(heard))
+    return link, heard
+
+
+async def test_draining_tells_clients_and_waits_for_them(tmp_path: Path) -> None:
+    async with living(tmp_path) as life:
+        await life.serving()
+        link, heard = await open_session(life)
+        life.stops.stop.set()
+        await until(lambda: any(isinstance(message, Leaving) for message in heard))
+        assert [record.state for record in await life.records()] == ["draining"]
+        assert any("1 session" in line for line in life.notes.lines)
+        assert not life.task.done()
+        link.send(Close(bytes(16)))
+        await asyncio.wait([life.task], timeout=5)
+        assert life.task.done()
+        assert await life.records() == []
+
+
+async def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    async with living(tmp_path) as life:
+        await life.serving()
+        await open_session(life)
+        life.stops.stop.set()
+        await until(lambda: any("Draining" in line for line in life.notes.lines))
+        started = time.monotonic()
+        life.stops.hurry.set()
+        await asyncio.wait([life.task], timeout=5)
+        assert life.task.done()
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"blocks": (6, 9)}, UsageError, "0:8; 6:9"),
+        ({"blocks": (0, 8), "memory_bytes": 70 * 2**20}, UsageError, "Blocks 0:8 do not fit"),
+        ({"blocks": None, "memory_bytes": 1000}, UsageError, "Not one block fits"),
+        ({"folder": Path("/nonexistent")}, ModelError, "/nonexistent"),
+    ],
+)
+async def test_what_cannot_be_served_is_said(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    async with living(tmp_path, **changes) as life:
+        with pytest.raises(error, match=says):
+            await life.task
+        assert await life.records() == []
+
+
+async def test_stopping_during_the_start_leaves_nothing(tmp_path: Path) -> None:
+    async with living(tmp_path) as life:
+        await until(lambda: any("Loading" in line for line in life.notes.lines))
+        life.stops.stop.set()
+        await life.task
+        assert life.notes.served == []
+        assert await life.records() == []
