@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def join(
     address: Annotated[str, typer.Argument(help="Multiaddr of any peer of the grid: /ip4/…/tcp/…/p2p/12D3Koo…")],
-    timeout_s: Annotated[float, typer.Option(min=1.0, max=300.0, help="Seconds to wait for the peer.")] = 15.0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=1.0, max=300.0, help="Seconds to wait for the peer.")
+    ] = 15.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Join a grid: fetch its charter from a peer, verify it, show it and pin it.
