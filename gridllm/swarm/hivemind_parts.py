@@ -38,17 +38,18 @@ def _without_init(name: str) -> Iterator[None]:
 
 with _without_init("hivemind"):
     from hivemind.dht.node import DHTNode
+    from hivemind.dht.routing import DHTID
     from hivemind.dht.validation import DHTRecord, RecordValidatorBase
     from hivemind.p2p import P2P, P2PDaemonError, P2PHandlerError, PeerID
     from hivemind.p2p.p2p_daemon_bindings.utils import raise_if_failed, read_pbmsg_safe, write_pbmsg
     from hivemind.proto import p2pd_pb2
     from hivemind.utils.logging import use_hivemind_log_handler
     from hivemind.utils.multiaddr import Multiaddr
-    from hivemind.utils.timed_storage import ValueWithExpiration
 
 use_hivemind_log_handler("nowhere")  # its messages go where ours go
 
 __all__ = [
+    "DHTID",
     "P2P",
     "DHTNode",
     "DHTRecord",
@@ -57,7 +58,6 @@ __all__ = [
     "P2PHandlerError",
     "PeerID",
     "RecordValidatorBase",
-    "ValueWithExpiration",
     "p2pd_pb2",
     "raise_if_failed",
     "read_pbmsg_safe",

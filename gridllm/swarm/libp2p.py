@@ -9,24 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
 
 from google.protobuf.wrappers_pb2 import BytesValue  # type: ignore[import-untyped]
 
-from gridllm.errors import CallTimeout, StatementError, SwarmError, Unreachable
+from gridllm.errors import CallTimeout, SwarmError, Unreachable
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.addresses import parse_addresses
 from gridllm.swarm.calls import answer_call, check_size, open_answer
-from gridllm.swarm.dht import OwnerValidator, open_dht
-from gridllm.swarm.hivemind_parts import DHTNode, P2PDaemonError, P2PHandlerError, PeerID
+from gridllm.swarm.dht import Records
+from gridllm.swarm.hivemind_parts import P2PDaemonError, P2PHandlerError, PeerID
 from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
 from gridllm.swarm.lifetime import Lifetime
 from gridllm.swarm.p2pd import Daemon
 from gridllm.swarm.stream import FrameStream
-from gridllm.swarm.validator import split_subkey, subkey_of
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +102,7 @@ class Libp2pSwarm:
         self._first = [(peer, address) for peer, address in first if peer != identity.peer]
         self._namespace = namespace
         self._client_only = client_only
-        self._node: DHTNode | None = None
+        self._records: Records | None = None
         self._streams: set[FrameStream] = set()
         self._life = Lifetime()
         self._left = False
@@ -137,8 +135,6 @@ class Libp2pSwarm:
             task.cancel()
         for stream in list(self._streams):
             await stream.close()
-        if self._node is not None:
-            self._node.is_alive = False  # its own shutdown asks the daemon first, and may wait for ever
         await self._daemon.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -198,35 +194,21 @@ class Libp2pSwarm:
 
     async def store(self, key: str, name: str, value: bytes, *, expires_at: float) -> bool:
         """See ``interface.Swarm``."""
-        subkey = subkey_of(self._identity, name)
-        store = self._dht.store(self._key(key), bytes(value), float(expires_at), subkey, exclude_self=self._client_only)
-        return bool(await self._life.within(DHT_TIMEOUT_S, None, store))
+        return await self._life.within(
+            DHT_TIMEOUT_S, None, self._held.store(key, name, bytes(value), float(expires_at))
+        )
 
     async def fetch(self, key: str) -> Mapping[tuple[PeerId, str], Stored]:
         """See ``interface.Swarm``."""
-        found = await self._life.within(DHT_TIMEOUT_S, None, self._dht.get(self._key(key), latest=True))
-        records: dict[tuple[PeerId, str], Stored] = {}
-        if found is None or not isinstance(found.value, dict):
-            return records
-        now = time.time()
-        for subkey, (value, expires_at) in found.value.items():
-            if expires_at <= now:
-                continue
-            with contextlib.suppress(StatementError):  # the validator has refused such before
-                owner, name = split_subkey(subkey)
-                records[owner, name] = Stored(owner, value, expires_at)
-        return records
+        return await self._life.within(DHT_TIMEOUT_S, None, self._held.fetch(key))
 
     # inside
 
     @property
-    def _dht(self) -> Any:
-        if self._node is None:
+    def _held(self) -> Records:
+        if self._records is None:
             raise SwarmError("This swarm has not entered the network yet.")
-        return self._node
-
-    def _key(self, key: str) -> str:
-        return f"{self._namespace}/{key}"
+        return self._records
 
     async def _enter(self) -> None:
         reached = await self._reach_first()
@@ -235,9 +217,10 @@ class Libp2pSwarm:
             if self._client_only:
                 raise Unreachable(f"{text}; is one of them running, and the network up?")
             log.warning("%s; this node goes on trying.", text)
-        validator = OwnerValidator(self._identity)
-        opening = open_dht(self._daemon.p2p, reached, validator, client_only=self._client_only)
-        self._node = await self._life.within(DHT_TIMEOUT_S, None, opening)
+        opening = Records.open(
+            self._daemon.p2p, self._identity, reached, namespace=self._namespace, client_only=self._client_only
+        )
+        self._records = await self._life.within(DHT_TIMEOUT_S, None, opening)
         await self._refresh_addresses()
         self._tasks.append(asyncio.create_task(self._maintain()))
 
@@ -276,9 +259,9 @@ class Libp2pSwarm:
             try:
                 if not self._client_only:
                     await self._refresh_addresses()
-                if self._first and not len(self._dht.protocol.routing_table.peer_id_to_uid):
+                if self._first and self._held.lonely:
                     for peer in await self._reach_first():
-                        await self._life.within(5.0, peer, self._dht.protocol.call_ping(_peer_id(peer)))
+                        await self._life.within(5.0, peer, self._held.greet(peer))
             except SwarmError as error:
                 log.debug("Maintenance of the swarm: %s", error)
 

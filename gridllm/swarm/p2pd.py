@@ -94,9 +94,13 @@ class Daemon:
             raise SwarmError(
                 f"The libp2p daemon did not start with {', '.join(host_maddrs) or 'no address'}: {error}."
             ) from error
-        key_file.unlink()
         daemon = cls(p2p, folder)
-        await daemon._listen()
+        try:
+            key_file.unlink()
+            await daemon._listen()
+        except BaseException:
+            await daemon.stop()
+            raise
         return daemon
 
     @property

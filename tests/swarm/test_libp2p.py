@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -239,17 +238,12 @@ async def test_nothing_hangs_when_our_own_daemon_dies(swarms: Opener) -> None:
         await client.close()
 
 
-def folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("gridllm-*"))
-
-
 async def test_closing_ends_the_only_other_process_and_removes_its_files() -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    others = folders()
     swarm = await open_swarm(Identity.ephemeral(), host_maddrs=LOOPBACK)
     started = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
     assert [child.pid for child in started] == [daemon_pid(swarm)]
-    (folder,) = folders() - others
+    folder = Path(swarm._daemon.control.listen_maddr["unix"]).parent
     assert folder.stat().st_mode & 0o777 == 0o700
     assert not (folder / "key").exists()
     waiting = asyncio.create_task(swarm.failed())
