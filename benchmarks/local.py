@@ -1,6 +1,6 @@
 """The baseline: transformers' own generate() in one process with one thread.
 
-Run as ``python -m benchmarks.local FOLDER``; reads JSON requests from standard input, one a line, and answers each with a line.
+Run as ``python -m benchmarks.local FOLDER``; reads JSON requests from standard input and answers each with a line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     """Answer ``{"prompt": ids, "new_tokens": n, "batch": b}`` with seconds, CPU seconds and the first row's ids."""
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    print("ready", flush=True)  # noqa: T201
+    print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         ids = torch.tensor([request["prompt"]] * request.get("batch", 1))
@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
             "cpu_s": time.process_time() - cpu,
             "tokens": out[0, ids.shape[1] :].tolist(),
         }
-        print(json.dumps(answer), flush=True)  # noqa: T201
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
