@@ -117,7 +117,7 @@ class LiveReport:
         from rich.text import Text
 
         if self._status is None:
-            self._status = self._console.status(Text(text))
+            self._status = self._console.status(Text(text), refresh_per_second=2)  # a spinner must not cost tokens
             self._status.start()
         else:
             self._status.update(Text(text))
