@@ -48,7 +48,7 @@ docs: $(VENV)/.runtime  ## write docs/commands.md from the commands' own help
 	@$(BIN)/python -m gridllm.cli.reference docs/commands.md
 
 bench: $(VENV)/.bench  ## speed of chains beside the local model; writes docs/performance.md
-	@$(BIN)/python benchmarks/chain.py
+	@$(BIN)/python -m benchmarks.chain --docs docs
 
 clean:
 	rm -rf $(VENV) .venv-ci .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
