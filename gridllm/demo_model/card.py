@@ -51,8 +51,9 @@ several nodes can share it.
 
 A seeded generator (`gridllm/demo_model/corpus.py`) writes the corpus; no text of other people is in it. Share of the
 documents: {mix}.
-One pair of slots of each document (hero and place, the two numbers of a sum, topic and wording) decides between training
-and held-out set, so no held-out combination was ever seen in training.
+
+One pair of slots of each document (hero and place, the two numbers of a sum, topic and wording) decides between
+training and held-out set, so no held-out combination was ever seen in training.
 
 ## Training
 

@@ -92,7 +92,7 @@ def _right(
 
 def _sum_prompts(split: Split, most: int) -> list[tuple[str, str]]:
     sums = [s for group in all_sums(split).values() for s in group]
-    random.Random(0).shuffle(sums)  # noqa: S311 (a sample, not a secret)
+    random.Random(0).shuffle(sums)
     return [
         (f"<|user|>What is {a} {op} {b}?<|assistant|>", f"{a} {op} {b} = {result}.") for op, a, b, result in sums[:most]
     ]
@@ -100,7 +100,7 @@ def _sum_prompts(split: Split, most: int) -> list[tuple[str, str]]:
 
 def _fact_prompts(split: Split) -> list[tuple[str, str]]:
     pairs = [(fact, frame) for fact in FACTS for frame in QUESTIONS if allowed(split, fact.term, frame)]
-    random.Random(0).shuffle(pairs)  # noqa: S311 (a sample, not a secret)
+    random.Random(0).shuffle(pairs)
     return [(f"<|user|>{frame.format(term=fact.term)}<|assistant|>", fact.meaning) for fact, frame in pairs[:64]]
 
 

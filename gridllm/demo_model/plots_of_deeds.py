@@ -16,8 +16,9 @@ SHARE = (
     "basket.",
     "On the way {he} met {friend} the {fkind}, who had not eaten all day. | {friend} the {fkind} was sitting by the "
     "road, tired and hungry.",
-    "{name} gave {given} {food} to {friend} and kept {left}. | {name} thought for a moment and gave {friend} {given} "
-    "of the {food}, so {left} were left. | {given_words} {food} went to {friend}, and {name} still had {left}.",
+    "{name} gave {given} {food} to {friend} and kept {left}. | {name} thought for a moment and gave {friend} "
+    "{given} of the {food}, so {left} were left. | {given_words} {food} went to {friend}, and {name} still had "
+    "{left}.",
     '"Thank you," said {friend}. "I will not forget this." | {friend} ate every crumb and promised to return the '
     "favour.",
     "A week later {trouble}. | Not long after that, {trouble}.",
@@ -41,11 +42,11 @@ JOURNEY = (
     '{fkind}, "Will you come with me to {goal}?" and {friend} said yes.',
     "After two days they came to {barrier}. | They walked and walked until {barrier} stopped them. | Halfway there, "
     "{barrier} blocked the way.",
-    "{name} wanted to turn back, but {friend} had an idea. | For a while neither of them knew what to do. | They ate "
-    "the last of the food and thought about it.",
+    "{name} wanted to turn back, but {friend} had an idea. | For a while neither of them knew what to do. | They "
+    "ate the last of the food and thought about it.",
     "They {crossing}, and soon they were on the other side. | In the end they {crossing}, which took all morning.",
-    "And then they saw {goal}, with {sight}. | There it was at last: {goal}, and {sight}. | When they reached {goal} "
-    "they saw {sight}, and they were silent for a long time.",
+    "And then they saw {goal}, with {sight}. | There it was at last: {goal}, and {sight}. | When they reached "
+    "{goal} they saw {sight}, and they were silent for a long time.",
 )
 
 GARDEN = (
@@ -80,8 +81,8 @@ RACE = (
     a spelling contest|I never make mistakes|forgot a letter|{fhe} spoke without thinking
     a contest of riddles|there is no riddle I cannot solve|gave the wrong answer|{fhe} did not listen to the end
     a kite contest|my kite will touch the clouds|let go of the string|{fhe} was busy waving""",
-    "{time}, there was {contest}, and everyone near {ref} came to see it. | {time}, {name} heard that there would be "
-    "{contest}.",
+    "{time}, there was {contest}, and everyone near {ref} came to see it. | {time}, {name} heard that there would "
+    "be {contest}.",
     '"I shall win, for {boast}," said {friend} the {fkind}. | {friend} the {fkind} laughed at {name} and said, '
     '"{Boast}."',
     "{name} said nothing and got ready as well as {he} could. | {name} was nervous, but {he} practised every day.",
@@ -106,8 +107,8 @@ MAKE = (
     "{time}, {name} decided to build {work}. | {name} liked to make things, and {time_low} {he} began to build {work}.",
     "It took {him} many days of hard work. | {He} worked on it from dawn to dusk.",
     "But when it was done, {flaw}. | But there was a problem: {flaw}.",
-    'Some laughed, but {friend} the {fkind} did not. "What have you tried?" {fhe} asked. | {name} wanted to throw it '
-    "away, but {friend} the {fkind} stopped {him}.",
+    'Some laughed, but {friend} the {fkind} did not. "What have you tried?" {fhe} asked. | {name} wanted to throw '
+    "it away, but {friend} the {fkind} stopped {him}.",
     "They studied it together, and then {name} {change}. | {friend} had an idea, and so {name} {change}.",
     "This time it {proof}. | It worked! It {proof}, and nobody laughed any more.",
 )
@@ -130,8 +131,8 @@ TOGETHER = (
     '"We do not need a giant," said {friend} the {fkind}. "We need each other." | Then {friend} the {fkind} said, '
     '"What if each of us does a small part?"',
     "So they stood in a long chain, and {parts}. | They called all the neighbours, and {parts}.",
-    "When one grew tired, another stepped into the gap. | One of them had to rest, but the next in line took over at "
-    "once.",
+    "When one grew tired, another stepped into the gap. | One of them had to rest, but the next in line took over "
+    "at once.",
     "Before the sun went down the work was done. | What none could do alone, they had done together.",
 )
 

@@ -15,12 +15,12 @@ LOST = (
     brass bell|in the mud by the gate|the rain had washed it away
     warm mitten|in the pocket of a coat|{he} had put it there and forgotten""",
     "{time}, {name} could not find {his} {thing}. | {time}, {name} woke up and saw that {his} {thing} was gone.",
-    "{He} looked under the bed and behind the door, but it was nowhere to be seen. | {He} searched all around {ref}, "
-    "but there was no sign of it. | {He} turned the whole house upside down and found only dust.",
+    "{He} looked under the bed and behind the door, but it was nowhere to be seen. | {He} searched all around "
+    "{ref}, but there was no sign of it. | {He} turned the whole house upside down and found only dust.",
     "{friend} the {fkind} saw how sad {he} was and offered to help. | {name} sat down and cried until {friend} the "
     '{fkind} came by. | "Have you seen my {thing}?" {he} asked {friend} the {fkind}.',
-    '"Where did you have it last?" asked {friend}. | "Let us look together," said {friend}. "Four eyes see more than '
-    'two." | "We will go back the way you came," said {friend}.',
+    '"Where did you have it last?" asked {friend}. | "Let us look together," said {friend}. "Four eyes see more '
+    'than two." | "We will go back the way you came," said {friend}.',
     "At last they found the {thing} {spot}, because {why}. | They looked {spot}, and there was the {thing}! It "
     "turned out that {why}. | {friend} looked {spot} and laughed, for there lay the {thing}: {why}.",
     "{name} held the {thing} tight and promised to take better care of it. | {name} was so happy that {he} danced "
@@ -59,15 +59,15 @@ FEAR = (
     thunder|the sky began to rumble|count from the flash to the bang|stood at the window and watched the lightning
     high places|the ladder started to shake|look up and never down|climbed to the very top of the tree
     strangers|someone knocked at the door|say hello before you run away|opened the door and asked the stranger in
-    singing in front of others|it was time for the concert|sing for one friend and no other|sang so well that all clapped""",
+    singing in front of others|it was time for the concert|sing for one friend only|sang so well that all cheered""",
     "{name} had one secret: {he} was afraid of {fear}. | Nobody knew that {name} was afraid of {fear}.",
     "{time}, {sign}, and {name} hid under the table. | {time}, {sign}. {name} trembled from head to toe.",
     '{friend} the {fkind} sat down beside {him} and said, "Everyone is afraid of something." | "What is wrong?" '
     "asked {friend} the {fkind}, and {name} told {fhim} everything.",
     '"I was afraid of {fear} too," said {friend}. "Here is what I do: {advice}." | "My grandmother taught me a '
     'trick," said {friend}. "You must {advice}."',
-    "{name} tried it once, and it did not work. {He} tried it again, and {his} heart grew calm. | {name} took a deep "
-    "breath and did just that.",
+    "{name} tried it once, and it did not work. {He} tried it again, and {his} heart grew calm. | {name} took a "
+    "deep breath and did just that.",
     "The next time, {name} {deed}. | Before the week was over, {name} {deed}, and {friend} was proud of {him}.",
 )
 
@@ -101,14 +101,14 @@ QUARREL = (
     kite|the kite flew away|made a new one out of paper and sticks
     cake|the cake fell on the floor|baked another one and cut it in half
     map|the map fell in the fire|drew a new one from memory""",
-    "{time}, {name} and {friend} the {fkind} both wanted the same {thing}. | {time}, {name} and {friend} the {fkind} "
-    "began to quarrel over a {thing}.",
+    "{time}, {name} and {friend} the {fkind} both wanted the same {thing}. | {time}, {name} and {friend} the "
+    "{fkind} began to quarrel over a {thing}.",
     '"It is mine!" cried {name}. "No, I saw it first!" cried {friend}. | {name} pulled on one side and {friend} on '
     "the other.",
     "They pulled so hard that {harm}. | Neither would give in, and in the end {harm}.",
     "Both went home angry, and neither of them could sleep. | For three days they did not say a word to each other.",
-    '{Time_later} {name} knocked at the door and said, "I am sorry." | {Time_later} {friend} came to {ref} and said, '
-    '"I miss you more than the {thing}."',
+    '{Time_later} {name} knocked at the door and said, "I am sorry." | {Time_later} {friend} came to {ref} and '
+    'said, "I miss you more than the {thing}."',
     "They made peace and {mend}. | Then they {mend}, and it was better than before.",
 )
 

@@ -31,10 +31,8 @@ def build_tokenizer(seed: int, max_tokens: int) -> PreTrainedTokenizerFast:
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        additional_special_tokens=[token for token in SPECIAL_TOKENS if token.startswith("<|")],
+        **dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL_TOKENS[:3], strict=True)),
+        additional_special_tokens=list(SPECIAL_TOKENS[3:]),
         model_max_length=max_tokens,
         padding_side="left",  # generation continues the right end
         clean_up_tokenization_spaces=False,

@@ -24,9 +24,9 @@ from gridllm.demo_model.tokenizer import build_tokenizer
 
 __all__ = ["TrainOptions", "main", "train"]
 
-PEAK_LEARNING_RATE = 2.5e-3
+PEAK_LEARNING_RATE = 3e-3
 FINAL_SHARE = 0.02  # of the peak, at the last step
-WARM_UP_STEPS = 60
+WARM_UP_STEPS = 80
 WEIGHT_DECAY = 0.1
 GRADIENT_CLIP = 1.0
 
@@ -36,7 +36,7 @@ class TrainOptions:
     """One run; two runs of equal options give equal weights on the same kind of processor."""
 
     out: Path
-    steps: int = 1400
+    steps: int = 3200
     seed: int = 0
     hidden: int = 192
     layers: int = 8
@@ -113,7 +113,7 @@ def parse(arguments: Sequence[str] | None) -> TrainOptions:
     """Options from the command line."""
     parser = argparse.ArgumentParser(prog="python -m gridllm.demo_model.train", description="Train the demo model.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced if it exists")
-    parser.add_argument("--steps", type=int, default=TrainOptions.steps, help="updates of 2,048 tokens each")
+    parser.add_argument("--steps", type=int, default=TrainOptions.steps, help="updates of 1,024 tokens each")
     parser.add_argument("--seed", type=int, default=TrainOptions.seed, help="seed of the corpus and the first weights")
     parser.add_argument("--hidden", type=int, default=TrainOptions.hidden, help="width; a multiple of 32")
     parser.add_argument("--layers", type=int, default=TrainOptions.layers, help="number of blocks")
