@@ -291,10 +291,9 @@ class Volunteer:
                 return Ending.LOST
             return task.result()
         finally:
-            unfinished = [racer for racer in racers if not racer.done()]
-            for racer in unfinished:
+            for racer in racers:
                 racer.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
+            await asyncio.gather(*racers, return_exceptions=True)
 
     async def _let_go(self) -> None:
         """Free the span."""
