@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -84,9 +85,7 @@ class MemoryGrid:
 
     def session(self, *, rows: int = 1, on_event: OnEvent | None = None, patience: Patience | None = None) -> Session:
         """A session over all blocks."""
-        terms = Terms(
-            model=ROOT, blocks=self.blocks, hidden_size=self.ends.hidden_size, dtype=torch.float32, rows=rows
-        )
+        terms = Terms(model=ROOT, blocks=self.blocks, hidden_size=self.ends.hidden_size, dtype=torch.float32, rows=rows)
         routes = Routes(self, self.pool, ROOT, "float32")
         return Session(self.pool, routes, terms, on_event=on_event, patience=patience)
 
@@ -98,7 +97,7 @@ async def memory_grid(folder: Path, blocks: int, cuts: Sequence[int]) -> AsyncIt
     async with AsyncExitStack() as stack:
         grid = MemoryGrid(MemoryNetwork(), folder, blocks, stack)
         stack.push_async_callback(grid.swarm.close)
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in itertools.pairwise(cuts):
             await grid.add(start, end)
         stack.push_async_callback(grid.pool.close)
         yield grid

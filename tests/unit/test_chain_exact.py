@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from gridllm.wire.messages import RowSlice
 from gridllm_client.generation import tokens_of
 from gridllm_client.sampling import Picker, generation_config
-
 from tests.unit.memory_grid import memory_grid
 from tests.unit.tiny_models import FAMILIES, LAYERS, VOCAB, Tiny, make_model
 
 CHAINS = {1: (0, 5), 2: (0, 2, 5), 3: (0, 1, 4, 5), 5: (0, 1, 2, 3, 4, 5)}
+FINAL_NORMS = ("norm", "ln_f", "final_layernorm", "final_layer_norm")
 PROMPT_TOKENS = 19
 NEW_TOKENS = 24
 
@@ -57,7 +55,7 @@ async def test_hidden_states_equal_local(tiny: Tiny) -> None:
     ids = torch.randint(3, VOCAB, (PROMPT_TOKENS,))
     with torch.inference_mode():
         base = tiny.model.base_model
-        norm = next(m for name, m in base.named_children() if name in ("norm", "ln_f", "final_layernorm", "final_layer_norm"))
+        norm = next(module for name, module in base.named_children() if name in FINAL_NORMS)
         caught: list[torch.Tensor] = []
         hook = norm.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
         base(input_ids=ids[None], use_cache=False)

@@ -91,10 +91,7 @@ async def test_many_sessions_in_one_pass_equal_the_plain_model(engine: tuple[Eng
     for lo, hi in ((0, 1), (1, 5), (5, 6), (6, 30)):
         active = [i for i, row in enumerate(rows) if len(row) > lo]
         results = await asyncio.gather(
-            *(
-                step(running, sessions[i], [RowSlice(0, 0, lo, len(rows[i][lo:hi]), 1)], rows[i][lo:hi])
-                for i in active
-            )
+            *(step(running, sessions[i], [RowSlice(0, 0, lo, len(rows[i][lo:hi]), 1)], rows[i][lo:hi]) for i in active)
         )
         for i, result in zip(active, results, strict=True):
             outputs[i].append(result)

@@ -108,9 +108,7 @@ def test_replay_passes_on_exactly_what_is_needed(step: tuple[list[int], list[Row
     lengths, slices = step
     need = [data.draw(st.integers(0, 800)) for _ in lengths]
     sent = {(s.row, p) for s, _ in passed_on(slices, need) for p in range(s.position, s.position + s.tokens)}
-    assert sent == {
-        (s.row, p) for s in slices for p in range(s.position, s.position + s.tokens) if p >= need[s.row]
-    }
+    assert sent == {(s.row, p) for s in slices for p in range(s.position, s.position + s.tokens) if p >= need[s.row]}
 
 
 @pytest.mark.parametrize(
