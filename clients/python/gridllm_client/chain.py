@@ -60,10 +60,18 @@ class Hop:
 class HopFailed(Exception):  # never leaves the client: tells a repair whom to replace
     """A hop could not be brought into the new shape."""
 
-    def __init__(self, peer: PeerId, error: SwarmError | Refusal, blamed: PeerId | None = None) -> None:
+    def __init__(
+        self,
+        peer: PeerId,
+        error: SwarmError | Refusal,
+        blamed: PeerId | None = None,
+        unreachable: tuple[PeerId, ...] = (),
+    ) -> None:
         super().__init__(str(error))
         self.peer = peer
         self.error = error
+        self.unreachable = unreachable
+        """Other hops that could not be reached in the same attempt."""
         self.blamed = blamed
         """The next hop, when the node answered that it cannot reach it."""
 
@@ -80,6 +88,7 @@ class Chain:
         self._terms = terms
         self._patience = patience
         self._listener = listener
+        self._desperate = True
         self._avoid: dict[PeerId, float] = {}  # peer → until when
         self._clock: Callable[[], float] = time.monotonic
 
@@ -115,8 +124,13 @@ class Chain:
         gone: frozenset[PeerId],
         accused: frozenset[PeerId] = frozenset(),
         accusers: frozenset[PeerId] = frozenset(),
+        *,
+        desperate: bool = True,
     ) -> bool:
         """Put substitutes in the place of hops that are gone, as far as possible of accused ones too.
+
+        Args:
+            desperate: nodes that failed lately will do when there are no others.
 
         Returns:
             Whether the chain changed.
@@ -124,6 +138,7 @@ class Chain:
         Raises:
             RouteError: blocks of hops that are gone are served by nobody else.
         """
+        self._desperate = desperate
         lost = gone | {hop.peer for hop in self.hops if hop.lost}
         failure: RouteError | None = None
         for way in ways(lost, accused, accusers):
@@ -205,6 +220,7 @@ class Chain:
             after=after,
             seed=int.from_bytes(self.id[:4], "big"),
             measure=not self.hops,
+            desperate=self._desperate,
         )
 
     def _adopt(self, hops: list[Hop]) -> None:
@@ -228,18 +244,20 @@ class Chain:
         outcomes = await asyncio.gather(
             *(self._pool.get(hop.peer, tuple(hop.record.addresses)) for hop in missing), return_exceptions=True
         )
-        failed: HopFailed | None = None
+        unreachable: list[PeerId] = []
+        failure: SwarmError | None = None
         for hop, outcome in zip(missing, outcomes, strict=True):
             if isinstance(outcome, NodeLink):
                 hop.link = outcome
                 outcome.listen(self.id, self._listener)
             elif isinstance(outcome, SwarmError):
                 self._routes.failed(hop.peer)
-                failed = HopFailed(hop.peer, outcome)
+                unreachable.append(hop.peer)
+                failure = outcome
             else:
                 raise outcome
-        if failed is not None:
-            raise failed
+        if failure is not None:
+            raise HopFailed(unreachable[-1], failure, unreachable=tuple(unreachable[:-1]))
 
     async def _ready(self, index: int, hop: Hop, need: list[int], call: Call) -> Ready:
         link = hop.link

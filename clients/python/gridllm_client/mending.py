@@ -107,7 +107,8 @@ class Mender:
             trouble, self.trouble = self.trouble, Trouble()
             reason = reason or trouble.reason
             try:
-                await self._attempt(call, trouble)
+                patient = time.monotonic() - started < max(self._patience.wait_s, self._patience.linger_s)
+                await self._attempt(call, trouble, desperate=patient)
             except RouteError as error:
                 self._keep(trouble)
                 waited_s = await self._await_node(started, error, last, attempt, waited_s)
@@ -128,9 +129,13 @@ class Mender:
             await asyncio.sleep(pause_s(attempt, random.random()))  # noqa: S311  # spreads retries, guards nothing
         self._report(before, reason, time.monotonic() - started)
 
-    async def _attempt(self, call: Call, trouble: Trouble) -> None:
-        accusers = frozenset(trouble.accused.values())
-        await self._chain.replan(frozenset(trouble.gone), frozenset(trouble.accused), accusers)
+    async def _attempt(self, call: Call, trouble: Trouble, *, desperate: bool) -> None:
+        await self._chain.replan(
+            frozenset(trouble.gone),
+            frozenset(trouble.accused),
+            frozenset(trouble.accused.values()),
+            desperate=desperate,
+        )
         need, reports = await self._chain.reshape(call)
         head = self._chain.hops[0].link
         if head is None or self.trouble:
@@ -146,6 +151,7 @@ class Mender:
             self.lost(head.peer, error)
 
     def _blame(self, failure: HopFailed) -> None:
+        self.trouble.gone |= dict.fromkeys(failure.unreachable, str(failure))
         if isinstance(failure.error, Refusal):
             self.refused(failure.peer, failure.error, failure.blamed)
         else:

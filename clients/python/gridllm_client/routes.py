@@ -53,6 +53,7 @@ class Routes:
         self._read_at = float("-inf")
         self._reading: asyncio.Task[list[NodeRecord]] | None = None
         self._rtts: dict[PeerId, tuple[float, float]] = {}  # peer → (milliseconds, when measured)
+        self._failed_as: dict[PeerId, float] = {}  # peer → ``since`` of its record when it failed
 
     async def plan(
         self,
@@ -65,37 +66,38 @@ class Routes:
         after: PeerId | None = None,
         seed: int | None = None,
         measure: bool = False,
+        desperate: bool = True,
     ) -> tuple[Leg, ...]:
         """The best chain over blocks [start, end) without ``avoid``.
 
-        Records a few seconds old will do; when they give no chain, they are read again, and in the end nodes that
-        failed lately are tried too.
+        Records a few seconds old will do; when they give no chain, they are read again. Nodes that failed lately are
+        left out unless they were started anew.
 
         Args:
             tokens: room a node must have in its KV cache.
             before, after: living neighbours of the stretch; None: the client.
             measure: take time to ping candidates whose distance is unknown.
+            desperate: try nodes that failed lately, too, when there are no others.
 
         Raises:
             RouteError: some blocks are served by nobody; names them.
         """
-        known_s = self._clock() - self._read_at
         records = await self.records(fresh=False)
-        error: RouteError | None = None
         if measure:
             await self._measure([r for r in records if r.start <= start or r.end >= end])
-        banned = self.health.banned(self._clock())
-        desperate = banned - self.health.last_resort(self._clock(), LAST_RESORT)
-        for fresh, out in ((False, banned), (True, banned), (True, desperate)):
-            if fresh and known_s > 0 and error is not None:
-                records, known_s = await self.records(fresh=True), 0.0
+        error: RouteError | None = None
+        for fresh, hopeless in ((False, False), (True, False), (True, True)):
+            if hopeless and not desperate:
+                break
+            if fresh and not hopeless:
+                records = await self.records(fresh=True)
             try:
                 return plan_chain(
                     records,
                     start,
                     end,
                     rtt_ms=self._known_rtts(),
-                    banned=frozenset(avoid) | out,
+                    banned=frozenset(avoid) | self._banned(records, hopeless=hopeless),
                     model=self.model,
                     dtype=self.dtype,
                     tokens=tokens,
@@ -125,12 +127,20 @@ class Routes:
     def failed(self, peer: PeerId) -> None:
         """Stay away from a node for a while; longer each time."""
         now = self._clock()
+        self._failed_as[peer] = next((r.since for r in self._records if r.peer == peer), 0.0)
         if peer not in self.health.banned(now):
             self.health.failed(peer, now)
 
     def succeeded(self, peer: PeerId) -> None:
         """The node did its work."""
         self.health.succeeded(peer)
+
+    def _banned(self, records: list[NodeRecord], *, hopeless: bool) -> frozenset[PeerId]:
+        """Who is to be left out; with ``hopeless``, all but those whose ban ends first."""
+        now = self._clock()
+        started_anew = {r.peer for r in records if r.since != self._failed_as.get(r.peer, r.since)}
+        banned = self.health.banned(now) - started_anew
+        return banned - self.health.last_resort(now, LAST_RESORT) if hopeless else banned
 
     def _known_rtts(self) -> dict[PeerId, float]:
         return {peer: ms for peer, (ms, _) in self._rtts.items()} | self._pool.rtts_ms()
