@@ -112,10 +112,10 @@ class Libp2pSwarm:
 
     async def connect(self, peer: PeerId, addresses: tuple[str, ...], *, timeout_s: float = 5.0) -> None:
         """See ``interface.Swarm``."""
-        maddrs = parse_addresses(addresses, peer)
+        binary = parse_addresses(addresses, peer)
         where = ", ".join(addresses[:3]) or "any address known to the network"
         try:
-            await self._life.within(timeout_s, peer, self._daemon.connect(_peer_id(peer), maddrs))
+            await self._life.within(timeout_s, peer, self._daemon.connect(_peer_id(peer), binary))
         except CallTimeout as error:
             raise Unreachable(f"Peer {peer} did not answer at {where} within {timeout_s:g} s.") from error
         except _DAEMON_FAULTS as error:

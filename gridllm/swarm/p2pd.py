@@ -108,9 +108,8 @@ class Daemon:
         """Hivemind's control connection to the daemon."""
         return self.p2p._client.control
 
-    async def connect(self, peer: Any, maddrs: Sequence[Any]) -> None:
+    async def connect(self, peer: Any, addresses: Sequence[bytes]) -> None:
         """Dial ``peer``; with no addresses, wherever libp2p's own routing finds it."""
-        addresses = [maddr.to_bytes() for maddr in maddrs]
         request = p2pd_pb2.Request(
             type=p2pd_pb2.Request.CONNECT, connect=p2pd_pb2.ConnectRequest(peer=peer.to_bytes(), addrs=addresses)
         )
