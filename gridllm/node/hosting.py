@@ -112,6 +112,7 @@ async def _load(
     import torch
 
     from gridllm.engine.attention import RAGGED, register
+    from gridllm.engine.selfcheck import verify_batching
     from gridllm.models.span import load_span
 
     register()
@@ -145,7 +146,8 @@ async def _load(
     tokens = wishes.cache_tokens or cache_tokens_beside(
         memory_bytes, loaded.held_bytes, loaded.bytes_per_token, blocks=1
     )
-    report.phase("Measuring how fast it runs")
+    report.phase("Checking and measuring it")
+    await asyncio.to_thread(verify_batching, loaded)
     blocks_per_s = await measure_blocks_per_s(loaded)
     log.info("Loaded blocks %s:%s, %s of weights", *span, spell_size(loaded.held_bytes))
     engine = Engine(loaded, cache_tokens=max(tokens, MIN_CACHE_TOKENS))
