@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from google.protobuf.wrappers_pb2 import BytesValue  # type: ignore[import-untyped]
 
-from gridllm.errors import CallTimeout, SwarmError, Unreachable
+from gridllm.errors import CallTimeout, GridError, SwarmError, Unreachable
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.addresses import parse_addresses
@@ -171,6 +171,8 @@ class Libp2pSwarm:
             self._streams.add(stream)
             try:
                 await handler(stream)
+            except GridError as error:
+                log.debug("Stream %s of %s ended: %s", name, stream.peer, error)
             except Exception:
                 log.exception("The handler of stream %s failed", name)
             finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import shutil
 import socket
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from gridllm.errors import AddressError, SwarmError
 from gridllm.identity.keys import Identity, libp2p_key_file_bytes
+from gridllm.swarm import apart
 from gridllm.swarm.addresses import parse_addresses
 from gridllm.swarm.hivemind_parts import P2P, p2pd_pb2, raise_if_failed, read_pbmsg_safe, write_pbmsg
 
@@ -26,12 +28,11 @@ STREAM_BACKLOG: Final = 2048  # hivemind's own 100 breaks a fifth of 512 simulta
 
 
 class _ApartP2P(P2P):
-    """Starts p2pd in a session of its own: Ctrl-C in a terminal reaches the whole group, and must not end it."""
+    """Starts p2pd through ``apart.py``: out of reach of Ctrl-C, and gone as soon as we are."""
 
     @staticmethod
     def _make_process_args(*args: Any, **kwargs: Any) -> list[str]:
-        apart = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"  # keeps the pid; 15 ms
-        return [sys.executable, "-I", "-S", "-c", apart, *P2P._make_process_args(*args, **kwargs)]
+        return [sys.executable, "-I", "-S", apart.__file__, str(os.getpid()), *P2P._make_process_args(*args, **kwargs)]
 
 
 class Daemon:
