@@ -6,24 +6,20 @@ import asyncio
 import contextlib
 import ipaddress
 import os
-import shutil
 import socket
 import sys
-import tempfile
-import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from gridllm.errors import AddressError, SwarmError
 from gridllm.identity.keys import Identity, libp2p_key_file_bytes
 from gridllm.swarm import apart
 from gridllm.swarm.addresses import parse_addresses
+from gridllm.swarm.folder import SocketFolder
 from gridllm.swarm.hivemind_parts import P2P, p2pd_pb2, raise_if_failed, read_pbmsg_safe, write_pbmsg
 
 START_TIMEOUT_S: Final = 10.0
 END_TIMEOUT_S: Final = 2.0  # between asking the daemon to end and killing it
-MAX_SOCKET_FOLDER_CHARS: Final = 60  # a Unix socket's path has at most 104 bytes on macOS
 STREAM_BACKLOG: Final = 2048  # hivemind's own 100 breaks a fifth of 512 simultaneous opens
 
 
@@ -38,11 +34,10 @@ class _ApartP2P(P2P):
 class Daemon:
     """One p2pd process and hivemind's handle on it."""
 
-    def __init__(self, p2p: Any, folder: Path) -> None:
+    def __init__(self, p2p: Any, folder: SocketFolder) -> None:
         self.p2p = p2p
         self._folder = folder
         self._server: asyncio.Server | None = None
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # also when nobody called ``stop``
 
     @classmethod
     async def start(
@@ -65,15 +60,15 @@ class Daemon:
             parse_addresses([address])
         if not client_only:
             check_ports_free(host_maddrs)
-        folder = _private_folder()
-        key_file = folder / "key"
+        folder = SocketFolder()
+        key_file = folder.path / "key"
         local = client_only or is_loopback(announce_maddrs or host_maddrs)
         auto_relay = relay and not local and bool(trusted_relays)
         try:
             key_file.touch(mode=0o600)
             key_file.write_bytes(libp2p_key_file_bytes(identity))
             # The class attribute is hivemind's only way to place the control sockets.
-            private: Any = type("PrivateP2P", (_ApartP2P,), {"_UNIX_SOCKET_PREFIX": f"/unix{folder}/"})
+            private: Any = type("PrivateP2P", (_ApartP2P,), {"_UNIX_SOCKET_PREFIX": f"/unix{folder.path}/"})
             p2p = await private.create(
                 identity_path=str(key_file),
                 check_if_identity_free=False,  # hivemind parses only RSA keys there
@@ -89,7 +84,7 @@ class Daemon:
                 startup_timeout=START_TIMEOUT_S,
             )
         except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.remove()
             if not isinstance(error, Exception):
                 raise
             raise SwarmError(
@@ -168,7 +163,7 @@ class Daemon:
                     await child.wait()
                     break
         await asyncio.gather(*workers, return_exceptions=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
     async def _listen(self) -> None:
         """Take incoming streams from the daemon; hivemind's own listener has too short a backlog."""
@@ -209,10 +204,3 @@ def check_ports_free(addresses: Sequence[str]) -> None:
                 raise SwarmError(
                     f"This machine cannot listen on {address} ({error.strerror}); choose a free port, or 0 for any."
                 ) from error
-
-
-def _private_folder() -> Path:
-    base = tempfile.gettempdir()
-    if len(base) > MAX_SOCKET_FOLDER_CHARS:
-        base = "/tmp"  # noqa: S108 - mkdtemp makes a folder of mode 0700 with an unguessable name in there
-    return Path(tempfile.mkdtemp(prefix="gridllm-", dir=base))
