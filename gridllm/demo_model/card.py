@@ -84,7 +84,9 @@ Perplexity is over the first {documents} held-out documents of this seed, packed
 ## Limits
 
 It knows small animals, small numbers and the grid, and nothing else of the world. It makes stories from a few hundred
-patterns; it follows no instructions outside the dialogues it was trained on; sums beyond 12 + 12, 15 - 15 and 9 x 9 are
+patterns, and often swaps the names and the he and she of its characters from one sentence to the next, or gives a story
+about another animal than the one asked for. It follows no instructions outside the dialogues it was trained on. It
+remembers sums rather than works them out: see the row of held-out sums; beyond 12 + 12, 15 - 15 and 9 x 9 all are
 guesses. Use it to try a grid, to test, and as the first entry of a leaderboard; for nothing that matters.
 """
 

@@ -29,6 +29,7 @@ FINAL_SHARE = 0.02  # of the peak, at the last step
 WARM_UP_STEPS = 80
 WEIGHT_DECAY = 0.1
 GRADIENT_CLIP = 1.0
+LOG_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)  # no slots: the parser reads the defaults off the class
@@ -104,6 +105,8 @@ def run_steps(options: TrainOptions, model: LlamaForCausalLM, tokenizer: PreTrai
                 group["lr"] = learning_rate(step - 1, options.steps)
             smoothed += 0.05 * (train_step(model, optimizer, batch) - smoothed)
             progress.update(task, advance=1, loss=smoothed)
+            if step % LOG_EVERY == 0 and not progress.console.is_terminal:  # a log file shows no bar before the end
+                progress.console.print(f"step {step} of {options.steps}, loss {smoothed:.3f}")
             if step in options.save_at and step < options.steps:
                 with new_folder(options.out.with_name(f"{options.out.name}-step-{step}")) as folder:
                     write_model(model, tokenizer, folder)
