@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -19,7 +21,7 @@ from gridllm_client.generation import Generation
 from gridllm_client.grid import Grid
 from gridllm_client.model import GridModel
 from gridllm_client.terms import ChainEvent
-from tests.command import gridllm
+from tests.command import Running, gridllm
 from tests.swarm.real_grid import RealGrid, real_grid
 
 pytestmark = pytest.mark.timeout(420)
@@ -123,6 +125,26 @@ def test_the_command(grid: RealGrid, expected: str):
     assert facts["prompt"] == PROMPT
     assert facts["chain"][0]["start"] == 0
     assert len(facts["tokens"]) <= 5
+
+
+SCRIPT = """
+import sys
+from gridllm_client import Grid
+grid = Grid(sys.argv[1])
+print(grid.model("demo").generate("Once", max_new_tokens=5))
+"""
+
+
+def test_a_script_that_never_closes_its_grid_ends_clean(grid: RealGrid):
+    with Running(grid.home, str(grid.data_dir), program=(sys.executable, "-c", SCRIPT)) as running:
+        helpers: list[psutil.Process] = []
+        while running.process.poll() is None:
+            helpers = psutil.Process(running.pid).children(recursive=True) or helpers
+            time.sleep(0.05)
+        assert running.process.wait(30) == 0, "".join(running.output)
+    assert helpers, "the libp2p daemon"
+    _, alive = psutil.wait_procs(helpers, timeout=5)
+    assert not alive
 
 
 @pytest.mark.parametrize("victims", [[0], [1], [2], [0, 2], [0, 1, 2]], ids=str)

@@ -34,7 +34,9 @@ def write_tokenizer(folder: Path) -> None:
     raw.decoder = decoders.Fuse()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=raw,
-        **{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"},
+        bos_token="<s>",  # noqa: S106  # tokens of text, not of access
+        eos_token="</s>",  # noqa: S106
+        pad_token="<pad>",  # noqa: S106
         padding_side="left",
     )
     fast.save_pretrained(folder)

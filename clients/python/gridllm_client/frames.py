@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
 import torch
@@ -11,6 +12,45 @@ from gridllm.wire.messages import MAX_BODY_BYTES, RowSlice
 
 CHUNK_TOKENS: Final = 128  # a long prompt's frames: small enough that all nodes of a chain work at once
 ALONE_CHUNK_TOKENS: Final = 512  # with one node there is no pipeline to fill, and larger passes are faster
+
+
+CALL_TOKENS: Final = 4096  # of one call: a node queues four times that of a session, then refuses
+CALL_BYTES: Final = 24 * 1024 * 1024  # of one call: a link holds back less than three times that, then gives up
+
+
+def call_tokens(hidden_size: int, dtype: torch.dtype) -> int:
+    """Tokens that may be under way at once; longer prompts take several calls, one after the other."""
+    return max(1, min(CALL_TOKENS, CALL_BYTES // (hidden_size * dtype.itemsize)))
+
+
+def calls(
+    slices: Sequence[RowSlice], hidden: torch.Tensor, most: int
+) -> Iterator[tuple[list[RowSlice], torch.Tensor, list[int]]]:
+    """Cut a step into calls of at most about ``most`` tokens, each awaited before the next.
+
+    Every row keeps at least one position of each of its parts, so that a call is known to be over; what nobody asked
+    for is dropped. Rows that continue from others all do so in the first call.
+
+    Yields:
+        slices; their hidden states; per slice how many of its kept positions were asked for (trailing ones).
+    """
+    if hidden.shape[0] <= most:
+        yield list(slices), hidden, [s.keep for s in slices]
+        return
+    share = max(1, most // len(slices))
+    starts = list(accumulate((s.tokens for s in slices), initial=0))
+    for first in range(0, max(s.tokens for s in slices), share):
+        parts = [
+            (_part(s, first, min(share, s.tokens - first)), at + first)
+            for s, at in zip(slices, starts, strict=False)
+            if first < s.tokens
+        ]
+        asked = [part.keep for part, _ in parts]
+        whole = [
+            (part if part.keep else RowSlice(part.row, part.source, part.position, part.tokens, 1), at)
+            for part, at in parts
+        ]
+        yield *_frame(whole, hidden), asked
 
 
 def chunk_tokens(hops: int, hidden_size: int, dtype: torch.dtype) -> int:

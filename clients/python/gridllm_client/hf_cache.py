@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache
@@ -15,8 +15,6 @@ from gridllm_client.runtime import Runtime
 from gridllm_client.session import Session
 
 SessionMaker = Callable[..., Session]
-
-MAX_CALL_TOKENS: Final = 8192  # of all rows in one forward call; nodes queue no more than about twice that
 
 
 class GridCache(Cache):

@@ -107,8 +107,8 @@ class Mender:
             trouble, self.trouble = self.trouble, Trouble()
             reason = reason or trouble.reason
             try:
-                patient = time.monotonic() - started < max(self._patience.wait_s, self._patience.linger_s)
-                await self._attempt(call, trouble, desperate=patient)
+                early = time.monotonic() - started < self._patience.linger_s
+                await self._attempt(call, trouble, desperate=early)
             except RouteError as error:
                 self._keep(trouble)
                 waited_s = await self._await_node(started, error, last, attempt, waited_s)
@@ -146,6 +146,7 @@ class Mender:
             return
         try:
             for piece, hidden in self._replay.from_positions(need):
+                await asyncio.sleep(0)  # lets the frame before it leave, and other sessions speak
                 head.send(Step(self._chain.id, self._chain.epoch, call.step, [piece], replay=True), pack(hidden))
         except PeerLost as error:
             self.lost(head.peer, error)

@@ -14,7 +14,7 @@ from gridllm.wire.messages import MAX_ROWS, Ack, Output, Refused, RowSlice, Step
 from gridllm.wire.replay import ReplayBuffer
 from gridllm.wire.tensor import pack, unpack
 from gridllm_client.chain import Chain
-from gridllm_client.frames import chunk_tokens, frames
+from gridllm_client.frames import call_tokens, calls, chunk_tokens, frames
 from gridllm_client.links import LinkPool
 from gridllm_client.mending import Mender
 from gridllm_client.repair import Call
@@ -93,6 +93,23 @@ class Session:
             UsageError: the session is closed, busy, or the slices do not fit its rows.
         """
         self._begin(slices)
+        try:
+            most = call_tokens(self.terms.hidden_size, self.terms.dtype)
+            if hidden.shape[0] <= most:
+                return await self._forward(slices, hidden)
+            parts: dict[int, list[torch.Tensor]] = {s.row: [] for s in slices}
+            for piece, part, asked in calls(slices, hidden, most):
+                out = await self._forward(piece, part)
+                offset = 0
+                for s, wanted in zip(piece, asked, strict=True):
+                    offset += s.keep
+                    parts[s.row].append(out[offset - wanted : offset])
+            return torch.cat([part for s in slices for part in parts[s.row]])
+        finally:
+            self._busy = False
+
+    async def _forward(self, slices: Sequence[RowSlice], hidden: torch.Tensor) -> torch.Tensor:
+        """One call: everything of it is under way at once."""
         loop = asyncio.get_running_loop()
         self._step += 1
         call = Call.of(self._step, slices, self._replay.lengths)
@@ -116,7 +133,6 @@ class Session:
             completed = True
             return self._result
         finally:
-            self._busy = False
             stall.cancel()
             if not completed:
                 self.close()  # rows and books may differ from here on
