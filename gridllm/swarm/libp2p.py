@@ -52,7 +52,8 @@ async def open_swarm(
         initial_peers: full multiaddrs of some members. A node that reaches none of them goes on trying; a client
             has nothing to do without them.
         host_maddrs: where to listen; port 0 is chosen by the system.
-        announce_maddrs: what to tell others instead, when it differs.
+        announce_maddrs: what to tell others instead, when it differs. Naming one says that others reach it, and makes
+            this node a relay for those that nobody reaches.
         client_only: dial only; keep no records for others.
         relay: reach, and be reached, through relays where a direct connection is impossible.
         namespace: prefix of all record keys; the grid's id, so that grids never mix.

@@ -64,6 +64,7 @@ class Daemon:
         key_file = folder.path / "key"
         local = client_only or is_loopback(announce_maddrs or host_maddrs)
         auto_relay = relay and not local and bool(trusted_relays)
+        public = bool(announce_maddrs) and not client_only  # whoever names an address vouches for it
         try:
             key_file.touch(mode=0o600)
             key_file.write_bytes(libp2p_key_file_bytes(identity))
@@ -76,7 +77,9 @@ class Daemon:
                 announce_maddrs=list(announce_maddrs) or None,
                 no_listen=client_only,
                 dht_mode="client" if client_only else "server",
-                auto_nat=not local,
+                # Of p2pd's two relay services the one that cuts connections at 128 KB wins unless both of these are on.
+                auto_nat=public or not local,
+                force_reachability="public" if public else None,
                 nat_port_map=not local,
                 use_relay=relay,
                 use_auto_relay=auto_relay,
