@@ -71,13 +71,13 @@ class NodeService:
         await self._swarm.serve_calls(METRICS_CALL, self._on_metrics)
 
     async def drain(self, grace_s: float) -> None:
-        """Refuse new sessions, tell clients to move, and wait for them for at most ``grace_s``."""
+        """Refuse new sessions, tell clients to move, and wait for those on the line for at most ``grace_s``."""
         self._sessions.draining = True
         for link in self._links:
             _send(link, Leaving(round(grace_s)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await self._sessions.empty.wait()
+                await self._sessions.unused.wait()
 
     async def stop(self) -> None:
         """End every link and session."""
@@ -168,7 +168,7 @@ class NodeService:
             raise Malformed(f"Resume calls {len(resumed.valid)} rows valid; the session has {len(session.lengths)}.")
         if resumed.epoch <= session.epoch:
             raise StaleEpoch(f"Resume is of epoch {resumed.epoch} and the session is at {session.epoch} already.")
-        session.client_link, session.orphaned_at = link, None
+        self._sessions.rejoin(session, link)
         session.epoch = resumed.epoch  # from here on, what was sent in the old shape is stale
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT_S):

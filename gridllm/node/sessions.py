@@ -29,8 +29,8 @@ class Sessions:
         self._model = model
         self._by_id: dict[SessionId, NodeSession] = {}
         self.draining = False
-        self.empty = asyncio.Event()  # set while there are no sessions
-        self.empty.set()
+        self.unused = asyncio.Event()  # set while no session has a client on the line
+        self.unused.set()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -64,7 +64,7 @@ class Sessions:
         cache = self._engine.open_session(opened.rows, opened.start, opened.end)
         session = NodeSession(opened, link.peer, link, cache, span.hidden_size, span.dtype)
         self._by_id[session.id] = session
-        self.empty.clear()
+        self.unused.clear()
         return session
 
     def close(self, session: SessionId, client: PeerId) -> None:
@@ -73,14 +73,19 @@ class Sessions:
         if found is not None and found.client == client:
             del self._by_id[session]
             self._engine.close_session(found.cache)
-            if not self._by_id:
-                self.empty.set()
+            self._note_use()
 
     def orphan(self, link: Link, now: float) -> None:
         """Note that a client's link ended; its sessions wait ``LINGER_S`` for it."""
         for session in self._by_id.values():
             if session.client_link is link:
                 session.orphaned_at = now
+        self._note_use()
+
+    def rejoin(self, session: NodeSession, link: Link) -> None:
+        """The session's client is back, perhaps over another link."""
+        session.client_link, session.orphaned_at = link, None
+        self.unused.clear()
 
     def sweep(self, now: float) -> None:
         """Free abandoned sessions, and replay buffers beyond the bound."""
@@ -99,6 +104,10 @@ class Sessions:
         """Free everything."""
         for session in self:
             self.close(session.id, session.client)
+
+    def _note_use(self) -> None:
+        if all(session.orphaned_at is not None for session in self._by_id.values()):
+            self.unused.set()
 
     def _check(self, opened: Open, client: PeerId) -> None:
         span = self._engine.span
