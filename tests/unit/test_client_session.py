@@ -12,8 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gridllm.errors import RouteError, UsageError
-from gridllm.wire.messages import RowSlice
+from gridllm.errors import BadTensor, RouteError, UsageError
+from gridllm.wire.messages import Refused, RowSlice
 from gridllm_client.terms import ChainEvent, Patience
 from tests.unit.memory_grid import MemoryGrid, MemoryNode, memory_grid
 from tests.unit.tiny_models import LAYERS, Tiny, make_model
@@ -253,6 +253,52 @@ async def test_a_link_that_breaks_is_opened_again(tiny: Tiny):
         for _ in range(2):
             await step(session, reference, plain_step([0], session.lengths))
         session.close()
+
+
+async def test_a_node_that_forgot_the_session_is_fed_again(grid: MemoryGrid, tiny: Tiny):
+    session, reference = grid.session(), Reference(tiny, 1)
+    await step(session, reference, [RowSlice(0, 0, 0, 9, 1)])
+    before = session.chain
+    for peer, _, _ in before[1:]:
+        next(node for node in grid.listed if node.record.peer == peer).service._sessions.clear()
+    for _ in range(2):
+        await step(session, reference, plain_step([0], session.lengths))
+    assert session.chain == before or session.chain[0] == before[0]
+    session.close()
+
+
+@pytest.mark.parametrize("spare", [True, False])
+async def test_an_accusation_replaces_the_accused_where_it_can(tiny: Tiny, spare: bool):
+    """Between two nodes the network may fail while both answer the client."""
+    async with memory_grid(tiny.folder, LAYERS, (0, 2, 5)) as grid:
+        session, reference = grid.session(), Reference(tiny, 1)
+        await step(session, reference, [RowSlice(0, 0, 0, 9, 1)])
+        if spare:
+            await grid.add(2, 5)
+            await asyncio.sleep(0)
+        (head, _, _), (tail, _, _) = session.chain
+        link = grid.pool.known(head)
+        assert link is not None
+        session.on_refused(head, Refused(None, session._chain.id, "next_hop_lost", "the push failed", tail))
+        for _ in range(2):
+            await step(session, reference, plain_step([0], session.lengths))
+        assert (tail in {peer for peer, _, _ in session.chain}) is not spare
+        session.close()
+
+
+async def test_bad_hidden_states_are_the_callers_own_fault(grid: MemoryGrid):
+    session = grid.session()
+    with pytest.raises(BadTensor, match="NaN"):
+        await session.forward([RowSlice(0, 0, 0, 2, 1)], torch.full((2, session.terms.hidden_size), torch.nan))
+    assert session.closed
+
+
+async def test_a_prompt_of_many_calls(grid: MemoryGrid, tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gridllm_client.frames.CALL_TOKENS", 50)
+    session, reference = grid.session(rows=2), Reference(tiny, 2)
+    await step(session, reference, [RowSlice(0, 0, 0, 130, 7), RowSlice(1, 1, 0, 33, 33)])
+    await step(session, reference, [RowSlice(0, 1, 30, 60, 2), RowSlice(1, 0, 100, 70, 70)])
+    session.close()
 
 
 async def test_eight_sessions_at_once_share_links(grid: MemoryGrid, tiny: Tiny):

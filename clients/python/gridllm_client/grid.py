@@ -67,23 +67,26 @@ class Grid:
         except BaseException:
             self._closer()
             raise
-        self._models: dict[tuple[str, str | None], GridModel] = {}
+        self._models: dict[tuple[str, str, str | None], GridModel] = {}
 
-    def model(self, name: str | None = None, *, path: Path | str | None = None) -> GridModel:
+    def model(self, name: str | None = None, *, dtype: str | None = None, path: Path | str | None = None) -> GridModel:
         """A model of the grid; loads its embedding and head on first use.
 
         Args:
             name: as the charter names it, or its root; the default is the grid's first.
+            dtype: use nodes that serve it in this one; the default is the charter's.
             path: folder of its files, when they are not on the Hub.
 
         Raises:
             CharterError: the grid serves no such model.
+            UsageError: no such dtype, or a folder is needed.
             ModelError: its files cannot be found, or are not the grid's.
         """
         entry = self.charter.charter.model(name)
-        key = entry.root, None if path is None else str(path)
+        dtype = dtype or entry.dtype
+        key = entry.root, dtype, None if path is None else str(path)
         if key not in self._models:
-            self._models[key] = self._load(entry, Path(path) if path is not None else None)
+            self._models[key] = self._load(entry, dtype, Path(path) if path is not None else None)
         return self._models[key]
 
     def status(self) -> dict[str, list[NodeRecord]]:
@@ -106,18 +109,17 @@ class Grid:
     ) -> None:
         self.close()
 
-    def _load(self, entry: ModelEntry, path: Path | None) -> GridModel:
+    def _load(self, entry: ModelEntry, dtype_name: str, path: Path | None) -> GridModel:
         from gridllm.models.ends import Ends
         from gridllm.models.manifest import verify_manifest
         from gridllm.wire.tensor import dtype_named
 
+        dtype = dtype_named(dtype_name)
         raw = self._runtime.run(self._net.manifest(self.charter, entry, self._pins))
-        ends = Ends.load(_folder(entry, path), verify_manifest(raw, entry.model_root), dtype_named(entry.dtype))
-        terms = Terms(
-            model=entry.model_root, blocks=entry.blocks, hidden_size=entry.hidden_size, dtype=dtype_named(entry.dtype)
-        )
+        ends = Ends.load(_folder(entry, path), verify_manifest(raw, entry.model_root), dtype)
+        terms = Terms(model=entry.model_root, blocks=entry.blocks, hidden_size=entry.hidden_size, dtype=dtype)
         pool = self._net.pool
-        routes = Routes(self._net.directory, pool, entry.model_root, entry.dtype)
+        routes = Routes(self._net.directory, pool, entry.model_root, dtype_name)
         return GridModel(self._runtime, pool, routes, terms, ends, entry.name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import Final, Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from gridllm.wire.messages import Ack, AnyMessage, Leaving, Open, Output, Ready,
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 3.0  # dialling a node, and opening a stream to it
+IDLE_S: Final = 120.0  # a link that no session used for so long is closed when the next one is opened
 
 
 class Listener(Protocol):
@@ -51,6 +53,7 @@ class NodeLink:
         self._answers: dict[int, asyncio.Future[Ready]] = {}
         self._listeners: dict[bytes, Listener] = {}
         self._task: asyncio.Task[None] | None = None
+        self._used_at = time.monotonic()
         self.send = link.send  # hot path: one call less per token
 
     @staticmethod
@@ -78,9 +81,9 @@ class NodeLink:
         return self._link.rtt_s
 
     @property
-    def idle(self) -> bool:
-        """Whether no session uses the link."""
-        return not self._listeners and not self._answers
+    def idle_s(self) -> float:
+        """How long no session has used the link, seconds."""
+        return 0.0 if self._listeners or self._answers else time.monotonic() - self._used_at
 
     def listen(self, session: bytes, listener: Listener) -> None:
         """Hand what arrives for ``session`` to ``listener``."""
@@ -89,6 +92,7 @@ class NodeLink:
     def forget(self, session: bytes) -> None:
         """Stop handing out what arrives for ``session``."""
         self._listeners.pop(session, None)
+        self._used_at = time.monotonic()
 
     async def ask(self, request: Open | Resume, *, timeout_s: float) -> Ready:
         """Send an Open or Resume (its ``call`` is filled in) and wait for the node to be ready.
@@ -215,7 +219,7 @@ class LinkPool:
         if opening is None:
             opening = asyncio.create_task(self._open(peer, addresses))
             self._opening[peer] = opening
-            opening.add_done_callback(lambda _: self._opening.pop(peer, None))
+            opening.add_done_callback(lambda done: self._opened(peer, done))
         return await asyncio.shield(opening)
 
     def known(self, peer: PeerId) -> NodeLink | None:
@@ -234,9 +238,19 @@ class LinkPool:
         links, self._links = self._links, {}
         await asyncio.gather(*(link.close() for link in links.values()))
 
+    def _opened(self, peer: PeerId, opening: asyncio.Task[NodeLink]) -> None:
+        self._opening.pop(peer, None)
+        if not opening.cancelled():
+            opening.exception()  # whoever asked for the link may be gone: its failure needs no other reader
+
     async def _open(self, peer: PeerId, addresses: tuple[str, ...]) -> NodeLink:
+        idle = [known for known in self._links.values() if known.lost is None and known.idle_s > IDLE_S]
+        for old in idle:
+            del self._links[old.peer]
         link = await NodeLink.open(self.swarm, peer, addresses, timeout_s=self._timeout_s)
         self._links[peer] = link
+        for old in idle:
+            await old.close()
         return link
 
 

@@ -35,6 +35,9 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with tokens, timing and the chain.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for nodes when blocks are uncovered.")] = 0.0,
     show_chain: Annotated[bool, typer.Option("--show-chain", help="Show which node served which blocks.")] = False,
+    dtype: Annotated[
+        str | None, typer.Option(help="Use nodes that serve in this dtype; the default is the charter's.")
+    ] = None,
     path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
@@ -62,7 +65,7 @@ def generate(
         progress.phase("Entering the grid")
         with Grid(name=grid) as entered:
             progress.phase("Loading embedding and head")
-            found = entered.model(model, path=path)
+            found = entered.model(model, dtype=dtype, path=path)
             progress.phase("Opening a chain of nodes")
             ids = found.chat_prompt([{"role": "user", "content": text}]) if chat else None
             made = _stream(found, text if ids is None else ids, wishes, progress, silent=as_json)
