@@ -232,3 +232,13 @@ def test_the_first_peer_stops_clean_and_starts_again(grid: Grid, tmp_path: Path)
         assert running.process.wait(20) == 1
         assert "libp2p daemon" in "".join(running.output)
     fails(tmp_path, grid.address, "Nobody answers")
+
+
+def test_a_killed_command_takes_its_daemon_along(grid: Grid) -> None:
+    with Running(grid.home, "bootstrap", "run") as running:
+        running.wait_for("Ready")
+        helpers = descendants(running.pid)
+        assert helpers, "the libp2p daemon"
+        running.process.kill()
+        _, alive = psutil.wait_procs(helpers, timeout=5)
+        assert not alive, f"left behind: {alive}"
