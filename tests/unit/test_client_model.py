@@ -129,6 +129,13 @@ def test_a_list_of_prompts(local: Local):
     assert local.model.generate(prompts, max_new_tokens=8) == expected
 
 
+def test_a_large_head_runs_in_a_thread(local: Local, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gridllm_client.generation.INLINE_WEIGHTS", 0)
+    prompts = ["a", "What is it?", "Once upon"]
+    expected = [local.text(prompt, max_new_tokens=8, do_sample=False) for prompt in prompts]
+    assert local.model.generate(prompts, max_new_tokens=8) == expected
+
+
 def test_async_twins_on_another_loop(local: Local):
     async def use() -> tuple[str, str, str]:
         text = await local.model.agenerate("Once", max_new_tokens=6)

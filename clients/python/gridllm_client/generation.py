@@ -76,9 +76,17 @@ class Generation:
 
 
 async def tokens_of(
-    session: Session, ends: Ends, prompt: Sequence[int], pick: Picker, max_new_tokens: int
+    session: Session,
+    ends: Ends,
+    prompt: Sequence[int],
+    pick: Picker,
+    max_new_tokens: int,
+    lock: asyncio.Lock | None = None,
 ) -> AsyncGenerator[int, None]:
     """Generate token by token, the end-of-text token included.
+
+    Args:
+        lock: held while a large model's ``ends`` work, in a thread: they serve one at a time.
 
     Raises:
         UsageError: the prompt is empty or longer than the model's positions.
@@ -89,17 +97,27 @@ async def tokens_of(
     ids = list(prompt)
     fresh, position = ids, 0
     threaded = ends.hidden_size * ends.config.vocab_size > INLINE_WEIGHTS
+    lock = lock if lock is not None else asyncio.Lock()
     for _ in range(max_new_tokens):
         count = len(fresh)
+        given = torch.tensor(fresh), torch.arange(position, position + count)
         try:
-            hidden = ends.embed(torch.tensor(fresh), torch.arange(position, position + count))
+            if threaded:
+                async with lock:
+                    hidden = await asyncio.to_thread(ends.embed, *given)
+            else:
+                hidden = ends.embed(*given)
         except IndexError:
             if position:
                 return  # no position left to generate at
             raise UsageError(f"The prompt's {count} tokens are more than the model has positions for.") from None
         out = await session.forward((RowSlice(0, 0, position, count, 1),), hidden)
         position += count
-        logits = await asyncio.to_thread(ends.head, out) if threaded else ends.head(out)
+        if threaded:
+            async with lock:
+                logits = await asyncio.to_thread(ends.head, out)
+        else:
+            logits = ends.head(out)
         token = pick(ids, logits)
         yield token
         if token in pick.eos:
@@ -116,13 +134,14 @@ async def pieces_of(
     max_new_tokens: int,
     stop: Sequence[str],
     result: Generation,
+    lock: asyncio.Lock | None = None,
 ) -> AsyncGenerator[str, None]:
     """Generate text piece by piece, and fill in ``result`` as it grows."""
     started = time.perf_counter()
     result.prompt_tokens = len(prompt)
     detokenizer = Detokenizer(ends.tokenizer, prompt)
     finder = StopFinder(stop)
-    async for token in tokens_of(session, ends, prompt, pick, max_new_tokens):
+    async for token in tokens_of(session, ends, prompt, pick, max_new_tokens, lock):
         result.seconds = time.perf_counter() - started
         if not result.ids:
             result.first_token_s = result.seconds

@@ -54,6 +54,7 @@ class GridModel:
         self._routes = routes
         self._terms = terms
         self.ends = ends
+        self._lock = asyncio.Lock()
         ends.model.generation_config = ends.generation_config
 
     @property
@@ -209,7 +210,7 @@ class GridModel:
         try:
             await session.open()
             stops = (stop,) if isinstance(stop, str) else tuple(stop)
-            generating = pieces_of(session, self.ends, ids, pick, max_new_tokens, stops, result)
+            generating = pieces_of(session, self.ends, ids, pick, max_new_tokens, stops, result, self._lock)
             async with aclosing(generating):
                 async for piece in generating:
                     yield piece
