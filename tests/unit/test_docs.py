@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from gridllm.cli.reference import command_reference
@@ -18,3 +19,26 @@ def test_every_command_is_described_with_an_example() -> None:
         name = section.splitlines()[0]
         assert "cannot be loaded" not in section
         assert "```\ngridllm " in section or name == "gridllm bootstrap", f"{name} shows no example"
+
+
+def test_readme_names_only_commands_and_flags_that_exist() -> None:
+    reference = command_reference()
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```.*?```|`[^`]+`", readme, re.DOTALL))
+    for used in re.findall(r"\bgridllm ((?:bootstrap )?[a-z]+)(?=[ `\n])", code):
+        assert f"\n## gridllm {used}\n" in reference, f"README uses gridllm {used}"
+    for flag in re.findall(r"`?(--[a-z-]+)", readme):
+        assert flag in reference, f"README uses {flag}"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    pages = [DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + list(DOCS.rglob("*.md"))
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_decision_is_listed() -> None:
+    index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
+    for record in (DOCS / "decisions").glob("0*.md"):
+        assert f"({record.name})" in index, f"docs/decisions/README.md lacks {record.name}"
