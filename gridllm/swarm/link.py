@@ -65,6 +65,17 @@ class Link:
         if self._stream.send(encode(message), body) > MAX_WAITING_BYTES:
             raise self._lose(f"Peer {self.peer} lags more than {MAX_WAITING_BYTES >> 20} MiB behind.")
 
+    async def send_paced(self, message: Message, body: bytes | memoryview = b"") -> None:
+        """As ``send``, for bulk: waits while the transport is full instead of counting that against the peer.
+
+        Raises:
+            PeerLost: the link is closed or broke.
+            WireError: the message is larger than a frame may be.
+        """
+        if self._lost is not None:
+            raise self._lost
+        await self._stream.write(encode(message), body)
+
     async def run(self) -> None:
         """Hand each message to ``on_message`` until this side closes the link.
 

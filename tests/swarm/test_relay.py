@@ -1,4 +1,7 @@
-"""A node that nobody can dial is reached through relays, and for more than the 128 KB of p2pd's other relay service."""
+"""A node that nobody can dial is reached through relays.
+
+Whether a relay carries more than 128 KB per connection is p2pd's coin toss (decision 0006), so no more is sent here.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from gridllm.errors import PeerLost
 from gridllm.swarm import libp2p
 from gridllm.swarm.hivemind_parts import P2P
 from gridllm.swarm.interface import Stream
-from gridllm.wire.messages import MAX_BODY_BYTES
 
 __all__ = ["swarms"]
 
@@ -51,7 +53,7 @@ async def test_a_node_behind_a_firewall_is_reached_through_a_relay(
     await client.connect(node.peer, node.addresses)
     stream = await client.open_stream(node.peer, "echo")
     async with asyncio.timeout(20):
-        for size in (1000, 1_000_000, MAX_BODY_BYTES):
+        for size in (1000, 16_000, 32_000):
             await stream.write(b"header", bytes(size))
             assert len((await stream.read()).body) == size
 
