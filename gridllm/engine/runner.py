@@ -91,14 +91,14 @@ class Engine:
         with self._ready:
             self._queues.pop(session, None)
 
-    def reserve(self, session: SessionCache, slices: Sequence[RowSlice]) -> None:
-        """Make sure that a step's tokens fit; call before ``submit``.
+    def reserve(self, session: SessionCache, slices: Sequence[RowSlice], *, replay: bool = False) -> None:
+        """Make sure that a step's tokens fit; call before ``submit``. A replay may queue a row's whole length.
 
         Raises:
             Full: no room in the KV cache, or too much of this session is waiting.
         """
         tokens = sum(s.tokens for s in slices)
-        if session.queued_tokens and session.queued_tokens + tokens > QUEUED_TOKENS:
+        if not replay and session.queued_tokens and session.queued_tokens + tokens > QUEUED_TOKENS:
             raise Full(f"More than {QUEUED_TOKENS} tokens of this session wait for the node; send more slowly.")
         for s in slices:
             session.capacities[s.row] = self.budget.grow(session.capacities[s.row], s.position + s.tokens)

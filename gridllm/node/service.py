@@ -18,7 +18,6 @@ from gridllm.ids import ModelRoot, PeerId, SessionId
 from gridllm.node.neighbours import Neighbours
 from gridllm.node.session import NodeSession
 from gridllm.node.sessions import Sessions
-from gridllm.node.steps import cut, total_tokens
 from gridllm.swarm.interface import Stream, Swarm
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.wire.messages import (
@@ -26,14 +25,14 @@ from gridllm.wire.messages import (
     Close,
     Leaving,
     Open,
-    Output,
     Ready,
     Refused,
     Resume,
     RowSlice,
     Step,
 )
-from gridllm.wire.tensor import pack, unpack
+from gridllm.wire.slices import CHUNK_TOKENS, cut, moved, select, total_tokens
+from gridllm.wire.tensor import unpack
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +148,6 @@ class NodeService:
         else:
             ready = Ready(message.call, session.id, session.lengths, session.step, self._engine.budget.free)
             _send(link, ready)
-            self._replay(session)
 
     async def _open(self, link: Link, opened: Open) -> NodeSession:
         session = self._sessions.open(opened, link)
@@ -177,6 +175,7 @@ class NodeService:
             raise NodeFault(f"The session's queued work did not finish within {SETTLE_TIMEOUT_S:.0f} s.") from None
         session.resume(resumed)
         await self._reach_next(session)
+        await self._replay(session)
         return session
 
     async def _reach_next(self, session: NodeSession) -> None:
@@ -186,10 +185,22 @@ class NodeService:
                 raise Malformed("The next hop of the session is this node itself.")
             session.next_link = await self._neighbours.link(session.next)
 
-    def _replay(self, session: NodeSession) -> None:
-        """Send again what the new next hop lacks; later results queue up behind on the same link."""
+    async def _replay(self, session: NodeSession) -> None:
+        """Send again what the next hop lacks, as fast as it takes it.
+
+        The Resume is answered afterwards only: until then nobody sends this session anything new, so rows stand still.
+        """
+        epoch = session.epoch
         for slices, hidden in session.again():
-            self._push(session, slices, hidden, session.step, replay=True)
+            parcel = session.parcel(slices, hidden, session.step, replay=True)
+            if session.epoch != epoch:
+                return  # another repair took over
+            if parcel is not None and parcel.link is not None:
+                try:
+                    await parcel.link.send_paced(parcel.message, parcel.body)
+                except GridError as error:
+                    self._on_unsent(session, error)
+                    return
 
     def _on_step(self, link: Link, step: Step, body: bytearray) -> None:
         session = self._sessions.get(SessionId(step.session))
@@ -199,7 +210,7 @@ class NodeService:
             span = self._engine.span
             hidden = unpack(body, tokens=total_tokens(step.rows), hidden_size=span.hidden_size, dtype=span.dtype)
             after = session.check(step, link.peer)
-            self._engine.reserve(session.cache, step.rows)
+            self._engine.reserve(session.cache, step.rows, replay=step.replay)
             session.lengths, session.step = after, max(session.step, step.step)
             self._submit(session, step, hidden)
         except StaleEpoch:
@@ -210,9 +221,9 @@ class NodeService:
             _send(told, Refused(None, step.session, refusal.code, str(refusal)[:1024]))
 
     def _submit(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> None:
-        for piece in cut(step.rows):
+        for piece in cut(step.rows, CHUNK_TOKENS, moved(step.rows)):
             slices = [s for s, _ in piece]
-            part = _select(hidden, piece)
+            part = select(hidden, piece)
             done = partial(self._on_computed, session, slices, step)
             self._engine.submit(session.cache, slices, part, done)
             session.waiting += 1
@@ -235,23 +246,20 @@ class NodeService:
             session.replay.append(slices, work.output)
         # What a Resume overtook is sent from the replay buffer instead, to a next hop whose state is known.
         if step.epoch == session.epoch:
-            self._push(session, slices, work.output, step.step, replay=step.replay)
+            self._push(session, slices, work.output, step)
 
-    def _push(
-        self, session: NodeSession, slices: list[RowSlice], hidden: torch.Tensor, step: int, *, replay: bool
-    ) -> None:
-        leaving = session.outgoing(slices, replay=replay)
-        if not leaving:
-            return
-        rows = [s for s, _ in leaving]
-        body = pack(_select(hidden, leaving))
-        if session.next is None:
-            _send(session.client_link, Output(session.id, session.epoch, step, rows), body)
-        elif session.next_link is not None:
+    def _push(self, session: NodeSession, slices: list[RowSlice], hidden: torch.Tensor, step: Step) -> None:
+        parcel = session.parcel(slices, hidden, step.step, replay=step.replay)
+        if parcel is not None and parcel.link is not None:
             try:
-                session.next_link.send(Step(session.id, session.epoch, step, rows, replay), body)
+                parcel.link.send(parcel.message, parcel.body)
             except GridError as error:
-                self._tell_next_lost(session, str(error))
+                self._on_unsent(session, error)
+
+    def _on_unsent(self, session: NodeSession, error: GridError) -> None:
+        """A client that is gone has noticed itself; a next hop that is gone, its client must hear of."""
+        if session.next is not None:
+            self._tell_next_lost(session, str(error))
 
     def _fail(self, session: NodeSession, error: GridError) -> None:
         """Give up a session whose rows can no longer be trusted; its client moves on to another node."""
@@ -304,12 +312,3 @@ def _send(link: Link, message: AnyMessage, body: bytes | memoryview = b"") -> No
         link.send(message, body)
     except GridError as error:
         log.debug("Could not send %s to %s: %s", type(message).__name__, link.peer, error)
-
-
-def _select(hidden: torch.Tensor, pieces: list[tuple[RowSlice, int]]) -> torch.Tensor:
-    """The rows of ``hidden`` that ``pieces`` name, in their order; no copy when that is all of it or one run."""
-    first, last = pieces[0], pieces[-1]
-    total = sum(s.tokens for s, _ in pieces)
-    if last[1] + last[0].tokens - first[1] == total:
-        return hidden[first[1] : first[1] + total]
-    return torch.cat([hidden[offset : offset + s.tokens] for s, offset in pieces])

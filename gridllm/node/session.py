@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -13,8 +14,10 @@ from gridllm.errors import NotUpstream, StaleEpoch
 from gridllm.ids import PeerId, SessionId
 from gridllm.node.steps import kept, lengths_after, passed_on, whole
 from gridllm.swarm.link import Link
-from gridllm.wire.messages import Ack, Hop, Open, Resume, RowSlice, Step
+from gridllm.wire.messages import Ack, Hop, Open, Output, Resume, RowSlice, Step
 from gridllm.wire.replay import ReplayBuffer
+from gridllm.wire.slices import Piece, select
+from gridllm.wire.tensor import pack
 
 
 @dataclass(slots=True)
@@ -25,6 +28,14 @@ class Served:
     passes: int = 0
     compute_s: float = 0.0
     queued_s: float = 0.0
+
+
+class Parcel(NamedTuple):
+    """A message on its way out of this node."""
+
+    link: Link | None  # None: the link to the next hop is lost, and the client knows
+    message: Step | Output
+    body: memoryview
 
 
 class NodeSession:
@@ -86,7 +97,18 @@ class NodeSession:
         for piece, hidden in self.replay.from_positions(self.need):
             yield [piece], hidden
 
-    def outgoing(self, slices: list[RowSlice], *, replay: bool) -> list[tuple[RowSlice, int]]:
+    def parcel(self, slices: list[RowSlice], hidden: torch.Tensor, step: int, *, replay: bool) -> Parcel | None:
+        """What leaves this node of computed ``hidden``, and over which link; None when nothing does."""
+        leaving = self._leaving(slices, replay=replay)
+        if not leaving:
+            return None
+        rows = [s for s, _ in leaving]
+        body = pack(select(hidden, leaving))
+        if self.next is None:
+            return Parcel(self.client_link, Output(self.id, self.epoch, step, rows), body)
+        return Parcel(self.next_link, Step(self.id, self.epoch, step, rows, replay), body)
+
+    def _leaving(self, slices: list[RowSlice], *, replay: bool) -> Piece:
         """Which computed slices leave this node, each with its offset in the computed hidden states."""
         if replay:
             return list(passed_on(slices, self.need))

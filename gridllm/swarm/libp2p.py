@@ -295,5 +295,7 @@ def _peer_id(peer: PeerId) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """Hivemind's text without its frame."""
-    return str(error).replace("Connect failed. msg=", "").strip().rstrip(".") or type(error).__name__
+    """Hivemind's text without its frame, on one line; of many addresses that failed, only how they failed."""
+    text = str(error).replace("Connect failed. msg=", "")
+    dials = dict.fromkeys(line.rsplit("] ", 1)[-1].rsplit(": ", 1)[-1] for line in text.splitlines() if "* [" in line)
+    return " ".join((", ".join(dials) or text).split()).rstrip(".") or type(error).__name__

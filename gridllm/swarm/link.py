@@ -53,6 +53,11 @@ class Link:
         self._lost: PeerLost | None = None
         self._closed = False
 
+    @property
+    def silent_s(self) -> float:
+        """How long nothing at all has come from the other side, seconds."""
+        return max(0.0, asyncio.get_running_loop().time() - self._stream.heard_at)
+
     def send(self, message: Message, body: bytes | memoryview = b"") -> None:
         """Queue a message. ``body`` must not change afterwards.
 

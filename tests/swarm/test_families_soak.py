@@ -17,9 +17,10 @@ from tests.swarm.grid import process_grid
 from tests.unit.test_chain_exact import NEW_TOKENS, local_greedy
 from tests.unit.tiny_models import VOCAB, make_model
 
-FAMILIES = (
-    "llama qwen3 gpt2 mistral mixtral gemma2 gemma3_text gpt_neox olmo2 phi3 falcon falcon-7b falcon-rw bloom"
-).split()
+FAMILIES = [
+    *("llama", "qwen3", "gpt2", "mistral", "mixtral", "gemma2", "gemma3_text"),
+    *("gpt_neox", "olmo2", "phi3", "falcon", "falcon-7b", "falcon-rw", "bloom"),
+]
 CHAINS = (("0:5",), ("0:2", "2:5"), ("0:1", "1:4", "4:5"), ("0:1", "1:2", "2:3", "3:4", "4:5"))
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from gridllm.engine.cache import TokenBudget
 from gridllm.engine.scheduler import next_pass
 from gridllm.errors import BadPosition, Full, Malformed
-from gridllm.node.steps import cut, kept, lengths_after, passed_on, total_tokens
+from gridllm.node.steps import kept, lengths_after, passed_on
 from gridllm.wire.messages import RowSlice
+from gridllm.wire.slices import cut, moved, total_tokens
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,11 @@ def test_a_cut_step_does_what_the_whole_step_does(step: tuple[list[int], list[Ro
     lengths, slices = step
     rows = [[-(row * 1000 + i) for i in range(n)] for row, n in enumerate(lengths)]
     hidden = list(range(total_tokens(slices)))
-    pieces = list(cut(slices, chunk))
+    pieces = list(cut(slices, chunk, moved(slices)))
     result = rows
     for piece in pieces:
         result = apply(result, piece, hidden)
-    whole = next(iter(cut(slices, 10**9)))
+    whole = next(iter(cut(slices, 10**9, ())))
     assert result == apply(rows, whole, hidden)
     assert [len(row) for row in result] == lengths_after(slices, lengths)
     assert all(sum(s.tokens for s, _ in piece) <= max(chunk, len(slices)) for piece in pieces)
@@ -96,7 +97,7 @@ def test_a_cut_step_keeps_the_same_positions(step: tuple[list[int], list[RowSlic
     wanted = {(s.row, p) for s, _ in kept(slices) for p in range(s.position, s.position + s.tokens)}
     found = [
         (s.row, p)
-        for piece in cut(slices, chunk)
+        for piece in cut(slices, chunk, moved(slices))
         for s, _ in kept([part for part, _ in piece])
         for p in range(s.position, s.position + s.tokens)
     ]

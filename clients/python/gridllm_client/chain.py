@@ -107,6 +107,10 @@ class Chain:
         peers = [hop.peer for hop in self.hops]
         return peers[peers.index(peer) - 1] if peer in peers[1:] else None
 
+    def silent_s(self, peer: PeerId) -> float:
+        """How long nothing has come from a hop, seconds; 0 for strangers."""
+        return max((hop.link.silent_s for hop in self.hops if hop.peer == peer and hop.link is not None), default=0.0)
+
     def avoid(self, peer: PeerId) -> None:
         """Leave a node out of this session's plans for a while; others may still use it."""
         self._avoid[peer] = self._clock() + AVOID_S

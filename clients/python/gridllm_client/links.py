@@ -55,6 +55,7 @@ class NodeLink:
         self._task: asyncio.Task[None] | None = None
         self._used_at = time.monotonic()
         self.send = link.send  # hot path: one call less per token
+        self.send_paced = link.send_paced
 
     @staticmethod
     async def open(swarm: Swarm, peer: PeerId, addresses: tuple[str, ...], *, timeout_s: float) -> NodeLink:
@@ -74,6 +75,11 @@ class NodeLink:
         found.append(NodeLink(link))
         found[0]._task = asyncio.create_task(found[0]._run())
         return found[0]
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing at all has come from the node, seconds."""
+        return self._link.silent_s
 
     @property
     def rtt_s(self) -> float | None:

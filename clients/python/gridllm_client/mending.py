@@ -30,13 +30,15 @@ class Trouble:
     accused: dict[PeerId, PeerId] = field(default_factory=dict)  # hop → who cannot push to it; itself when it leaves
     asked: bool = False  # something is odd: ask all hops where they stand
     reason: str = ""  # of the first of it, for people
+    quiet_s: float = 0.0  # how long it had lasted before it was noticed
 
     def __bool__(self) -> bool:
         return bool(self.gone or self.accused or self.asked)
 
-    def note(self, reason: str) -> None:
+    def note(self, reason: str, quiet_s: float = 0.0) -> None:
         """Keep the first reason."""
         self.reason = self.reason or reason
+        self.quiet_s = max(self.quiet_s, quiet_s)
 
 
 class Mender:
@@ -47,6 +49,7 @@ class Mender:
         self.fatal: Refusal | None = None
         """A refusal that no other node would help with."""
         self.stalls = 0  # of the current call
+        self.waiting_since = 0.0  # time.monotonic() when the current call began
         self._chain = chain
         self._replay = replay
         self._patience = patience
@@ -57,7 +60,7 @@ class Mender:
         """The link to a hop ended."""
         self._chain.failed(peer)
         self.trouble.gone[peer] = str(error)
-        self.trouble.note(f"node {short(peer)} lost")
+        self.trouble.note(f"node {short(peer)} lost", self._chain.silent_s(peer))
 
     def leaving(self, peer: PeerId) -> None:
         """A hop drains: move to another, if there is one."""
@@ -81,6 +84,8 @@ class Mender:
         elif verdict.accused is not None:
             self._chain.avoid(verdict.accused)
             self.trouble.accused[verdict.accused] = peer
+            quiet_s = self._chain.silent_s(verdict.accused)
+            self.trouble.note(f"node {short(verdict.accused)} cannot be reached by {short(peer)}", quiet_s)
         else:
             self.trouble.asked = True
         self.trouble.note(f"node {short(peer)}: {refusal}")
@@ -89,7 +94,7 @@ class Mender:
         """Nothing came back for long: ask all hops where they stand; the second time, replace the one that holds up."""
         self.stalls += 1
         self.trouble.asked = True
-        self.trouble.note(f"nothing came back for {quiet_s:.0f} s")
+        self.trouble.note(f"nothing came back for {quiet_s:.0f} s", quiet_s)
 
     async def mend(self, call: Call) -> None:
         """Bring the chain into order and feed it what it lacks.
@@ -100,6 +105,7 @@ class Mender:
         """
         started = time.monotonic()
         before = self._chain.shape
+        paused_since = max(self.waiting_since, started - self.trouble.quiet_s)
         attempt, waited_s, reason, last = 0, 0.0, self.trouble.reason, ""
         while True:
             attempt += 1
@@ -127,7 +133,7 @@ class Mender:
                     tuple((start, end) for peer, start, end in self._chain.shape if peer in self.trouble.gone),
                 )
             await asyncio.sleep(pause_s(attempt, random.random()))  # noqa: S311  # spreads retries, guards nothing
-        self._report(before, reason, time.monotonic() - started)
+        self._report(before, reason, time.monotonic() - paused_since)
 
     async def _attempt(self, call: Call, trouble: Trouble, *, desperate: bool) -> None:
         await self._chain.replan(
@@ -146,8 +152,8 @@ class Mender:
             return
         try:
             for piece, hidden in self._replay.from_positions(need):
-                await asyncio.sleep(0)  # lets the frame before it leave, and other sessions speak
-                head.send(Step(self._chain.id, self._chain.epoch, call.step, [piece], replay=True), pack(hidden))
+                step = Step(self._chain.id, self._chain.epoch, call.step, [piece], replay=True)
+                await head.send_paced(step, pack(hidden))
         except PeerLost as error:
             self.lost(head.peer, error)
 

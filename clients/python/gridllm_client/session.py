@@ -209,6 +209,7 @@ class Session:
     def _expect(self, call: Call, slices: Sequence[RowSlice]) -> None:
         self._call = call
         self._mender.stalls = 0
+        self._mender.waiting_since = self._last_sign = time.monotonic()
         self._last_sign = time.monotonic()
         self._offsets.clear()
         kept = 0

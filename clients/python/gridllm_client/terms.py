@@ -35,9 +35,9 @@ class Patience:
     wait_s: float = 0.0  # for a node to appear when no chain covers the model
     linger_s: float = 3.0  # the same, for one that may have stumbled only; always granted
     open_s: float = 15.0  # for a node to open a session (it dials its next hop)
-    resume_s: float = 35.0  # for a node to finish what it has queued of the session
+    resume_s: float = 120.0  # for a node to finish what it has queued of the session, and to replay to its next hop
     stall_s: float = 60.0  # without any sign of progress before the chain is asked where it stands
-    repair_s: float = 60.0  # for one repair, waiting for nodes to appear not counted
+    repair_s: float = 180.0  # for one repair, waiting for nodes to appear not counted
     attempts: int = 200  # at repairing, over the whole session
 
 
