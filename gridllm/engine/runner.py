@@ -16,6 +16,7 @@ import torch
 
 from gridllm.engine.cache import RowCache, SessionCache, TokenBudget
 from gridllm.engine.forward import run_pass
+from gridllm.engine.gathering import Rhythm, start_at
 from gridllm.engine.metrics import EngineMetrics, Meter
 from gridllm.engine.scheduler import next_pass
 from gridllm.errors import Full, GridError, NodeFault
@@ -57,6 +58,7 @@ class Engine:
         self._pass_tokens = pass_tokens
         self._ready = threading.Condition()
         self._queues: dict[SessionCache, deque[Work]] = {}  # guarded by _ready
+        self._rhythms: dict[SessionCache, Rhythm] = {}  # of decoding sessions; guarded by _ready
         self._stopping = False
         self._arrivals = itertools.count()
         self._meter = Meter()
@@ -90,6 +92,8 @@ class Engine:
         session.capacities = [0] * len(session.capacities)
         with self._ready:
             self._queues.pop(session, None)
+            self._rhythms.pop(session, None)
+            self._ready.notify()  # a pass may be waiting for it
 
     def reserve(self, session: SessionCache, slices: Sequence[RowSlice], *, replay: bool = False) -> None:
         """Make sure that a step's tokens fit; call before ``submit``. A replay may queue a row's whole length.
@@ -126,6 +130,10 @@ class Engine:
             submitted_s=time.perf_counter(),
         )
         with self._ready:
+            if work.decoding:
+                self._rhythms.setdefault(session, Rhythm()).asked(work.submitted_s)
+            else:
+                self._rhythms.pop(session, None)  # whatever comes next, its pace is not known
             self._queues.setdefault(session, deque()).append(work)
             self._ready.notify()
 
@@ -136,19 +144,39 @@ class Engine:
         return self._meter.read(self.budget, waiting)
 
     def _work(self) -> None:
-        while True:
-            with self._ready:
-                while not self._queues and not self._stopping:
-                    self._ready.wait()
-                if self._stopping:
-                    return
-                batch = next_pass((queue[0] for queue in self._queues.values()), self._pass_tokens)
-                for work in batch:
-                    queue = self._queues[work.session]
-                    queue.popleft()
-                    if not queue:
-                        del self._queues[work.session]
+        while (batch := self._next_batch()) is not None:
             self._run(batch)
+
+    def _next_batch(self) -> list[Work] | None:
+        """Wait for steps; None when the engine stops."""
+        with self._ready:
+            while not self._stopping:
+                if not self._queues:
+                    self._ready.wait()
+                elif (patience_s := self._patience_s()) > 0:
+                    self._ready.wait(patience_s)
+                else:
+                    return self._take(next_pass((queue[0] for queue in self._queues.values()), self._pass_tokens))
+        return None
+
+    def _patience_s(self) -> float:
+        """How much longer the next pass waits for sessions that are due."""
+        waiting = [queue[0] for queue in self._queues.values()]
+        if len(self._rhythms) <= len(waiting) or not all(work.decoding for work in waiting):
+            return 0.0
+        now = time.perf_counter()
+        ready = [rhythm for work in waiting if (rhythm := self._rhythms.get(work.session)) is not None]
+        absent = [rhythm for session, rhythm in self._rhythms.items() if session not in self._queues]
+        return start_at(min(work.submitted_s for work in waiting), ready, absent, now) - now
+
+    def _take(self, batch: list[Work]) -> list[Work]:
+        """Take the chosen steps off their queues."""
+        for work in batch:
+            queue = self._queues[work.session]
+            queue.popleft()
+            if not queue:
+                del self._queues[work.session]
+        return batch
 
     def _run(self, batch: list[Work]) -> None:
         started = time.perf_counter()
@@ -161,7 +189,8 @@ class Engine:
             log.exception("A forward pass failed")
             for work in batch:
                 work.error = NodeFault(f"The node failed to compute the step: {type(error).__name__}: {error}.")
-        elapsed = time.perf_counter() - started
+        ended = time.perf_counter()
+        elapsed = ended - started
         tokens = sum(work.tokens for work in batch)
         for work in batch:
             work.queued_s = started - work.submitted_s
@@ -169,6 +198,10 @@ class Engine:
         self._meter.add(sequences=sum(len(w.slices) for w in batch), steps=len(batch), tokens=tokens, elapsed_s=elapsed)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_deliver, batch)
+        with self._ready:
+            for work in batch:
+                if work.decoding and (rhythm := self._rhythms.get(work.session)) is not None:
+                    rhythm.answered(ended)
 
 
 def _deliver(batch: list[Work]) -> None:

@@ -61,6 +61,11 @@ class ProcessGrid:
         self._everyone: list[psutil.Process] = []
 
     @property
+    def data_dir(self) -> Path:
+        """Where a client in the test's own process finds the pinned charter: ``Grid(grid.data_dir)``."""
+        return self.home / "data" / "gridllm"
+
+    @property
     def pids(self) -> list[int]:
         """Of all nodes and their helpers, dead or alive."""
         return [pid for node in self.nodes for pid in node.pids]

@@ -48,7 +48,7 @@ def test_greedy_text_over_processes_equals_local(family: str, tmp_path: Path) ->
     with process_grid(tmp_path / "grid", model=str(tiny.folder), dtype="float32") as grid:
         for spans in CHAINS:
             numbers = grid.add(*spans, extra=["--path", str(tiny.folder), "--cache-tokens", "1024"])
-            with Grid(grid.home / "data" / "gridllm") as client:
+            with Grid(grid.data_dir) as client:
                 model = client.model(path=tiny.folder)
                 assert model._runtime.run(greedy(model, prompt.tolist(), len(spans))) == expected
             for number in numbers:

@@ -151,14 +151,19 @@ def test_kills_at_random_moments(tiny: Tiny, seed: int):
 
 
 async def test_a_frozen_node_is_replaced_in_bounded_time(grid: MemoryGrid, tiny: Tiny):
-    session, reference = grid.session(), Reference(tiny, 1)
+    events: list[ChainEvent] = []
+    session, reference = grid.session(on_event=events.append), Reference(tiny, 1)
     await step(session, reference, [RowSlice(0, 0, 0, 9, 1)])
     frozen = session.chain[1][0]
     grid.network.freeze(frozen)
     started = time.monotonic()
     await step(session, reference, plain_step([0], session.lengths))
-    assert time.monotonic() - started < 10
+    took_s = time.monotonic() - started
+    assert took_s < 10
     assert frozen not in {peer for peer, _, _ in session.chain}
+    repaired = events[-1]
+    assert took_s - 0.5 < repaired.pause_s <= took_s, "the silence before it was noticed is part of the pause"
+    assert f"node …{frozen[-6:]} " in repaired.text, "the lost node is named, not the one that noticed"
     session.close()
 
 

@@ -210,7 +210,6 @@ class Session:
         self._call = call
         self._mender.stalls = 0
         self._mender.waiting_since = self._last_sign = time.monotonic()
-        self._last_sign = time.monotonic()
         self._offsets.clear()
         kept = 0
         for s in slices:
