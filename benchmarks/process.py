@@ -54,6 +54,7 @@ class Worker:
         """Let it end by itself."""
         self._requests.close()
         self.process.wait(timeout=30)
+        self._answers.close()
 
     def _line(self) -> str:
         line = self._answers.readline()

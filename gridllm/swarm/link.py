@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from typing import Final
 
-from gridllm.errors import PeerLost
+from gridllm.errors import GridError, Malformed, PeerLost, WireError
 from gridllm.swarm.interface import Stream
-from gridllm.wire.messages import AnyMessage, Message, Ping, Pong, decode, encode
+from gridllm.wire.messages import AnyMessage, Message, Ping, Pong, Refused, decode, encode
 
 LINK_STREAM: Final = "gridllm.link"
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024  # a peer that takes messages this much slower than they come is lost
+MAX_TEXT_CHARS: Final = 1024  # of a refusal
 RTT_WEIGHT: Final = 0.25  # of the newest measurement in the running mean
+BREATH_MESSAGES: Final = 64  # of one link; then others have their turn
 ACCEPTER_PATIENCE: Final = 3  # the side that does not ping waits this many times longer: pings may be late, too
 
 OnMessage = Callable[["Link", AnyMessage, bytearray], None]
@@ -91,7 +94,9 @@ class Link:
         watch = asyncio.create_task(self._watch())
         read, handle = self._stream.read, self._on_message
         try:
-            while True:
+            for count in itertools.count(1):
+                if count % BREATH_MESSAGES == 0:
+                    await asyncio.sleep(0)  # ``read`` does not wait while there are messages
                 header, body = await read()
                 message = decode(header)
                 if isinstance(message, Ping):
@@ -104,6 +109,9 @@ class Link:
             if self._closed:
                 return
             raise self._lost or error from None
+        except WireError as error:
+            self._explain(error)
+            raise
         finally:
             watch.cancel()
 
@@ -113,6 +121,12 @@ class Link:
         if self._lost is None:
             self._lost = PeerLost(f"The link to {self.peer} was closed.")
         await self._stream.close()
+
+    def _explain(self, error: WireError) -> None:
+        """Tell the peer why the link ends, so that its author need not guess."""
+        if not self._opener:  # openers take refusals, nobody else does
+            with contextlib.suppress(GridError):
+                self.send(Refused(None, None, Malformed.code, str(error)[:MAX_TEXT_CHARS]))
 
     def _measure(self, nonce: int) -> None:
         sent_at = self._pings.pop(nonce, None)

@@ -23,6 +23,9 @@ SCRATCH_BYTES: Final = 80 * 1024  # holds a prefix and the largest header
 JOIN_BYTES: Final = 64 * 1024  # smaller frames go out in one piece: a copy is cheaper than a system call
 WRITE_HIGH_BYTES: Final = 1024 * 1024  # ``write`` waits above this
 READ_HIGH_BYTES: Final = 2 * MAX_BODY_BYTES  # reading pauses while this much waits for ``read``
+FRAME_COST_BYTES: Final = 512  # what an empty frame takes while it waits
+FIRST_BODY_BYTES: Final = 256 * 1024  # a body announced gets this much memory; more as its bytes arrive
+BODY_GROWTH: Final = 4
 FLUSH_S: Final = 1.0  # ``close`` gives what still waits this long
 
 
@@ -54,6 +57,7 @@ class FrameStream(asyncio.BufferedProtocol):
         self._end = 0  # bytes of scratch in use
         self._header = b""  # of the frame whose body is arriving
         self._body: bytearray | None = None
+        self._body_bytes = 0  # that it will have
         self._body_view: memoryview | None = None
         self._filled = 0
         self._frames: deque[Frame] = deque()
@@ -94,7 +98,7 @@ class FrameStream(asyncio.BufferedProtocol):
             finally:
                 self._reader = None
         frame = self._frames.popleft()
-        self._queued -= len(frame.body)
+        self._queued -= _cost(frame)
         if not self._reading and self._queued < READ_HIGH_BYTES // 2:
             self._reading = True
             if self._transport is not None and not self._transport.is_closing():
@@ -104,8 +108,10 @@ class FrameStream(asyncio.BufferedProtocol):
     def send(self, header: bytes, body: bytes | memoryview = b"") -> int:
         """Queue one frame; returns the bytes that wait. Raises PeerLost, WireError."""
         transport = self._transport
-        if transport is None or self._error is not None or transport.is_closing():
-            raise self._error or PeerLost(f"The stream to {self.peer} is closed.")
+        if isinstance(self._error, PeerLost):
+            raise self._error
+        if transport is None or transport.is_closing():
+            raise PeerLost(f"The stream to {self.peer} is closed.")
         size = len(body)
         check_caps(len(header), size)
         prefix = PREFIX.pack(len(header), size)
@@ -153,9 +159,13 @@ class FrameStream(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go: into the body being received, if there is one."""
-        if self._body_view is not None:
-            return self._body_view[self._filled :]
-        return self._scratch[self._end :]
+        if self._body is None or self._body_view is None:
+            return self._scratch[self._end :]
+        if self._filled == len(self._body):  # here and not on arrival: then the transport still holds on to the view
+            self._body_view.release()
+            self._body.extend(bytes(min(self._body_bytes, BODY_GROWTH * self._filled) - self._filled))
+            self._body_view = memoryview(self._body)
+        return self._body_view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes arrived."""
@@ -165,7 +175,7 @@ class FrameStream(asyncio.BufferedProtocol):
             self._parse()
             return
         self._filled += nbytes
-        if self._filled == len(self._body):
+        if self._filled == self._body_bytes:
             body, self._body, self._body_view = self._body, None, None
             self._deliver(self._header, body)
 
@@ -211,29 +221,31 @@ class FrameStream(asyncio.BufferedProtocol):
             try:
                 check_caps(header_bytes, body_bytes)
             except WireError as error:
-                self._end_with(WireError(f"Peer {self.peer} sent something that is no frame of ours: {error}"))
                 if self._transport is not None:
-                    self._transport.abort()
+                    self._transport.pause_reading()  # and not closed yet: the peer may be told why
+                self._end_with(WireError(f"Peer {self.peer} sent something that is no frame of ours: {error}"))
                 return
             body_start = start + PREFIX.size + header_bytes
             if end < body_start:
                 break
             header = bytes(scratch[start + PREFIX.size : body_start])
-            body = bytearray(body_bytes)
             have = min(body_bytes, end - body_start)
+            body = bytearray(min(body_bytes, max(FIRST_BODY_BYTES, have)))  # announcing much costs its sender nothing
             body[:have] = scratch[body_start : body_start + have]
             start = body_start + have
             if have == body_bytes:
                 self._deliver(header, body)
             else:
-                self._header, self._body, self._body_view, self._filled = header, body, memoryview(body), have
+                self._header, self._body, self._body_view = header, body, memoryview(body)
+                self._body_bytes, self._filled = body_bytes, have
         self._end = end - start
         if start and self._end:
             scratch[: self._end] = bytes(scratch[start:end])
 
     def _deliver(self, header: bytes, body: bytearray) -> None:
-        self._frames.append(Frame(header, body))
-        self._queued += len(body)
+        frame = Frame(header, body)
+        self._frames.append(frame)
+        self._queued += _cost(frame)
         if self._queued > READ_HIGH_BYTES and self._reading and self._transport is not None:
             self._reading = False
             self._transport.pause_reading()
@@ -247,3 +259,8 @@ class FrameStream(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+def _cost(frame: Frame) -> int:
+    """Memory that a frame takes while it waits, bytes."""
+    return FRAME_COST_BYTES + len(frame.header) + len(frame.body)

@@ -12,9 +12,9 @@ from gridllm.errors import PeerLost, WireError
 from gridllm.identity.keys import Identity
 from gridllm.swarm import link as link_module
 from gridllm.swarm.interface import Stream
-from gridllm.swarm.link import LINK_STREAM, Link
+from gridllm.swarm.link import BREATH_MESSAGES, LINK_STREAM, Link
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
-from gridllm.wire.messages import MAX_BODY_BYTES, AnyMessage, Close, Leaving, Ping, encode
+from gridllm.wire.messages import MAX_BODY_BYTES, AnyMessage, Close, Leaving, Ping, Refused, encode
 
 SID = b"s" * 16
 
@@ -143,12 +143,27 @@ async def test_a_peer_that_lags_too_far_behind_is_lost(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("header", [b"", b"\xc1", b"\x80", encode(Ping(1))[:-1]])
 async def test_what_does_not_parse_ends_the_link_by_name(header: bytes) -> None:
-    pair = await Pair(MemoryNetwork(), on_message=ignore).open()
+    told: list[AnyMessage] = []
+    pair = await Pair(MemoryNetwork(), on_message=lambda _link, message, _body: told.append(message)).open()
     pair.raw.send(header)
-    with pytest.raises(WireError):
+    with pytest.raises(WireError) as error:
         await pair.runs["accepter"]
+    await asyncio.sleep(0.01)
+    assert told == [Refused(None, None, "malformed", str(error.value))]
     with pytest.raises(PeerLost):
         await pair.runs["opener"]
+
+
+async def test_a_flood_on_one_link_leaves_others_their_turn() -> None:
+    pair = await Pair(MemoryNetwork(), on_message=ignore).open()
+    for _ in range(20 * BREATH_MESSAGES):
+        pair.raw.send(encode(Close(SID)))
+    turns = 0
+    while pair.raw.outgoing.waiting or pair.accepter._stream.unread:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 20
+    await pair.opener.close()
 
 
 async def test_a_message_that_is_too_large_harms_nothing() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gridllm.errors import PeerLost, WireError
 from gridllm.ids import PeerId
-from gridllm.swarm.stream import PREFIX, READ_HIGH_BYTES, FrameStream
+from gridllm.swarm.stream import FIRST_BODY_BYTES, FRAME_COST_BYTES, PREFIX, READ_HIGH_BYTES, FrameStream
 from gridllm.wire.messages import MAX_BODY_BYTES, MAX_HEADER_BYTES
 
 PEER = PeerId("12D3KooWtest")
@@ -93,8 +93,25 @@ async def test_caps_are_checked_before_anything_is_read(ends: Ends, header: int,
     assert (await ends.ours.read()).header == b"fine"
     with pytest.raises(WireError, match="exceeds the caps"):
         await ends.ours.read()
-    with pytest.raises(WireError):
-        ends.ours.send(b"too late")
+    ends.ours.send(b"that was too large")  # its sender may be told
+    await ends.ours.close()
+    assert await ends.reader.read() == frame(b"that was too large")
+
+
+async def test_announcing_a_large_body_costs_its_sender_nothing_and_us_little(ends: Ends) -> None:
+    ends.writer.write(PREFIX.pack(1, MAX_BODY_BYTES) + b"h" + bytes(1000))
+    await asyncio.sleep(0.05)
+    assert ends.ours._body is not None
+    assert len(ends.ours._body) <= FIRST_BODY_BYTES
+
+
+async def test_small_frames_that_nobody_reads_pause_reading(ends: Ends) -> None:
+    count = READ_HIGH_BYTES // FRAME_COST_BYTES
+    sending = asyncio.create_task(_send(ends.writer, frame(b"x") * (4 * count)))
+    while ends.ours._reading:
+        await asyncio.sleep(0.01)
+    assert len(ends.ours._frames) <= 2 * count
+    sending.cancel()
 
 
 async def test_what_is_too_large_is_not_sent(ends: Ends) -> None:
