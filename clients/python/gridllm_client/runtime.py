@@ -24,6 +24,7 @@ class Runtime:
         import uvloop
 
         self._loop = uvloop.new_event_loop()
+        self._ended = asyncio.Event()  # set once or twice; stopping the loop twice would break off its last clean-up
         self._thread = threading.Thread(target=self._serve, name="gridllm-client", daemon=True)
         self._thread.start()
 
@@ -100,7 +101,7 @@ class Runtime:
             goodbye.close()
             return
         future = asyncio.run_coroutine_threadsafe(goodbye, self._loop)
-        future.add_done_callback(lambda _: self.soon(self._loop.stop))
+        future.add_done_callback(lambda _: self.soon(self._ended.set))
         if threading.current_thread() is self._thread:
             return
         try:
@@ -108,13 +109,13 @@ class Runtime:
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
             future.cancel()
         finally:
-            self.soon(self._loop.stop)
+            self.soon(self._ended.set)
             self._thread.join(JOIN_TIMEOUT_S)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            self._loop.run_until_complete(self._ended.wait())
             leftover = asyncio.all_tasks(self._loop)
             for task in leftover:
                 task.cancel()
