@@ -26,6 +26,8 @@ from gridllm.wire.messages import RowSlice
 log = logging.getLogger(__name__)
 
 PASS_TOKENS: Final = 512  # tokens in one pass; more would make decoding sessions wait for others' prompts
+QUEUE_BYTES: Final = 512 * 1024**2  # of all sessions; beyond that they are sent elsewhere
+WORK_BYTES: Final = 4096  # what a step takes beside its hidden states
 QUEUED_TOKENS: Final = 16_384  # of one session; beyond that its client is told to slow down
 
 
@@ -48,6 +50,11 @@ class Work:
     queued_s: float = 0.0  # waited for the worker
     compute_s: float = 0.0  # this step's share of the pass, by tokens
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the step takes while it waits."""
+        return self.hidden.nbytes + WORK_BYTES
+
 
 class Engine:
     """Runs a span. ``submit`` and ``close_session`` are called on the event loop; all tensors live in the worker."""
@@ -59,6 +66,7 @@ class Engine:
         self._ready = threading.Condition()
         self._queues: dict[SessionCache, deque[Work]] = {}  # guarded by _ready
         self._rhythms: dict[SessionCache, Rhythm] = {}  # of decoding sessions; guarded by _ready
+        self._queued_bytes = 0  # event loop only
         self._stopping = False
         self._arrivals = itertools.count()
         self._meter = Meter()
@@ -82,8 +90,8 @@ class Engine:
     def open_session(self, rows: int, start: int, end: int) -> SessionCache:
         """Empty rows for blocks [start, end) of the model, within the span."""
         shapes = self.span.cache_shapes()[start - self.span.start : end - self.span.start]
-        caches = [RowCache(shapes, self.span.dtype, self.span.device) for _ in range(rows)]
-        return SessionCache(caches, start, end)
+        empty = RowCache(shapes, self.span.dtype, self.span.device)
+        return SessionCache([empty.twin() for _ in range(rows)], start, end)
 
     def close_session(self, session: SessionCache) -> None:
         """Free a session's rows; its waiting steps are dropped without an answer."""
@@ -91,19 +99,23 @@ class Engine:
             self.budget.release(capacity)
         session.capacities = [0] * len(session.capacities)
         with self._ready:
-            self._queues.pop(session, None)
+            for work in self._queues.pop(session, ()):
+                self._queued_bytes -= work.nbytes
             self._rhythms.pop(session, None)
             self._ready.notify()  # a pass may be waiting for it
 
     def reserve(self, session: SessionCache, slices: Sequence[RowSlice], *, replay: bool = False) -> None:
-        """Make sure that a step's tokens fit; call before ``submit``. A replay may queue a row's whole length.
+        """Make sure that a step's tokens fit; call before ``submit``. A replay may queue all that the rows hold.
 
         Raises:
             Full: no room in the KV cache, or too much of this session is waiting.
         """
         tokens = sum(s.tokens for s in slices)
-        if not replay and session.queued_tokens and session.queued_tokens + tokens > QUEUED_TOKENS:
-            raise Full(f"More than {QUEUED_TOKENS} tokens of this session wait for the node; send more slowly.")
+        bound = QUEUED_TOKENS + (sum(session.capacities) if replay else 0)
+        if session.queued_tokens and session.queued_tokens + tokens > bound:
+            raise Full(f"More than {bound} tokens of this session wait for the node; send more slowly.")
+        if self._queued_bytes > QUEUE_BYTES:
+            raise Full(f"{self._queued_bytes >> 20} MiB of steps wait for this node already; try another node.")
         for s in slices:
             session.capacities[s.row] = self.budget.grow(session.capacities[s.row], s.position + s.tokens)
 
@@ -129,6 +141,7 @@ class Engine:
             blocks=(session.start, session.end),
             submitted_s=time.perf_counter(),
         )
+        self._queued_bytes += work.nbytes
         with self._ready:
             if work.decoding:
                 self._rhythms.setdefault(session, Rhythm()).asked(work.submitted_s)
@@ -197,14 +210,14 @@ class Engine:
             work.compute_s = elapsed * work.tokens / tokens
         self._meter.add(sequences=sum(len(w.slices) for w in batch), steps=len(batch), tokens=tokens, elapsed_s=elapsed)
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_deliver, batch)
+            self._loop.call_soon_threadsafe(self._deliver, batch)
         with self._ready:
             for work in batch:
                 if work.decoding and (rhythm := self._rhythms.get(work.session)) is not None:
                     rhythm.answered(ended)
 
-
-def _deliver(batch: list[Work]) -> None:
-    for work in batch:
-        work.session.queued_tokens -= work.tokens
-        work.done(work)
+    def _deliver(self, batch: list[Work]) -> None:
+        for work in batch:
+            work.session.queued_tokens -= work.tokens
+            self._queued_bytes -= work.nbytes
+            work.done(work)

@@ -16,6 +16,7 @@ from gridllm.wire.messages import AnyMessage, Hop
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 5.0
+MAX_NEIGHBOURS: Final = 256
 IDLE_S: Final = 60.0  # a link that no session uses is closed after this long
 
 OnMessage = Callable[[Link, AnyMessage, bytearray], None]
@@ -41,8 +42,10 @@ class Neighbours:
             NextHopLost: the neighbour cannot be reached.
         """
         peer = PeerId(hop.peer)
-        self._used_at[peer] = asyncio.get_running_loop().time()
         opening = self._links.get(peer)
+        if opening is None and len(self._links) >= MAX_NEIGHBOURS:
+            raise NextHopLost(f"This node pushes to {MAX_NEIGHBOURS} others already and takes no more; try another.")
+        self._used_at[peer] = asyncio.get_running_loop().time()
         if opening is None:
             # Not in the task group: a neighbour that cannot be reached must not end the node's service.
             opening = asyncio.create_task(self._open(peer, tuple(hop.addresses)))
@@ -52,6 +55,7 @@ class Neighbours:
             return await asyncio.shield(opening)
         except GridError as error:
             self._links.pop(peer, None)
+            self._used_at.pop(peer, None)
             raise NextHopLost(f"This node cannot reach {peer}, the next of the chain: {error}") from error
 
     async def sweep(self, used: set[PeerId], now: float) -> None:

@@ -13,8 +13,9 @@ import msgspec
 import torch
 
 from gridllm.engine.runner import Engine, Work
-from gridllm.errors import GridError, Malformed, NextHopLost, NodeFault, Refusal, StaleEpoch, UnknownSession
+from gridllm.errors import Full, GridError, Malformed, NextHopLost, NodeFault, Refusal, StaleEpoch, UnknownSession
 from gridllm.ids import ModelRoot, PeerId, SessionId
+from gridllm.node.callers import Callers
 from gridllm.node.neighbours import Neighbours
 from gridllm.node.session import NodeSession
 from gridllm.node.sessions import Sessions
@@ -49,7 +50,7 @@ class NodeService:
         self._swarm = swarm
         self._engine = engine
         self._sessions = Sessions(engine, model)
-        self._links: set[Link] = set()
+        self._links = Callers()
         self._tasks: asyncio.TaskGroup | None = None
         self._neighbours: Neighbours | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -93,7 +94,7 @@ class NodeService:
             await self._stopping.wait()
             housekeeping.cancel()
             await self._neighbours.close()
-            for link in list(self._links):
+            for link in self._links:
                 await link.close()
             self._sessions.clear()
 
@@ -102,6 +103,7 @@ class NodeService:
             await asyncio.sleep(HOUSEKEEPING_S)
             now = asyncio.get_running_loop().time()
             self._sessions.sweep(now)
+            self._links.sweep()
             if self._neighbours is not None:
                 await self._neighbours.sweep({PeerId(s.next.peer) for s in self._sessions if s.next}, now)
             for session in self._sessions:
@@ -111,9 +113,11 @@ class NodeService:
 
     async def _on_stream(self, stream: Stream) -> None:
         link = Link(stream, on_message=self._on_message, opener=False)
-        self._links.add(link)
         try:
+            self._links.admit(link)
             await link.run()
+        except Refusal as refusal:
+            _send(link, _refused(refusal))
         except GridError as error:
             log.info("Link of %s ended: %s", link.peer, error)
         except Exception:
@@ -127,15 +131,21 @@ class NodeService:
         if isinstance(message, Step):
             self._on_step(link, message, body)
         elif isinstance(message, Open | Resume):
-            self._spawn(link, message)
+            self._on_request(link, message)
         elif isinstance(message, Close):
             self._sessions.close(SessionId(message.session), link.peer)
         else:
             kind = type(message).__name__
             _send(link, _refused(Malformed(f"A node does not take {kind} messages from a peer that opened the link.")))
 
-    def _spawn(self, link: Link, message: Open | Resume) -> None:
-        if self._tasks is not None and not self._stopping.is_set():
+    def _on_request(self, link: Link, message: Open | Resume) -> None:
+        if self._tasks is None or self._stopping.is_set():
+            return
+        try:
+            self._links.asked(link)
+        except Full as full:
+            _send(link, Refused(message.call, message.session, full.code, str(full)))
+        else:
             self._tasks.create_task(self._answer(link, message))
 
     async def _answer(self, link: Link, message: Open | Resume) -> None:
@@ -148,12 +158,14 @@ class NodeService:
         else:
             ready = Ready(message.call, session.id, session.lengths, session.step, self._engine.budget.free)
             _send(link, ready)
+        finally:
+            self._links.answered(link)
 
     async def _open(self, link: Link, opened: Open) -> NodeSession:
         session = self._sessions.open(opened, link)
         try:
             await self._reach_next(session)
-        except Refusal:
+        except BaseException:
             self._sessions.close(session.id, link.peer)
             raise
         return session
@@ -173,6 +185,8 @@ class NodeService:
                 await session.idle.wait()
         except TimeoutError:
             raise NodeFault(f"The session's queued work did not finish within {SETTLE_TIMEOUT_S:.0f} s.") from None
+        if session.epoch != resumed.epoch:
+            raise StaleEpoch(f"Resume is of epoch {resumed.epoch} and another one, of {session.epoch}, overtook it.")
         session.resume(resumed)
         await self._reach_next(session)
         await self._replay(session)
@@ -183,7 +197,11 @@ class NodeService:
         if session.next is not None and self._neighbours is not None:
             if session.next.peer == self._swarm.peer:
                 raise Malformed("The next hop of the session is this node itself.")
-            session.next_link = await self._neighbours.link(session.next)
+            epoch = session.epoch
+            link = await self._neighbours.link(session.next)
+            if session.epoch != epoch:
+                raise StaleEpoch(f"While this node was dialling, the session went on to epoch {session.epoch}.")
+            session.next_link = link
 
     async def _replay(self, session: NodeSession) -> None:
         """Send again what the next hop lacks, as fast as it takes it.
@@ -212,6 +230,7 @@ class NodeService:
             after = session.check(step, link.peer)
             self._engine.reserve(session.cache, step.rows, replay=step.replay)
             session.lengths, session.step = after, max(session.step, step.step)
+            session.used_at = asyncio.get_running_loop().time()
             self._submit(session, step, hidden)
         except StaleEpoch:
             log.debug("Dropped a step of an older shape of the chain")
@@ -219,6 +238,9 @@ class NodeService:
             # Only the session's own upstream may raise the client's attention; others hear it themselves.
             told = session.client_link if session is not None and link.peer == session.upstream else link
             _send(told, Refused(None, step.session, refusal.code, str(refusal)[:1024]))
+        except Exception as error:  # noqa: BLE001 - the link carries other sessions, too
+            if session is not None:
+                self._fail(session, _fault(error))
 
     def _submit(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> None:
         for piece in cut(step.rows, CHUNK_TOKENS, moved(step.rows)):

@@ -48,6 +48,7 @@ class NodeSession:
         self.client = client
         self.client_link = client_link
         self.orphaned_at: float | None = None  # loop time the client's link ended; None while it lives
+        self.used_at = asyncio.get_running_loop().time()  # loop time of the last Open, Resume or Step
         self.cache = cache
         self.epoch = opened.epoch
         self.upstream = PeerId(opened.upstream)

@@ -17,6 +17,7 @@ from gridllm.wire.tensor import name_of
 
 MAX_SESSIONS: Final = 1024
 MAX_SESSIONS_PER_CLIENT: Final = 256
+MAX_IDLE_S: Final = 600.0  # without a step; its client can open it anew and replay
 LINGER_S: Final = 30.0  # a session whose client's link broke waits this long for it to come back
 REPLAY_BYTES: Final = 256 * 1024**2  # of all sessions; the largest buffer goes first
 
@@ -85,12 +86,14 @@ class Sessions:
     def rejoin(self, session: NodeSession, link: Link) -> None:
         """The session's client is back, perhaps over another link."""
         session.client_link, session.orphaned_at = link, None
+        session.used_at = asyncio.get_running_loop().time()
         self.unused.clear()
 
     def sweep(self, now: float) -> None:
         """Free abandoned sessions, and replay buffers beyond the bound."""
         for session in self:
-            if session.orphaned_at is not None and now - session.orphaned_at > LINGER_S:
+            abandoned = session.orphaned_at is not None and now - session.orphaned_at > LINGER_S
+            if abandoned or now - session.used_at > MAX_IDLE_S:
                 self.close(session.id, session.client)
         held = [(s.replay.nbytes, s) for s in self if s.replay is not None]
         total = sum(size for size, _ in held)

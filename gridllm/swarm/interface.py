@@ -29,6 +29,11 @@ class Stream(Protocol):
     heard_at: float
     """Event loop time, seconds, when bytes last arrived (at first: when the stream opened)."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes sent that the transport has not taken yet."""
+        ...
+
     async def read(self) -> Frame:
         """The next frame.
 

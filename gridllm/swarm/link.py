@@ -84,6 +84,15 @@ class Link:
             raise self._lost
         await self._stream.write(encode(message), body)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes sent that the peer's side has not taken yet."""
+        return self._stream.waiting_bytes
+
+    def drop(self, reason: str) -> None:
+        """Give the peer up at once; ``run`` raises PeerLost with ``reason``."""
+        self._lose(reason)
+
     async def run(self) -> None:
         """Hand each message to ``on_message`` until this side closes the link.
 

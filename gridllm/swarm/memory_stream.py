@@ -38,6 +38,11 @@ class MemoryStream:
         self._error: PeerLost | None = None
         self._arrival = asyncio.Event()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """See ``interface.Stream``."""
+        return self.outgoing.waiting
+
     async def read(self) -> Frame:
         """See ``interface.Stream``."""
         while not self._frames:

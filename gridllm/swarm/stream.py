@@ -87,6 +87,11 @@ class FrameStream(asyncio.BufferedProtocol):
             transport.resume_reading()
         return stream
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes sent that the transport has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     async def read(self) -> Frame:
         """The next frame. Raises PeerLost at the end of the stream, WireError for an oversized frame."""
         while not self._frames:

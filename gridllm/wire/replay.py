@@ -20,7 +20,8 @@ class ReplayBuffer:
     """
 
     def __init__(self, rows: int, hidden_size: int, dtype: torch.dtype) -> None:
-        self._hidden = [torch.empty(0, hidden_size, dtype=dtype) for _ in range(rows)]  # each [capacity, hidden_size]
+        # Each [capacity, hidden_size]; all begin as the same empty one.
+        self._hidden = [torch.empty(0, hidden_size, dtype=dtype)] * rows
         self.lengths = [0] * rows
         """Tokens held per row."""
 
