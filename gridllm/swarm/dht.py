@@ -16,6 +16,7 @@ from gridllm.ids import PeerId
 from gridllm.swarm.hivemind_parts import DHTID, DHTNode, DHTRecord, PeerID, RecordValidatorBase
 from gridllm.swarm.interface import Stored
 from gridllm.swarm.lookup import LAG_S, Lookup
+from gridllm.swarm.storage import bound
 from gridllm.swarm.validator import sign_record, subkey_of, verify_record
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Records:
             ensure_bootstrap_success=False,
             strict=False,
         )
+        bound(node.protocol)
         return cls(node, identity, namespace=namespace, client_only=client_only)
 
     @property

@@ -39,6 +39,7 @@ def _without_init(name: str) -> Iterator[None]:
 with _without_init("hivemind"):
     from hivemind.dht.node import DHTNode
     from hivemind.dht.routing import DHTID
+    from hivemind.dht.storage import DHTLocalStorage
     from hivemind.dht.validation import DHTRecord, RecordValidatorBase
     from hivemind.p2p import P2P, P2PDaemonError, P2PHandlerError, PeerID
     from hivemind.p2p.p2p_daemon_bindings.utils import raise_if_failed, read_pbmsg_safe, write_pbmsg
@@ -51,6 +52,7 @@ use_hivemind_log_handler("nowhere")  # its messages go where ours go
 __all__ = [
     "DHTID",
     "P2P",
+    "DHTLocalStorage",
     "DHTNode",
     "DHTRecord",
     "Multiaddr",

@@ -16,6 +16,7 @@ from gridllm.identity.keys import Identity, libp2p_key_file_bytes
 from gridllm.swarm import apart
 from gridllm.swarm.addresses import parse_addresses
 from gridllm.swarm.folder import SocketFolder
+from gridllm.swarm.gate import CallGate
 from gridllm.swarm.hivemind_parts import P2P, p2pd_pb2, raise_if_failed, read_pbmsg_safe, write_pbmsg
 
 START_TIMEOUT_S: Final = 10.0
@@ -95,6 +96,8 @@ class Daemon:
                 f"The libp2p daemon did not start with {', '.join(host_maddrs) or 'no address'}: {error}."
             ) from error
         daemon = cls(p2p, folder)
+        control = daemon.control
+        control.unary_handlers = CallGate(control.unary_handlers)
         try:
             key_file.unlink()
             await daemon._listen()
