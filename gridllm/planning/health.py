@@ -8,7 +8,7 @@ from typing import Final
 
 from gridllm.ids import PeerId
 
-FIRST_BAN_S: Final = 5.0  # long enough to outlive the dead node's record being fetched again
+FIRST_BAN_S: Final = 30.0  # a dead node's last record lives for so long, and dialling it costs seconds
 LONGEST_BAN_S: Final = 600.0
 HALF_LIFE_S: Final = 300.0  # strikes halve in this time, so an old failure weighs little
 

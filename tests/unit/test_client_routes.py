@@ -12,6 +12,7 @@ import pytest
 from gridllm.errors import CallTimeout, PeerLost, RouteError, Unreachable, UsageError
 from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot, PeerId
+from gridllm.swarm.directory import TTL_S
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.messages import Resume
@@ -79,6 +80,41 @@ async def test_a_failed_node_is_left_out_until_there_is_no_other(network: Memory
     assert (await routes.plan(0, 4))[0].record.peer == "peer-aaaa"
     with pytest.raises(RouteError, match="0:4"):
         await routes.plan(0, 4, desperate=False)
+
+
+async def test_a_dead_nodes_last_record_is_not_believed_while_there_is_another(network: MemoryNetwork):
+    listed, clock = Listed(record("peer-aaaa"), record("peer-bbbb")), Clock()
+    routes = routes_over(listed, network, clock)
+    await routes.plan(0, 4)
+    routes.failed(PeerId("peer-aaaa"))
+    clock.now += TTL_S - 10
+    assert (await routes.plan(0, 4, desperate=False))[0].record.peer == "peer-bbbb"
+    listed.records.pop()
+    clock.now += 5
+    assert (await routes.plan(0, 4, desperate=False))[0].record.peer == "peer-aaaa", "it may have recovered"
+
+
+async def test_a_node_lost_while_no_session_uses_its_link_counts_as_failed(network: MemoryNetwork):
+    node = network.join(Identity.ephemeral())
+
+    async def serve(stream) -> None:
+        link = Link(stream, on_message=lambda *_: None, opener=False)
+        with contextlib.suppress(PeerLost):
+            await link.run()
+
+    await node.serve_streams(LINK_STREAM, serve)
+    pool = LinkPool(network.join(Identity.ephemeral()))
+    routes = Routes(Listed(record(node.peer)), pool, ROOT, "float32")
+    await routes.plan(0, 4)
+    link = await pool.get(node.peer, node.addresses)
+    await link.close()
+    assert (await routes.plan(0, 4, desperate=False))[0].record.peer == node.peer, "closed by ourselves"
+    await pool.get(node.peer, node.addresses)
+    network.kill(node.peer)
+    await asyncio.sleep(0.05)
+    with pytest.raises(RouteError):
+        await routes.plan(0, 4, desperate=False)
+    await pool.close()
 
 
 async def test_a_node_that_was_started_anew_is_trusted_again(network: MemoryNetwork):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -44,8 +45,9 @@ class Listener(Protocol):
 class NodeLink:
     """The link to one node, and who waits for what on it."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, on_end: Callable[[PeerId], None]) -> None:
         self.peer = PeerId(link.peer)
+        self._on_end = on_end
         self.lost: PeerLost | None = None
         self.leaving = False
         self._link = link
@@ -58,8 +60,18 @@ class NodeLink:
         self.send_paced = link.send_paced
 
     @staticmethod
-    async def open(swarm: Swarm, peer: PeerId, addresses: tuple[str, ...], *, timeout_s: float) -> NodeLink:
+    async def open(
+        swarm: Swarm,
+        peer: PeerId,
+        addresses: tuple[str, ...],
+        *,
+        timeout_s: float,
+        on_end: Callable[[PeerId], None] = lambda _: None,
+    ) -> NodeLink:
         """Dial a node and open a link to it.
+
+        Args:
+            on_end: called when the link is lost; not when this side closes it.
 
         Raises:
             SwarmError: the node cannot be reached in time.
@@ -72,7 +84,7 @@ class NodeLink:
             raise CallTimeout(f"Node {peer} did not answer within {2 * timeout_s + 1:.0f} s.") from None
         found: list[NodeLink] = []
         link = Link(stream, on_message=lambda _, message, body: found[0]._on_message(message, body), opener=True)
-        found.append(NodeLink(link))
+        found.append(NodeLink(link, on_end))
         found[0]._task = asyncio.create_task(found[0]._run())
         return found[0]
 
@@ -141,6 +153,7 @@ class NodeLink:
             reason = error
         except WireError as error:
             reason = PeerLost(f"Node {self.peer} sent something that does not parse: {error}")
+        self._on_end(self.peer)
         self._end(reason)
         await self._link.close()
 
@@ -208,6 +221,8 @@ class LinkPool:
 
     def __init__(self, swarm: Swarm, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         self.swarm = swarm
+        self.watchers: list[Callable[[PeerId], None]] = []
+        """Told of every peer whose link is lost, whether or not a session uses it at that moment."""
         self._timeout_s = connect_timeout_s
         self._links: dict[PeerId, NodeLink] = {}
         self._opening: dict[PeerId, asyncio.Task[NodeLink]] = {}
@@ -249,11 +264,15 @@ class LinkPool:
         if not opening.cancelled():
             opening.exception()  # whoever asked for the link may be gone: its failure needs no other reader
 
+    def _tell(self, lost: PeerId) -> None:
+        for watcher in self.watchers:
+            watcher(lost)
+
     async def _open(self, peer: PeerId, addresses: tuple[str, ...]) -> NodeLink:
         idle = [known for known in self._links.values() if known.lost is None and known.idle_s > IDLE_S]
         for old in idle:
             del self._links[old.peer]
-        link = await NodeLink.open(self.swarm, peer, addresses, timeout_s=self._timeout_s)
+        link = await NodeLink.open(self.swarm, peer, addresses, timeout_s=self._timeout_s, on_end=self._tell)
         self._links[peer] = link
         for old in idle:
             await old.close()

@@ -19,6 +19,7 @@ RTT_S: Final = 60.0  # measured round trips are believed this long
 PING_CALL: Final = "gridllm.ping"
 PING_TIMEOUT_S: Final = 1.0
 MAX_PINGS: Final = 8  # candidates measured before a chain is chosen
+RETRY_S: Final = 5.0  # who failed so long ago may have recovered, and is tried before the blocks count as uncovered
 LAST_RESORT: Final = 4  # banned nodes that are tried again when nobody else serves their blocks
 
 
@@ -53,7 +54,10 @@ class Routes:
         self._read_at = float("-inf")
         self._reading: asyncio.Task[list[NodeRecord]] | None = None
         self._rtts: dict[PeerId, tuple[float, float]] = {}  # peer → (milliseconds, when measured)
+        self._failed_at: dict[PeerId, float] = {}
         self._failed_as: dict[PeerId, float] = {}  # peer → ``since`` of its record when it failed
+        # A node that another one reported lost has left its session before its own link ends; it counts all the same.
+        pool.watchers.append(self.failed)
 
     async def plan(
         self,
@@ -77,7 +81,7 @@ class Routes:
             tokens: room a node must have in its KV cache.
             before, after: living neighbours of the stretch; None: the client.
             measure: take time to ping candidates whose distance is unknown.
-            desperate: try nodes that failed lately, too, when there are no others.
+            desperate: when there are no others, try nodes that failed just now, too.
 
         Raises:
             RouteError: some blocks are served by nobody; names them.
@@ -87,8 +91,6 @@ class Routes:
             await self._measure([r for r in records if r.start <= start or r.end >= end])
         error: RouteError | None = None
         for fresh, hopeless in ((False, False), (True, False), (True, True)):
-            if hopeless and not desperate:
-                break
             if fresh and not hopeless:
                 records = await self.records(fresh=True)
             try:
@@ -97,7 +99,7 @@ class Routes:
                     start,
                     end,
                     rtt_ms=self._known_rtts(),
-                    banned=frozenset(avoid) | self._banned(records, hopeless=hopeless),
+                    banned=frozenset(avoid) | self._banned(records, hopeless=hopeless, desperate=desperate),
                     model=self.model,
                     dtype=self.dtype,
                     tokens=tokens,
@@ -127,6 +129,7 @@ class Routes:
     def failed(self, peer: PeerId) -> None:
         """Stay away from a node for a while; longer each time."""
         now = self._clock()
+        self._failed_at[peer] = now
         self._failed_as[peer] = next((r.since for r in self._records if r.peer == peer), 0.0)
         if peer not in self.health.banned(now):
             self.health.failed(peer, now)
@@ -135,12 +138,16 @@ class Routes:
         """The node did its work."""
         self.health.succeeded(peer)
 
-    def _banned(self, records: list[NodeRecord], *, hopeless: bool) -> frozenset[PeerId]:
-        """Who is to be left out; with ``hopeless``, all but those whose ban ends first."""
+    def _banned(self, records: list[NodeRecord], *, hopeless: bool, desperate: bool) -> frozenset[PeerId]:
+        """Who is to be left out; with ``hopeless``, fewer: see ``RETRY_S`` and ``LAST_RESORT``."""
         now = self._clock()
         started_anew = {r.peer for r in records if r.since != self._failed_as.get(r.peer, r.since)}
         banned = self.health.banned(now) - started_anew
-        return banned - self.health.last_resort(now, LAST_RESORT) if hopeless else banned
+        if not hopeless:
+            return banned
+        if desperate:
+            return banned - self.health.last_resort(now, LAST_RESORT)
+        return frozenset(peer for peer in banned if now - self._failed_at.get(peer, now) < RETRY_S)
 
     def _known_rtts(self) -> dict[PeerId, float]:
         return {peer: ms for peer, (ms, _) in self._rtts.items()} | self._pool.rtts_ms()
