@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.models import SIZES, VOCABULARY, Size, make_model
+from benchmarks.models import SIZES, Size, make_model
 from benchmarks.process import Worker, cpu_seconds
 from benchmarks.report import write_report
 from tests.command import home_environ
@@ -121,7 +121,13 @@ def measure_size(name: str, nodes: Sequence[int], repeats: int, scratch: Path) -
             for client in clients:
                 client.close()
     local.close()
-    return {"layers": size.layers, "hidden": size.hidden, "local_batches_tokens_per_s": batches, "chains": chains}
+    return {
+        "layers": size.layers,
+        "hidden": size.hidden,
+        "vocabulary": size.vocabulary,
+        "local_batches_tokens_per_s": batches,
+        "chains": chains,
+    }
 
 
 def main() -> None:
@@ -143,7 +149,6 @@ def main() -> None:
             "python": platform.python_version(),
             "torch": torch.__version__,
         },
-        "vocabulary": VOCABULARY,
         "repeats": options.repeats,
         "load_before": os.getloadavg()[2],
         "sizes": sizes,

@@ -18,12 +18,16 @@ class Size:
 
     layers: int
     hidden: int
+    intermediate: int
     heads: int
+    vocabulary: int
     new_tokens: int
 
 
-SIZES: Final = {"small": Size(8, 256, 8, 96), "medium": Size(16, 1024, 16, 32)}
-VOCABULARY: Final = 32_000
+SIZES: Final = {
+    "small": Size(8, 256, 688, 8, 4096, 96),  # 8.4 M parameters
+    "medium": Size(16, 1024, 2816, 16, 20_000, 32),  # 246 M
+}
 
 
 def make_model(name: str, folder: Path) -> Path:
@@ -31,9 +35,9 @@ def make_model(name: str, folder: Path) -> Path:
     size = SIZES[name]
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=size.vocabulary,
         hidden_size=size.hidden,
-        intermediate_size=size.hidden * 8 // 3 // 8 * 8,
+        intermediate_size=size.intermediate,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
         num_key_value_heads=size.heads,
