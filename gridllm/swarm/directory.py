@@ -39,6 +39,7 @@ class Directory:
     def __init__(self, swarm: Swarm, grid: GridId) -> None:
         self._swarm = swarm
         self._grid = grid
+        self._announced_at: dict[PeerId, float] = {}  # of the nodes read last
         self._published: dict[str, float] = {}  # key → latest expiration stored there, Unix time
 
     async def publish(self, record: NodeRecord, ttl_s: float = TTL_S) -> None:
@@ -64,7 +65,12 @@ class Directory:
                 record = _record_of(owner, name, stored, model)
                 if record is not None:
                     found[owner] = record
+                    self._announced_at[owner] = stored.expires_at - TTL_S
         return [found[peer] for peer in sorted(found)]
+
+    def announced_at(self, peer: PeerId) -> float:
+        """When the node announced itself last, as far as was read, by its own clock: Unix time; 0 when never."""
+        return self._announced_at.get(peer, 0.0)
 
     async def retract(self) -> None:
         """Take back everything this node announced; best effort, since records expire anyway."""

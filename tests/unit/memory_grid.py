@@ -15,7 +15,7 @@ import torch
 from gridllm.engine.attention import RAGGED, register
 from gridllm.engine.runner import Engine
 from gridllm.identity.keys import Identity
-from gridllm.ids import ModelRoot
+from gridllm.ids import ModelRoot, PeerId
 from gridllm.models.ends import Ends
 from gridllm.models.span import load_span
 from gridllm.node.service import NodeService
@@ -55,6 +55,10 @@ class MemoryGrid:
     async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
         """The directory."""
         return [node.record for node in self.listed]
+
+    def announced_at(self, peer: PeerId) -> float:
+        """These nodes announce themselves once and for all."""
+        return 0.0
 
     async def add(self, start: int, end: int, *, cache_tokens: int = 8192) -> MemoryNode:
         """Start a node on blocks [start, end)."""

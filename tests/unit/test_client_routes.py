@@ -44,6 +44,10 @@ class Listed:
     def __init__(self, *records: NodeRecord) -> None:
         self.records = list(records)
         self.reads = 0
+        self.announced: dict[str, float] = {}
+
+    def announced_at(self, peer: PeerId) -> float:
+        return self.announced.get(peer, 0.0)
 
     async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
         self.reads += 1
@@ -64,7 +68,9 @@ def network() -> MemoryNetwork:
 
 
 def routes_over(listed: Listed, network: MemoryNetwork, clock: Clock) -> Routes:
-    return Routes(listed, LinkPool(network.join(Identity.ephemeral())), ROOT, "float32", clock=clock)
+    return Routes(
+        listed, LinkPool(network.join(Identity.ephemeral())), ROOT, "float32", clock=clock, wall_clock=lambda: 110.0
+    )
 
 
 async def test_a_failed_node_is_left_out_until_there_is_no_other(network: MemoryNetwork):
@@ -82,16 +88,22 @@ async def test_a_failed_node_is_left_out_until_there_is_no_other(network: Memory
         await routes.plan(0, 4, desperate=False)
 
 
-async def test_a_dead_nodes_last_record_is_not_believed_while_there_is_another(network: MemoryNetwork):
-    listed, clock = Listed(record("peer-aaaa"), record("peer-bbbb")), Clock()
+async def test_a_dead_nodes_last_record_is_not_believed(network: MemoryNetwork):
+    a, b, c = (record(f"peer-{name * 4}") for name in "abc")
+    listed, clock = Listed(a, b, c), Clock()
     routes = routes_over(listed, network, clock)
     await routes.plan(0, 4)
-    routes.failed(PeerId("peer-aaaa"))
+    routes.failed(a.peer)
+    routes.failed(b.peer)
     clock.now += TTL_S - 10
-    assert (await routes.plan(0, 4, desperate=False))[0].record.peer == "peer-bbbb"
-    listed.records.pop()
+    assert (await routes.plan(0, 4))[0].record == c, "dialling a dead node costs seconds"
+    listed.records.remove(c)
     clock.now += 5
-    assert (await routes.plan(0, 4, desperate=False))[0].record.peer == "peer-aaaa", "it may have recovered"
+    with pytest.raises(RouteError):
+        await routes.plan(0, 4, desperate=False)
+    listed.announced[b.peer] = 111.0
+    assert (await routes.plan(0, 4))[0].record == b, "it has announced itself since, and is tried before the other"
+    assert (await routes.plan(0, 4, desperate=False))[0].record == b
 
 
 async def test_a_node_lost_while_no_session_uses_its_link_counts_as_failed(network: MemoryNetwork):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Protocol
@@ -19,8 +21,16 @@ RTT_S: Final = 60.0  # measured round trips are believed this long
 PING_CALL: Final = "gridllm.ping"
 PING_TIMEOUT_S: Final = 1.0
 MAX_PINGS: Final = 8  # candidates measured before a chain is chosen
-RETRY_S: Final = 5.0  # who failed so long ago may have recovered, and is tried before the blocks count as uncovered
 LAST_RESORT: Final = 4  # banned nodes that are tried again when nobody else serves their blocks
+
+
+class _Trust(enum.IntEnum):
+    """Whom a plan may use; tried in this order."""
+
+    KNOWN = 0  # nodes that did not fail, by records a few seconds old
+    SOUND = 1  # the same, by records read now
+    RECOVERED = 2  # also those that announced themselves since they failed
+    ANYONE = 3  # also the ``LAST_RESORT`` that may be dead
 
 
 class Nodes(Protocol):
@@ -28,6 +38,10 @@ class Nodes(Protocol):
 
     async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
         """Fresh records of the nodes that serve ``model``."""
+        ...
+
+    def announced_at(self, peer: PeerId) -> float:
+        """When the node announced itself last, as far as was read: Unix time; 0 when never."""
         ...
 
 
@@ -43,6 +57,7 @@ class Routes:
         *,
         health: Health | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.model = model
         self.dtype = dtype
@@ -50,11 +65,12 @@ class Routes:
         self._directory = directory
         self._pool = pool
         self._clock = clock
+        self._wall_clock = wall_clock
         self._records: list[NodeRecord] = []
         self._read_at = float("-inf")
         self._reading: asyncio.Task[list[NodeRecord]] | None = None
         self._rtts: dict[PeerId, tuple[float, float]] = {}  # peer → (milliseconds, when measured)
-        self._failed_at: dict[PeerId, float] = {}
+        self._failed_at: dict[PeerId, float] = {}  # Unix time
         self._failed_as: dict[PeerId, float] = {}  # peer → ``since`` of its record when it failed
         # A node that another one reported lost has left its session before its own link ends; it counts all the same.
         pool.watchers.append(self.failed)
@@ -75,7 +91,7 @@ class Routes:
         """The best chain over blocks [start, end) without ``avoid``.
 
         Records a few seconds old will do; when they give no chain, they are read again. Nodes that failed lately are
-        left out unless they were started anew.
+        left out unless they were started anew; when there are no others, first those that announced themselves since.
 
         Args:
             tokens: room a node must have in its KV cache.
@@ -90,8 +106,8 @@ class Routes:
         if measure:
             await self._measure([r for r in records if r.start <= start or r.end >= end])
         error: RouteError | None = None
-        for fresh, hopeless in ((False, False), (True, False), (True, True)):
-            if fresh and not hopeless:
+        for trust in _Trust if desperate else (_Trust.KNOWN, _Trust.SOUND, _Trust.RECOVERED):
+            if trust is _Trust.SOUND:
                 records = await self.records(fresh=True)
             try:
                 return plan_chain(
@@ -99,7 +115,7 @@ class Routes:
                     start,
                     end,
                     rtt_ms=self._known_rtts(),
-                    banned=frozenset(avoid) | self._banned(records, hopeless=hopeless, desperate=desperate),
+                    banned=frozenset(avoid) | self._banned(records, trust),
                     model=self.model,
                     dtype=self.dtype,
                     tokens=tokens,
@@ -129,7 +145,7 @@ class Routes:
     def failed(self, peer: PeerId) -> None:
         """Stay away from a node for a while; longer each time."""
         now = self._clock()
-        self._failed_at[peer] = now
+        self._failed_at[peer] = self._wall_clock()
         self._failed_as[peer] = next((r.since for r in self._records if r.peer == peer), 0.0)
         if peer not in self.health.banned(now):
             self.health.failed(peer, now)
@@ -138,16 +154,17 @@ class Routes:
         """The node did its work."""
         self.health.succeeded(peer)
 
-    def _banned(self, records: list[NodeRecord], *, hopeless: bool, desperate: bool) -> frozenset[PeerId]:
-        """Who is to be left out; with ``hopeless``, fewer: see ``RETRY_S`` and ``LAST_RESORT``."""
+    def _banned(self, records: list[NodeRecord], trust: _Trust) -> frozenset[PeerId]:
+        """Who is to be left out."""
         now = self._clock()
         started_anew = {r.peer for r in records if r.since != self._failed_as.get(r.peer, r.since)}
         banned = self.health.banned(now) - started_anew
-        if not hopeless:
+        if trust < _Trust.RECOVERED:
             return banned
-        if desperate:
-            return banned - self.health.last_resort(now, LAST_RESORT)
-        return frozenset(peer for peer in banned if now - self._failed_at.get(peer, now) < RETRY_S)
+        recovered = {p for p in banned if self._directory.announced_at(p) > self._failed_at.get(p, math.inf)}
+        if trust is _Trust.ANYONE:
+            return banned - recovered - self.health.last_resort(now, LAST_RESORT)
+        return banned - recovered
 
     def _known_rtts(self) -> dict[PeerId, float]:
         return {peer: ms for peer, (ms, _) in self._rtts.items()} | self._pool.rtts_ms()
