@@ -60,8 +60,3 @@ class Health:
         for peer in faded:
             del self._troubles[peer]
         return frozenset(peer for peer, trouble in self._troubles.items() if now_s < trouble.until_s)
-
-    def last_resort(self, now_s: float, count: int) -> frozenset[PeerId]:
-        """The ``count`` banned peers whose ban ends first: to be tried again when nobody else covers their blocks."""
-        waiting = sorted(self.banned(now_s), key=lambda peer: (self._troubles[peer].until_s, peer))
-        return frozenset(waiting[:count])

@@ -6,7 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,7 +117,8 @@ class ProcessGrid:
     def thaw(self, number: int) -> None:
         """SIGCONT."""
         for process in self.nodes[number].family:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):  # a node that is back may replace its daemon at once
+                process.resume()
 
     def stop(self, number: int, sent: signal.Signals = signal.SIGINT) -> int:
         """Ctrl-C, and the exit code."""
@@ -125,10 +126,9 @@ class ProcessGrid:
 
     def close(self) -> None:
         """End everything by pid; nothing may be left."""
-        for node in self.nodes:
+        for number, node in enumerate(self.nodes):
             if node.running.process.poll() is None:
-                for process in node.family:
-                    process.resume()
+                self.thaw(number)
                 node.running.process.send_signal(signal.SIGINT)
                 node.running.process.send_signal(signal.SIGTERM)  # twice: no waiting for sessions
         every = [node.running for node in self.nodes] + ([self._bootstrap] if self._bootstrap else [])

@@ -106,6 +106,19 @@ async def test_a_dead_nodes_last_record_is_not_believed(network: MemoryNetwork):
     assert (await routes.plan(0, 4, desperate=False))[0].record == b
 
 
+async def test_of_nodes_that_may_be_dead_each_gets_its_turn(network: MemoryNetwork):
+    listed, clock, now = Listed(record("peer-aaaa"), record("peer-bbbb")), Clock(), iter(range(100))
+    pool = LinkPool(network.join(Identity.ephemeral()))
+    routes = Routes(listed, pool, ROOT, "float32", clock=clock, wall_clock=lambda: next(now))
+    await routes.plan(0, 4)
+    for peer in ("peer-aaaa", "peer-bbbb"):
+        routes.failed(PeerId(peer))
+    for expected in ("peer-aaaa", "peer-bbbb", "peer-aaaa"):
+        chosen = (await routes.plan(0, 4, seed=1))[0].record.peer
+        assert chosen == expected, "the one that failed last is tried last"
+        routes.failed(chosen)
+
+
 async def test_a_node_lost_while_no_session_uses_its_link_counts_as_failed(network: MemoryNetwork):
     node = network.join(Identity.ephemeral())
 

@@ -51,15 +51,6 @@ def test_good_work_frees_and_halves() -> None:
     assert health.strikes(ONE, 0.0) == 0.0
 
 
-def test_last_resort_is_who_comes_free_first() -> None:
-    health = Health()
-    health.failed(ONE, 0.0)
-    health.failed(ONE, 0.0)
-    health.failed(TWO, 1.0)
-    assert health.last_resort(2.0, 1) == {TWO}
-    assert health.last_resort(2.0, 5) == {ONE, TWO}
-
-
 def test_coverage_counts_serving_nodes_alone() -> None:
     records = [node(1, 0, 3), node(2, 2, 9), node(3, 0, 9, state="draining"), node(4, 0, 9, state="joining")]
     assert coverage(records, 5) == [1, 1, 2, 1, 1]

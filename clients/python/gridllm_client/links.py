@@ -153,6 +153,7 @@ class NodeLink:
             reason = error
         except WireError as error:
             reason = PeerLost(f"Node {self.peer} sent something that does not parse: {error}")
+        log.info("Link to %s was lost: %s", self.peer, reason)
         self._on_end(self.peer)
         self._end(reason)
         await self._link.close()

@@ -19,6 +19,7 @@ from gridllm_client.terms import ChainEvent, OnEvent, Patience, short
 
 log = logging.getLogger(__name__)
 
+EARLY_ATTEMPTS = 4  # nodes that may be dead are tried so often at least, though dialling one can take seconds
 POLL_S = 0.5  # between looks into the directory while a node is waited for
 
 
@@ -113,7 +114,7 @@ class Mender:
             trouble, self.trouble = self.trouble, Trouble()
             reason = reason or trouble.reason
             try:
-                early = time.monotonic() - started < self._patience.linger_s
+                early = time.monotonic() - started < self._patience.linger_s or attempt <= EARLY_ATTEMPTS
                 await self._attempt(call, trouble, desperate=early)
             except RouteError as error:
                 self._keep(trouble)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import enum
+import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, Protocol
 
 from gridllm.errors import GridError, RouteError
@@ -21,16 +21,7 @@ RTT_S: Final = 60.0  # measured round trips are believed this long
 PING_CALL: Final = "gridllm.ping"
 PING_TIMEOUT_S: Final = 1.0
 MAX_PINGS: Final = 8  # candidates measured before a chain is chosen
-LAST_RESORT: Final = 4  # banned nodes that are tried again when nobody else serves their blocks
-
-
-class _Trust(enum.IntEnum):
-    """Whom a plan may use; tried in this order."""
-
-    KNOWN = 0  # nodes that did not fail, by records a few seconds old
-    SOUND = 1  # the same, by records read now
-    RECOVERED = 2  # also those that announced themselves since they failed
-    ANYONE = 3  # also the ``LAST_RESORT`` that may be dead
+LAST_RESORT: Final = 8  # banned nodes that are tried again when nobody else serves their blocks
 
 
 class Nodes(Protocol):
@@ -105,27 +96,32 @@ class Routes:
         records = await self.records(fresh=False)
         if measure:
             await self._measure([r for r in records if r.start <= start or r.end >= end])
-        error: RouteError | None = None
-        for trust in _Trust if desperate else (_Trust.KNOWN, _Trust.SOUND, _Trust.RECOVERED):
-            if trust is _Trust.SOUND:
-                records = await self.records(fresh=True)
+
+        def best(banned: frozenset[PeerId]) -> tuple[Leg, ...]:
+            return plan_chain(
+                records,
+                start,
+                end,
+                rtt_ms=self._known_rtts(),
+                banned=frozenset(avoid) | banned,
+                model=self.model,
+                dtype=self.dtype,
+                tokens=tokens,
+                before=before,
+                after=after,
+                seed=seed,
+            ).hops
+
+        with contextlib.suppress(RouteError):
+            return best(self._banned(records))
+        records = await self.records(fresh=True)
+        banned, error = self._banned(records), RouteError(f"No chain over blocks {start}:{end} was found.")
+        for pardoned in self._pardons(records, banned, desperate=desperate):
             try:
-                return plan_chain(
-                    records,
-                    start,
-                    end,
-                    rtt_ms=self._known_rtts(),
-                    banned=frozenset(avoid) | self._banned(records, trust),
-                    model=self.model,
-                    dtype=self.dtype,
-                    tokens=tokens,
-                    before=before,
-                    after=after,
-                    seed=seed,
-                ).hops
+                return best(banned - pardoned)
             except RouteError as failure:
                 error = failure
-        raise error if error is not None else RouteError(f"No chain over blocks {start}:{end} was found.")
+        raise error
 
     async def records(self, *, fresh: bool) -> list[NodeRecord]:
         """Records of the model's nodes, at most ``FRESH_S`` old, or read anew."""
@@ -154,17 +150,27 @@ class Routes:
         """The node did its work."""
         self.health.succeeded(peer)
 
-    def _banned(self, records: list[NodeRecord], trust: _Trust) -> frozenset[PeerId]:
-        """Who is to be left out."""
-        now = self._clock()
+    def _banned(self, records: list[NodeRecord]) -> frozenset[PeerId]:
+        """Who is to be left out as long as there are others."""
         started_anew = {r.peer for r in records if r.since != self._failed_as.get(r.peer, r.since)}
-        banned = self.health.banned(now) - started_anew
-        if trust < _Trust.RECOVERED:
-            return banned
-        recovered = {p for p in banned if self._directory.announced_at(p) > self._failed_at.get(p, math.inf)}
-        if trust is _Trust.ANYONE:
-            return banned - recovered - self.health.last_resort(now, LAST_RESORT)
-        return banned - recovered
+        return self.health.banned(self._clock()) - started_anew
+
+    def _pardons(
+        self, records: list[NodeRecord], banned: frozenset[PeerId], *, desperate: bool
+    ) -> Iterator[frozenset[PeerId]]:
+        """Whom to let in after all, in the order of trying: nobody, then ever more.
+
+        First those that announced themselves since they failed. The others may be dead: as few of them as will do,
+        those that failed longest ago first, so that each gets its turn.
+        """
+        yield frozenset()
+        here = banned & {r.peer for r in records}
+        recovered = {p for p in here if self._directory.announced_at(p) > self._failed_at.get(p, math.inf)}
+        yield frozenset(recovered)
+        if desperate:
+            silent = sorted(here - recovered, key=lambda peer: (self._failed_at.get(peer, 0.0), peer))
+            for count in range(1, min(len(silent), LAST_RESORT) + 1):
+                yield frozenset(recovered.union(silent[:count]))
 
     def _known_rtts(self) -> dict[PeerId, float]:
         return {peer: ms for peer, (ms, _) in self._rtts.items()} | self._pool.rtts_ms()
