@@ -11,6 +11,7 @@ from typing import Final
 
 GATHER_S: Final = 0.010  # no step waits longer than this
 SHARE: Final = 0.5  # nor longer than this part of the time its session stays away between steps
+PASS_SHARE: Final = 0.25  # but always this part of a pass: one pass for all costs little more than one for some
 PAUSE_WEIGHT: Final = 0.25  # of the newest pause in the running mean
 
 
@@ -35,18 +36,19 @@ class Rhythm:
         self.done_s = now
 
 
-def start_at(oldest_s: float, ready: Iterable[Rhythm], absent: Iterable[Rhythm], now: float) -> float:
+def start_at(since_s: float, pass_s: float, ready: Iterable[Rhythm], absent: Iterable[Rhythm], now: float) -> float:
     """When a pass should start: now, or, while sessions are due in time to join it, at the end of its patience.
 
     Args:
-        oldest_s: when the oldest of the waiting steps came.
+        since_s: since when the pass could have started: a step waits and the engine is free.
+        pass_s: how long a pass of decoding steps takes.
         ready: sessions whose steps wait.
         absent: sessions that may ask soon.
     """
     pauses = [rhythm.pause_s for rhythm in ready if rhythm.pause_s is not None]
     if not pauses:
         return now
-    limit = oldest_s + min(GATHER_S, SHARE * min(pauses))
+    limit = since_s + max(min(GATHER_S, SHARE * min(pauses)), PASS_SHARE * pass_s)
     return limit if limit > now and any(_due(rhythm, limit, now) for rhythm in absent) else now
 
 

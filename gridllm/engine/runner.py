@@ -25,6 +25,7 @@ from gridllm.wire.messages import RowSlice
 
 log = logging.getLogger(__name__)
 
+PASS_WEIGHT: Final = 0.25  # of the newest pass in the running mean of their times
 PASS_TOKENS: Final = 512  # tokens in one pass; more would make decoding sessions wait for others' prompts
 QUEUE_BYTES: Final = 512 * 1024**2  # of all sessions; beyond that they are sent elsewhere
 WORK_BYTES: Final = 4096  # what a step takes beside its hidden states
@@ -67,6 +68,8 @@ class Engine:
         self._queues: dict[SessionCache, deque[Work]] = {}  # guarded by _ready
         self._rhythms: dict[SessionCache, Rhythm] = {}  # of decoding sessions; guarded by _ready
         self._queued_bytes = 0  # event loop only
+        self._free_s = 0.0  # when the last pass ended; worker only
+        self._pass_s = 0.0  # a pass of decoding steps, smoothed; worker only
         self._stopping = False
         self._arrivals = itertools.count()
         self._meter = Meter()
@@ -180,7 +183,8 @@ class Engine:
         now = time.perf_counter()
         ready = [rhythm for work in waiting if (rhythm := self._rhythms.get(work.session)) is not None]
         absent = [rhythm for session, rhythm in self._rhythms.items() if session not in self._queues]
-        return start_at(min(work.submitted_s for work in waiting), ready, absent, now) - now
+        since_s = max(self._free_s, min(work.submitted_s for work in waiting))
+        return start_at(since_s, self._pass_s, ready, absent, now) - now
 
     def _take(self, batch: list[Work]) -> list[Work]:
         """Take the chosen steps off their queues."""
@@ -204,6 +208,9 @@ class Engine:
                 work.error = NodeFault(f"The node failed to compute the step: {type(error).__name__}: {error}.")
         ended = time.perf_counter()
         elapsed = ended - started
+        self._free_s = ended
+        if all(work.decoding for work in batch):
+            self._pass_s += PASS_WEIGHT * (elapsed - self._pass_s)
         tokens = sum(work.tokens for work in batch)
         for work in batch:
             work.queued_s = started - work.submitted_s
