@@ -13,7 +13,7 @@ from typing import Any, Final
 
 WIDTH: Final = 8  # so many of the nearest peers are asked; records lie on the nearest 5
 LAG_S: Final = 0.5  # when some have answered, the others get this much longer
-SHUN_S: Final = 15.0  # a peer that lagged is left out for so long
+SHUN_S: Final = 15.0  # a peer that lagged is left out for so long, or until it answers after all
 
 NodeId = Any  # hivemind's DHTID: an int with a distance
 Peer = Any  # hivemind's PeerID
@@ -40,7 +40,7 @@ class Lookup:
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
         self._shunned: dict[Peer, float] = {}  # → loop time when it is asked again
-        self._lagging: set[asyncio.Task[Any]] = set()
+        self._lagging: dict[asyncio.Task[Any], Peer] = {}
 
     async def find(self, key_id: NodeId) -> Found:
         """Ask the peers nearest to ``key_id`` for its records."""
@@ -82,9 +82,15 @@ class Lookup:
         for task, node_id in search.pending.items():
             search.failed.add(node_id)
             self._shunned[search.peers[node_id]] = until
-            self._lagging.add(task)
-            task.add_done_callback(self._lagging.discard)
+            self._lagging[task] = search.peers[node_id]
+            task.add_done_callback(self._late)
         search.pending.clear()
+
+    def _late(self, task: asyncio.Task[Any]) -> None:
+        """A busy peer answers late, a frozen one never: only the latter stays shunned."""
+        peer = self._lagging.pop(task)
+        if not task.cancelled() and task.exception() is None and task.result():
+            self._shunned.pop(peer, None)
 
     def _shunned_now(self) -> set[Peer]:
         now = asyncio.get_running_loop().time()

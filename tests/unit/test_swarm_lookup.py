@@ -39,6 +39,7 @@ class FakeDht:
         self.neighbours: dict[Id, list[Id]] = {}
         self.records: dict[Id, dict[str, tuple[bytes, float]]] = {}
         self.frozen: set[Id] = set()
+        self.busy: set[Id] = set()
         self.dead: set[Id] = set()
         self.calls: list[Id] = []
 
@@ -49,7 +50,7 @@ class FakeDht:
     async def call_find(self, peer: str, keys: list[Id]) -> Any:
         node = Id(peer.removeprefix("peer "))
         self.calls.append(node)
-        await asyncio.sleep(2.0 if node in self.frozen else 0)
+        await asyncio.sleep(2.0 if node in self.frozen else 0.1 if node in self.busy else 0)
         if node in self.frozen | self.dead:
             return None
         held = self.records.get(node)
@@ -108,6 +109,19 @@ async def test_frozen_peers_cost_half_a_second_once(monkeypatch: pytest.MonkeyPa
     await lookup.find(Id(0))
     assert time.perf_counter() - started < 0.05
     assert not dht.frozen & set(dht.calls)
+
+
+async def test_a_peer_that_was_only_busy_is_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup_module, "LAG_S", 0.02)
+    dht = FakeDht()
+    dht.known = [Id(10), Id(11)]
+    dht.records = {Id(10): RECORD}
+    dht.busy = {Id(10)}
+    lookup = Lookup(dht)
+    assert not (await lookup.find(Id(0))).records
+    await asyncio.sleep(0.15)
+    dht.busy.clear()
+    assert (await lookup.find(Id(0))).records == RECORD
 
 
 async def test_peers_that_lagged_are_asked_when_nobody_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
