@@ -13,7 +13,7 @@ from gridllm.ids import GridId, PeerId
 from gridllm.swarm.libp2p import Libp2pSwarm, open_swarm
 from gridllm.swarm.link import LINK_STREAM
 from gridllm.swarm.stream import FrameStream
-from gridllm.wire.messages import AnyMessage, Close, Message, Ping, Pong, Refused, decode, encode
+from gridllm.wire.messages import Ack, AnyMessage, Close, Message, Ping, Pong, Refused, decode, encode
 
 T = TypeVar("T")
 ANSWER_S = 20.0  # a machine with more to do than cores
@@ -24,7 +24,6 @@ class RawLink:
 
     def __init__(self, stream: FrameStream) -> None:
         self.stream = stream
-        self.bodies: list[bytearray] = []  # of the messages last returned
         self._nonce = 0
 
     def send(self, message: Message, body: bytes = b"") -> None:
@@ -37,13 +36,12 @@ class RawLink:
         self.stream._transport.write(data)
 
     async def answer(self) -> AnyMessage:
-        """The next message that is no Pong. Raises PeerLost when the node ends the link."""
+        """The next message that answers something (no Pong, no Ack). Raises PeerLost when the node ends the link."""
         async with asyncio.timeout(ANSWER_S):
             while True:
-                header, body = await self.stream.read()
+                header, _ = await self.stream.read()
                 message = decode(header)
-                if not isinstance(message, Pong):
-                    self.bodies = [body]
+                if not isinstance(message, Pong | Ack):
                     return message
 
     async def settle(self) -> list[AnyMessage]:
@@ -51,16 +49,14 @@ class RawLink:
         self._nonce += 1
         self.send(Ping(self._nonce))
         found: list[AnyMessage] = []
-        self.bodies = []
         async with asyncio.timeout(ANSWER_S):
             while True:
-                header, body = await self.stream.read()
+                header, _ = await self.stream.read()
                 message = decode(header)
                 if isinstance(message, Pong) and message.nonce == self._nonce:
                     return found
-                if not isinstance(message, Pong):
+                if not isinstance(message, Pong | Ack):
                     found.append(message)
-                    self.bodies.append(body)
 
     async def last_words(self) -> list[AnyMessage]:
         """What the node says until it ends the link."""
