@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ SUPPORTED: Final = (
     "other decoder-only families whose transformers class has a pipeline plan"
 )
 UNSPLITTABLE: Final = {"hrm_text", "longcat_flash"}  # have a plan, but count or nest their blocks another way
+_building: Final = threading.Lock()  # transformers changes torch's defaults for all threads while it builds a class
 ATTENTION_LAYERS: Final = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
@@ -199,6 +201,7 @@ def build_meta(config: PreTrainedConfig, *, dtype: torch.dtype, attn: str) -> Pr
     try:
         # The same three contexts that from_pretrained builds under, so buffers get the dtypes they get there.
         with (
+            _building,
             local_torch_dtype(dtype, model_class.__name__),
             init.no_tie_weights(),
             init.meta_device_safe_creation_ops(),
