@@ -7,6 +7,9 @@
     ├── IdentityError          the key file is missing, exposed, corrupt or in use
     ├── StatementError         a signed document is malformed, altered or signed by too few
     ├── CharterError           no grid joined, wrong grid, forged or changed charter
+    ├── NoticeError            a maintainers' notice (revocation, amendment) is forged or does not apply
+    ├── AdmissionError         this machine cannot be measured, or was measured and not admitted
+    ├── CertificateError       a peer's admission certificate is missing, forged, expired, revoked or another's
     ├── SwarmError             a peer or the DHT could not do what was asked
     │   ├── AddressError           a multiaddr that cannot be dialled
     │   ├── Unreachable            nobody answered at that address
@@ -18,7 +21,9 @@
     └── Refusal                a node will not do what a client or neighbour asked (has a wire code)
         ├── Malformed  UnknownSession  SessionExists  NotUpstream  WrongModel  WrongSpan
         ├── BadTensor  BadPosition  TooLarge  StaleEpoch
-        └── Full  Draining  NextHopLost  NodeFault
+        ├── Full  Draining  NextHopLost  NodeFault
+        ├── NotAdmitted            no valid certificate: said by nodes
+        └── OutOfTurn  TooSoon  Revoked  Outdated  ClockSkew  WrongGrid  Disagreement   said by admission authorities
 """
 
 from __future__ import annotations
@@ -44,6 +49,23 @@ class StatementError(GridError):
 
 class CharterError(GridError):
     """The grid's charter is absent, forged, changed or another grid's."""
+
+
+class NoticeError(GridError):
+    """A notice of the maintainers is forged, malformed, or of another grid."""
+
+
+class AdmissionError(GridError):
+    """This machine cannot be measured, or was measured and not admitted."""
+
+
+class CertificateError(GridError):
+    """An admission certificate does not admit its bearer."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+        """Which rule it breaks: missing, forged, holder, grid, model, dtype, role, early, expired or revoked."""
 
 
 class SwarmError(GridError):
@@ -180,3 +202,51 @@ class NodeFault(Refusal):
     """The node failed in a way it did not expect; the fault is the node's, not the caller's."""
 
     code = "node_fault"
+
+
+class NotAdmitted(Refusal):
+    """A peer of the chain, or the node itself, holds no valid admission certificate."""
+
+    code = "not_admitted"
+
+
+class OutOfTurn(Refusal):
+    """The message does not belong at this point of the conversation."""
+
+    code = "out_of_turn"
+
+
+class TooSoon(Refusal):
+    """The peer or its address asks again sooner than it may."""
+
+    code = "too_soon"
+
+
+class Revoked(Refusal):
+    """The maintainers revoked this peer's admission; the text says until when."""
+
+    code = "revoked"
+
+
+class Outdated(Refusal):
+    """The candidate runs an older version than the grid asks for."""
+
+    code = "outdated"
+
+
+class ClockSkew(Refusal):
+    """The two clocks differ by more than certificates tolerate."""
+
+    code = "clock_skew"
+
+
+class WrongGrid(Refusal):
+    """The peer belongs to another grid."""
+
+    code = "wrong_grid"
+
+
+class Disagreement(Refusal):
+    """Authorities do not agree on what they are asked to sign."""
+
+    code = "disagreement"

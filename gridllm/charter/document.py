@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gridllm.charter.address import split_address
+from gridllm.charter.minimums import Admission
 from gridllm.errors import AddressError, CharterError, StatementError
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
@@ -48,20 +49,6 @@ class ModelEntry(_Strict):
         return ModelRoot(self.root)
 
 
-class Minimums(_Strict):
-    """What a machine must prove before it is admitted; 0 asks for nothing. Not enforced yet: admission comes later."""
-
-    memory_bytes: Annotated[int, Field(ge=0)] = 0  # free for weights and caches
-    blocks_per_s: Annotated[float, Field(ge=0)] = 0.0  # transformer blocks of one token a second
-    upload_mbit_s: Annotated[float, Field(ge=0)] = 0.0  # as measured by the receiver
-    download_mbit_s: Annotated[float, Field(ge=0)] = 0.0  # as measured by the receiver
-
-    @property
-    def required(self) -> bool:
-        """Whether anything at all is asked for."""
-        return any((self.memory_bytes, self.blocks_per_s, self.upload_mbit_s, self.download_mbit_s))
-
-
 class Charter(_Strict):
     """What the maintainers sign. Every field is public and fixed: a change makes another grid."""
 
@@ -71,7 +58,7 @@ class Charter(_Strict):
     first_peers: Annotated[list[str], Field(max_length=32)]  # multiaddrs a newcomer dials first
     models: Annotated[list[ModelEntry], Field(min_length=1, max_length=64)]
     created: Annotated[str, Field(max_length=32)]  # ISO 8601 with time zone
-    minimums: Minimums = Minimums()
+    admission: Admission = Admission()  # as founded; later changes travel as notices (notices.py)
 
     @field_validator("created")
     @classmethod

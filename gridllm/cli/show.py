@@ -64,14 +64,6 @@ def count_of(number: int) -> str:
 def charter_facts(signed: SignedCharter) -> dict[str, str | list[str]]:
     """What a grid is, in lines for people."""
     charter = signed.charter
-    minimums = charter.minimums
-    required = {
-        "memory": (minimums.memory_bytes, f"{minimums.memory_bytes / 2**30:.1f} GiB"),
-        "speed": (minimums.blocks_per_s, f"{minimums.blocks_per_s:g} blocks/s"),
-        "upload": (minimums.upload_mbit_s, f"{minimums.upload_mbit_s:g} Mbit/s"),
-        "download": (minimums.download_mbit_s, f"{minimums.download_mbit_s:g} Mbit/s"),
-    }
-    asked = ", ".join(f"{name} {text}" for name, (value, text) in required.items() if value)
     return {
         "Grid": charter.name,
         "Id": signed.grid,
@@ -83,11 +75,10 @@ def charter_facts(signed: SignedCharter) -> dict[str, str | list[str]]:
             for entry in charter.models
         ],
         "First peers": list(charter.first_peers) or ["none named"],
-        "Minimums": asked or "none",
-        "Admission": "not required by this grid yet",
+        "Admission": "required" if charter.admission.required else "open: no certificate needed",
     }
 
 
 def charter_json(signed: SignedCharter) -> dict[str, Any]:
     """What a grid is, for programs."""
-    return {"grid": signed.grid, **signed.charter.model_dump(mode="json"), "admission": "not required"}
+    return {"grid": signed.grid, **signed.charter.model_dump(mode="json")}

@@ -83,6 +83,34 @@ def verify_statement(
     return _parse_payload(envelope.payload, model, payload_type)
 
 
+def join_signatures(raws: Sequence[bytes]) -> bytes:
+    """One envelope with the signatures of all ``raws``, which must sign the same bytes; verifies nothing.
+
+    Raises:
+        StatementError: none given, malformed, or they sign different payloads.
+    """
+    envelopes = [_parse_envelope(raw) for raw in raws]
+    if not envelopes:
+        raise StatementError("There is no signature to join.")
+    first = envelopes[0]
+    for other in envelopes[1:]:
+        if (other.payload, other.payload_type) != (first.payload, first.payload_type):
+            raise StatementError("Two statements to be joined differ in what they say.")
+        first.signatures.update(other.signatures)
+    raw = json.dumps(first.to_dict(), separators=(",", ":")).encode("ascii")
+    _check_size(raw)
+    return raw
+
+
+def signers_of(raw: bytes) -> tuple[str, ...]:
+    """Key ids that an envelope claims to be signed by, WITHOUT any check.
+
+    Raises:
+        StatementError: malformed.
+    """
+    return tuple(_parse_envelope(raw).signatures)
+
+
 def read_unverified(raw: bytes, model: type[Payload], payload_type: str) -> tuple[Payload, bytes]:
     """Payload and its exact bytes, WITHOUT any check of signatures: to learn which keys a self-signed statement names.
 
@@ -99,6 +127,13 @@ def _check_size(raw: bytes) -> None:
 
 
 def _open_envelope(raw: bytes, payload_type: str) -> Envelope:
+    envelope = _parse_envelope(raw)
+    if envelope.payload_type != payload_type:
+        raise StatementError(f"A signed statement is of type {envelope.payload_type!r}, not {payload_type!r}.")
+    return envelope
+
+
+def _parse_envelope(raw: bytes) -> Envelope:
     _check_size(raw)
     try:
         parsed = _Envelope.model_validate_json(raw)
@@ -107,8 +142,6 @@ def _open_envelope(raw: bytes, payload_type: str) -> Envelope:
         raise StatementError(f"A signed statement is not a DSSE envelope: {_first_fault(error)}.") from error
     except ValueError as error:  # base64 that does not decode, or two signatures by one key
         raise StatementError(f"A signed statement is not a DSSE envelope: {error}.") from error
-    if envelope.payload_type != payload_type:
-        raise StatementError(f"A signed statement is of type {envelope.payload_type!r}, not {payload_type!r}.")
     return envelope
 
 

@@ -22,6 +22,7 @@ Row = Annotated[int, Meta(ge=0, lt=MAX_ROWS)]
 Sid = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Peer = Annotated[str, Meta(min_length=8, max_length=128)]
 Text = Annotated[str, Meta(max_length=1024)]
+Certificate = Annotated[bytes, Meta(max_length=4096)]  # admission certificate (DSSE); b"" in a grid that asks for none
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
@@ -33,6 +34,7 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     peer: Peer  # authenticated by the libp2p handshake when the link opens
     addresses: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=16)]  # multiaddrs to dial
+    certificate: Certificate = b""  # of ``peer``, from its record; the node verifies it before it pushes there
 
 
 class Open(Message, frozen=True, tag="open"):
@@ -50,6 +52,7 @@ class Open(Message, frozen=True, tag="open"):
     next: Hop | None  # where outputs go; None: back to the client on this link
     need: list[Count]  # per row: outputs before this position are computed but not passed on (they exist downstream)
     tokens: Count = 0  # the client's guess of tokens per row; the node refuses early when it cannot hold them
+    upstream_certificate: Certificate = b""  # of ``upstream``, unless that is the client; the node verifies it
 
 
 class Resume(Message, frozen=True, tag="resume"):
@@ -69,6 +72,7 @@ class Resume(Message, frozen=True, tag="resume"):
     need: list[Count]
     step: Count = 0  # number of the client's latest call
     valid: list[Count] = []  # per row: what of it that call leaves in place (0 where it continues from another row)
+    upstream_certificate: Certificate = b""  # as in Open
 
 
 class Ready(Message, frozen=True, tag="ready"):

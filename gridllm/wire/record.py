@@ -35,7 +35,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     addresses: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=16)]  # multiaddrs to dial
     since: Annotated[float, Meta(ge=0, le=1e11)]  # Unix time the node started serving, seconds
     certificate: Annotated[bytes, Meta(max_length=4096)] = (
-        b""  # admission certificate (DSSE); empty until admission exists
+        b""  # admission certificate (DSSE, gridllm.admission.certificate); readers verify it; b"" in an open grid
     )
 
 

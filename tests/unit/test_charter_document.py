@@ -8,7 +8,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from gridllm.charter.document import Minimums, sign_charter, verify_charter
+from gridllm.charter.document import sign_charter, verify_charter
+from gridllm.charter.minimums import Minimums
 from gridllm.errors import CharterError
 from gridllm.identity.keys import Identity
 from tests.charters import ENTRY, MAINTAINERS, PEER, charter
@@ -89,5 +90,5 @@ def test_model_by_name_root_or_default() -> None:
 
 
 def test_minimums_ask_for_nothing_by_default() -> None:
-    assert not charter().minimums.required
-    assert Minimums(memory_bytes=1).required
+    assert not charter().admission.required
+    assert charter().admission.serve == Minimums()

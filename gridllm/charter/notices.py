@@ -1,0 +1,79 @@
+"""What the maintainers say after founding, signed by their threshold: revocations and amended minimums.
+
+The charter itself never changes (its digest is the grid's id), so changes travel beside it. Notices are a grow-only set
+with one winner for each subject, so peers may exchange them in any order and any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gridllm.charter.document import SignedCharter
+from gridllm.charter.minimums import Admission
+from gridllm.errors import NoticeError, StatementError
+from gridllm.identity.statement import verify_statement
+
+REVOCATION_TYPE: Final = "application/vnd.gridllm.revocation+json"
+AMENDMENT_TYPE: Final = "application/vnd.gridllm.amendment+json"
+MAX_NOTICE_BYTES: Final = 16 * 1024
+
+HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+UnixSeconds = Annotated[int, Field(ge=0, le=10**11)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Revocation(_Strict):
+    """``peer``'s certificates issued before ``issued`` are void, and it gets no new one before ``until``."""
+
+    grid: HexDigest
+    peer: Annotated[str, Field(min_length=8, max_length=128)]
+    why: Annotated[str, Field(min_length=1, max_length=300)]  # for people; public
+    issued: UnixSeconds
+    until: UnixSeconds  # not after ``issued``: it may be measured again at once
+
+
+class Amendment(_Strict):
+    """From now on these minimums hold; the highest serial wins. The charter's own count as serial 0."""
+
+    grid: HexDigest
+    serial: Annotated[int, Field(ge=1, le=2**31)]
+    issued: UnixSeconds
+    admission: Admission
+
+
+Notice = Revocation | Amendment
+
+
+def verify_notice(raw: bytes, signed: SignedCharter) -> Notice:
+    """The notice in ``raw``, once the charter's threshold of maintainers is known to have signed it for this grid.
+
+    Raises:
+        NoticeError: neither kind of notice, forged, or of another grid.
+    """
+    if len(raw) > MAX_NOTICE_BYTES:
+        raise NoticeError(f"A notice of {len(raw)} bytes exceeds the limit of {MAX_NOTICE_BYTES}.")
+    charter = signed.charter
+    keys = [bytes.fromhex(key) for key in charter.maintainers]
+    kinds: Sequence[tuple[type[Revocation] | type[Amendment], str]] = (
+        (Revocation, REVOCATION_TYPE),
+        (Amendment, AMENDMENT_TYPE),
+    )
+    faults = []
+    for model, payload_type in kinds:
+        try:
+            notice: Notice = verify_statement(raw, model, payload_type, keys, charter.threshold)
+        except StatementError as error:
+            faults.append(str(error))
+            continue
+        if notice.grid != signed.grid:
+            raise NoticeError(f"A notice of the grid {notice.grid[:16]}… does not apply to {signed.grid[:16]}….")
+        return notice
+    # The fault that is not merely "of another type".
+    fault = next((text for text in faults if " is of type " not in text), faults[0])
+    raise NoticeError(f"This is no notice of the maintainers of {charter.name!r}: {fault}")
