@@ -1,4 +1,4 @@
-"""A Merkle tree over leaves held elsewhere, hashed as RFC 9162 (section 2.1) does: SHA-256, leaf and node told apart."""
+"""A Merkle tree over leaves held elsewhere, hashed as in RFC 9162 (section 2.1): SHA-256, leaf and node told apart."""
 
 from __future__ import annotations
 
