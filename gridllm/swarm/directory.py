@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gridllm.errors import GridError, SwarmError, WireError
+from gridllm.errors import CertificateError, GridError, SwarmError, WireError
 from gridllm.ids import GridId, ModelRoot, PeerId
 from gridllm.swarm.interface import Stored, Swarm
 from gridllm.wire.record import NodeRecord, decode_record, encode_record
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 SHARDS: Final = 4  # keys per model; a key works well up to about 500 records
 NAME: Final = "node"
 TTL_S: Final = 30.0
+CHECKED_AT_ONCE: Final = 8  # records admitted before the event loop gets its turn: a new signature costs 1 ms
 GONE: Final = b""  # stored over a record to take it back: the DHT can replace, not delete
 
 
@@ -33,12 +34,18 @@ def shard_of(peer: PeerId) -> int:
     return hashlib.sha256(peer.encode("ascii")).digest()[0] % SHARDS
 
 
+Admit = Callable[[NodeRecord], NodeRecord]
+"""Returns the record as far as it may be believed; raises CertificateError (``admission.gate.Gatekeeper.admit``)."""
+
+
 class Directory:
     """Reads and writes one grid's node records."""
 
-    def __init__(self, swarm: Swarm, grid: GridId) -> None:
+    def __init__(self, swarm: Swarm, grid: GridId, admit: Admit | None = None) -> None:
+        """``admit`` decides whose records count; None: everybody's, which only an open grid's readers may want."""
         self._swarm = swarm
         self._grid = grid
+        self._admit = admit
         self._announced_at: dict[PeerId, float] = {}  # of the nodes read last
         self._published: dict[str, float] = {}  # key → latest expiration stored there, Unix time
 
@@ -53,7 +60,17 @@ class Directory:
         await self._store(key, encode_record(record), time.time() + ttl_s)
 
     async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
-        """Records of all nodes that announce ``model`` now, sorted by peer; what does not parse or fit is left out.
+        """Records of the admitted nodes that announce ``model`` now, sorted by peer.
+
+        What does not parse or fit is left out.
+
+        Raises:
+            SwarmError: the DHT did not answer.
+        """
+        return [record for record, fault in await self.census(model) if fault is None]
+
+    async def census(self, model: ModelRoot) -> list[tuple[NodeRecord, CertificateError | None]]:
+        """Records of all nodes that announce ``model``, sorted by peer, each with why its node is not admitted.
 
         Raises:
             SwarmError: the DHT did not answer.
@@ -66,7 +83,12 @@ class Directory:
                 if record is not None:
                     found[owner] = record
                     self._announced_at[owner] = stored.expires_at - TTL_S
-        return [found[peer] for peer in sorted(found)]
+        counted: list[tuple[NodeRecord, CertificateError | None]] = []
+        for peer in sorted(found):
+            counted.append(self._admitted(found[peer]))
+            if len(counted) % CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return counted
 
     def announced_at(self, peer: PeerId) -> float:
         """When the node announced itself last, as far as was read, by its own clock: Unix time; 0 when never."""
@@ -77,6 +99,15 @@ class Directory:
         for key, expires_at in list(self._published.items()):
             with contextlib.suppress(SwarmError):
                 await self._store(key, GONE, expires_at)
+
+    def _admitted(self, record: NodeRecord) -> tuple[NodeRecord, CertificateError | None]:
+        if self._admit is None:
+            return record, None
+        try:
+            return self._admit(record), None
+        except CertificateError as error:
+            log.debug("Node %s is not admitted: %s", record.peer, error)
+            return record, error
 
     async def _store(self, key: str, value: bytes, expires_at: float) -> None:
         # An overwrite counts only when it expires later than what it replaces; hardly later, so that a node that
