@@ -5,6 +5,7 @@
     data_dir/current                      name of the grid that commands use
     data_dir/grids/<name>/charter.json    the charter as it was signed
     data_dir/grids/<name>/known_peers.json   peer id → multiaddrs, hints only
+    data_dir/grids/<name>/notices.json    what its maintainers said since founding (board.py)
     data_dir/manifests/<root>.json        model manifests, verified by their name
 """
 
@@ -116,6 +117,10 @@ class Pins:
         """Multiaddrs to enter the grid through: the charter's first peers, then peers met before, newest first."""
         known = [address for addresses in reversed(self.known_peers(signed).values()) for address in addresses]
         return tuple(dict.fromkeys(address for address in (*signed.charter.first_peers, *known) if _dialable(address)))
+
+    def notices_path(self, signed: SignedCharter) -> Path:
+        """Where the maintainers' notices are kept (``board.NoticeBoard``)."""
+        return self._folder(signed.charter.name) / "notices.json"
 
     def manifest(self, root: ModelRoot) -> bytes | None:
         """A model's manifest stored before; None when it is missing or no longer matches its root."""

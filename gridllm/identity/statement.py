@@ -7,7 +7,7 @@ The type of the payload is signed along with it, so a signed voucher can never p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -100,6 +100,17 @@ def join_signatures(raws: Sequence[bytes]) -> bytes:
     raw = json.dumps(first.to_dict(), separators=(",", ":")).encode("ascii")
     _check_size(raw)
     return raw
+
+
+def only_signed_by(raw: bytes, keyids: Collection[str]) -> bytes:
+    """The same statement without signatures by others than ``keyids`` (hex), in one fixed spelling; verifies nothing.
+
+    Raises:
+        StatementError: malformed.
+    """
+    envelope = _parse_envelope(raw)
+    kept = {keyid: envelope.signatures[keyid] for keyid in sorted(envelope.signatures) if keyid in keyids}
+    return json.dumps(Envelope(envelope.payload, envelope.payload_type, kept).to_dict(), separators=(",", ":")).encode()
 
 
 def signers_of(raw: bytes) -> tuple[str, ...]:
