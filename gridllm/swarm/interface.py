@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from gridllm.errors import SwarmError
 from gridllm.ids import PeerId
+from gridllm.wire.messages import MAX_BODY_BYTES
 
 MAX_CALL_BYTES: Final = 1024 * 1024  # of a request or an answer; larger ones go over a stream
 
@@ -94,6 +95,17 @@ class Swarm(Protocol):
         """Make ``peer`` dialable and connect to it. Raises AddressError, Unreachable."""
         ...
 
+    async def seen_at(self, peer: PeerId) -> tuple[str, ...]:
+        """Multiaddrs at the far end of the connections with ``peer`` that are open now; empty when there are none.
+
+        Unlike what a peer says of itself these are facts; a relayed connection's has ``/p2p-circuit`` in it.
+        """
+        ...
+
+    async def hang_up(self, peer: PeerId) -> None:
+        """Close every connection with ``peer``; never raises."""
+        ...
+
     async def serve_calls(self, name: str, handler: CallHandler) -> None:
         """Answer unary calls of that name. A GridError raised by the handler reaches the caller as code and text."""
         ...
@@ -102,8 +114,12 @@ class Swarm(Protocol):
         """One unary request of under 1 MB. Raises Unreachable, CallTimeout, or the Refusal the handler raised."""
         ...
 
-    async def serve_streams(self, name: str, handler: StreamHandler) -> None:
-        """Hand each incoming stream of that name to ``handler`` in a task of its own."""
+    async def serve_streams(self, name: str, handler: StreamHandler, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        """Hand each incoming stream of that name to ``handler`` in a task of its own.
+
+        Frames with a larger body break their stream, and about twice that is read ahead of ``Stream.read``: so it
+        bounds what strangers can make this process hold.
+        """
         ...
 
     async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:

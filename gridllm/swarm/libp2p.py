@@ -25,6 +25,7 @@ from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
 from gridllm.swarm.lifetime import Lifetime
 from gridllm.swarm.p2pd import Daemon
 from gridllm.swarm.stream import FrameStream
+from gridllm.wire.messages import MAX_BODY_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ FIRST_PEERS_TIMEOUT_S: Final = 3.0
 STRAGGLERS_S: Final = 0.3  # once one first peer answers, the others get this much longer
 DHT_TIMEOUT_S: Final = 8.0
 MAINTENANCE_S: Final = 10.0
+CONTROL_S: Final = 2.0  # for a question that only the daemon on this machine answers
 _DAEMON_FAULTS: Final = (P2PDaemonError, P2PHandlerError, OSError, EOFError)
 
 
@@ -122,6 +124,18 @@ class Libp2pSwarm:
         except _DAEMON_FAULTS as error:
             raise Unreachable(f"Peer {peer} cannot be reached at {where}: {_reason(error)}.") from error
 
+    async def seen_at(self, peer: PeerId) -> tuple[str, ...]:
+        """See ``interface.Swarm``."""
+        try:
+            return await self._life.within(CONTROL_S, None, self._daemon.seen_at(_peer_id(peer)))
+        except _DAEMON_FAULTS as error:
+            raise SwarmError(f"The libp2p daemon does not list its connections: {_reason(error)}.") from error
+
+    async def hang_up(self, peer: PeerId) -> None:
+        """See ``interface.Swarm``."""
+        with contextlib.suppress(SwarmError, *_DAEMON_FAULTS):
+            await self._life.within(CONTROL_S, None, self._daemon.disconnect(_peer_id(peer)))
+
     async def failed(self) -> SwarmError:
         """See ``interface.Swarm``: returns when the libp2p daemon died."""
         return await self._life.failed()
@@ -164,11 +178,12 @@ class Libp2pSwarm:
 
     # streams
 
-    async def serve_streams(self, name: str, handler: StreamHandler) -> None:
+    async def serve_streams(self, name: str, handler: StreamHandler, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         """See ``interface.Swarm``."""
 
         async def accept(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            stream = FrameStream.adopt(PeerId(info.peer_id.to_base58()), reader, writer)
+            peer = PeerId(info.peer_id.to_base58())
+            stream = FrameStream.adopt(peer, reader, writer, max_body_bytes=max_body_bytes)
             self._streams.add(stream)
             try:
                 await handler(stream)

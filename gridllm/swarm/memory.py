@@ -27,6 +27,7 @@ from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
 from gridllm.swarm.lifetime import Lifetime
 from gridllm.swarm.memory_stream import MemoryStream, stream_pair
 from gridllm.swarm.validator import Owned, sign_record, subkey_of, verify_record
+from gridllm.wire.messages import MAX_BODY_BYTES
 
 T = TypeVar("T")
 
@@ -125,6 +126,7 @@ class MemorySwarm:
         self._identity = identity
         self._calls: dict[str, CallHandler] = {}
         self._handlers: dict[str, StreamHandler] = {}
+        self._caps: dict[str, int] = {}  # largest body of the streams of a name
         self._tasks: set[asyncio.Task[None]] = set()
         self._life = Lifetime()
 
@@ -136,6 +138,14 @@ class MemorySwarm:
             await self._with_peer(timeout_s, peer, self._round_trip(peer))
         except CallTimeout as error:
             raise Unreachable(f"Peer {peer} cannot be reached: {error}") from error
+
+    async def seen_at(self, peer: PeerId) -> tuple[str, ...]:
+        """See ``interface.Swarm``; everyone is connected to everyone."""
+        other = self._network.peek(peer)
+        return () if other is None else other.addresses
+
+    async def hang_up(self, peer: PeerId) -> None:
+        """See ``interface.Swarm``; there is nothing to close."""
 
     async def serve_calls(self, name: str, handler: CallHandler) -> None:
         """See ``interface.Swarm``."""
@@ -158,8 +168,9 @@ class MemorySwarm:
 
         return open_answer(peer, await self._with_peer(timeout_s, peer, exchange()))
 
-    async def serve_streams(self, name: str, handler: StreamHandler) -> None:
+    async def serve_streams(self, name: str, handler: StreamHandler, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         """See ``interface.Swarm``."""
+        self._caps[name] = max_body_bytes
         if name in self._handlers:
             raise SwarmError(f"Streams named {name!r} are taken already.")
         self._handlers[name] = handler
@@ -171,6 +182,7 @@ class MemorySwarm:
         if name not in other._handlers:
             raise Unreachable(f"Peer {peer} does not take streams named {name!r}.")
         mine, theirs = stream_pair(self._network, self.peer, peer)
+        theirs.max_body_bytes = other._caps[name]
         self._hold(mine)
         other._hold(theirs)
         other._spawn(_serve(other._handlers[name], theirs))

@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from gridllm.errors import PeerLost
+from gridllm.errors import PeerLost, WireError
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Frame
 from gridllm.swarm.stream import WRITE_HIGH_BYTES, check_caps
+from gridllm.wire.messages import MAX_BODY_BYTES
 
 END: Final = Frame(b"", bytearray(b"end"))  # compared by identity: the other side closed
 
@@ -33,9 +34,10 @@ class MemoryStream:
         self.peer = peer
         self.heard_at = asyncio.get_running_loop().time()
         self.unread = 0  # bytes that arrived and wait for ``read``
+        self.max_body_bytes = MAX_BODY_BYTES  # of a frame that arrives
         self.on_end: Callable[[MemoryStream], None] = lambda _: None
         self._frames: deque[Frame] = deque()
-        self._error: PeerLost | None = None
+        self._error: PeerLost | WireError | None = None
         self._arrival = asyncio.Event()
 
     @property
@@ -56,7 +58,7 @@ class MemoryStream:
 
     def send(self, header: bytes, body: bytes | memoryview = b"") -> int:
         """See ``interface.Stream``."""
-        if self._error is not None:
+        if isinstance(self._error, PeerLost):
             raise self._error
         check_caps(len(header), len(body))
         self.outgoing.push(Frame(header, bytearray(body)))
@@ -84,14 +86,20 @@ class MemoryStream:
             self._end(PeerLost(f"Peer {self.peer} closed the stream."))
             return
         self.heard_at = asyncio.get_running_loop().time()
+        try:
+            check_caps(len(frame.header), len(frame.body), self.max_body_bytes)
+        except WireError as error:
+            self._error = WireError(f"Peer {self.peer} sent something that is no frame of ours: {error}")
+            self._arrival.set()
+            return
         if self._error is None:
             self._frames.append(frame)
             self.unread += len(frame.header) + len(frame.body)
             self._arrival.set()
 
     def _end(self, error: PeerLost) -> None:
-        if self._error is None:
-            self._error = error
+        if not isinstance(self._error, PeerLost):
+            self._error = error if self._error is None else PeerLost(str(self._error))
             self.outgoing.push(END)
             self._arrival.set()
             self.on_end(self)

@@ -17,7 +17,7 @@ from gridllm.swarm import apart
 from gridllm.swarm.addresses import parse_addresses
 from gridllm.swarm.folder import SocketFolder
 from gridllm.swarm.gate import CallGate
-from gridllm.swarm.hivemind_parts import P2P, p2pd_pb2, raise_if_failed, read_pbmsg_safe, write_pbmsg
+from gridllm.swarm.hivemind_parts import P2P, Multiaddr, p2pd_pb2, raise_if_failed, read_pbmsg_safe, write_pbmsg
 
 START_TIMEOUT_S: Final = 10.0
 END_TIMEOUT_S: Final = 2.0  # between asking the daemon to end and killing it
@@ -127,6 +127,21 @@ class Daemon:
         )
         _, reader, writer = await self._ask(request)
         return reader, writer
+
+    async def seen_at(self, peer: Any) -> tuple[str, ...]:
+        """Far ends of the open connections with ``peer``, as multiaddrs."""
+        response, _, writer = await self._ask(p2pd_pb2.Request(type=p2pd_pb2.Request.LIST_PEERS))
+        writer.close()
+        mine = [info for info in response.peers if info.id == peer.to_bytes()]  # one for each connection
+        return tuple(str(Multiaddr(bytes(address))) for info in mine for address in info.addrs)
+
+    async def disconnect(self, peer: Any) -> None:
+        """Close all connections with ``peer``."""
+        request = p2pd_pb2.Request(
+            type=p2pd_pb2.Request.DISCONNECT, disconnect=p2pd_pb2.DisconnectRequest(peer=peer.to_bytes())
+        )
+        _, _, writer = await self._ask(request)
+        writer.close()
 
     async def _ask(self, request: Any) -> tuple[Any, asyncio.StreamReader, asyncio.StreamWriter]:
         """One request on a control connection of its own, which hivemind would leak on failure."""

@@ -22,32 +22,34 @@ PREFIX: Final = struct.Struct("!II")  # header length, body length; bytes
 SCRATCH_BYTES: Final = 80 * 1024  # holds a prefix and the largest header
 JOIN_BYTES: Final = 64 * 1024  # smaller frames go out in one piece: a copy is cheaper than a system call
 WRITE_HIGH_BYTES: Final = 1024 * 1024  # ``write`` waits above this
-READ_HIGH_BYTES: Final = 2 * MAX_BODY_BYTES  # reading pauses while this much waits for ``read``
+READ_HIGH_BYTES: Final = 2 * MAX_BODY_BYTES  # reading pauses while this much waits for ``read``; less where bodies are
 FRAME_COST_BYTES: Final = 512  # what an empty frame takes while it waits
 FIRST_BODY_BYTES: Final = 256 * 1024  # a body announced gets this much memory; more as its bytes arrive
 BODY_GROWTH: Final = 4
 FLUSH_S: Final = 1.0  # ``close`` gives what still waits this long
 
 
-def check_caps(header_bytes: int, body_bytes: int) -> None:
+def check_caps(header_bytes: int, body_bytes: int, max_body_bytes: int = MAX_BODY_BYTES) -> None:
     """Refuse a frame that is too large to send or to read.
 
     Raises:
         WireError: the header or the body exceeds its cap.
     """
-    if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
+    if header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
         raise WireError(
             f"A frame of {header_bytes} + {body_bytes} bytes exceeds the caps of {MAX_HEADER_BYTES} for the header and "
-            f"{MAX_BODY_BYTES} for the body; send it in smaller pieces."
+            f"{max_body_bytes} for the body; send it in smaller pieces."
         )
 
 
 class FrameStream(asyncio.BufferedProtocol):
     """``interface.Stream`` over an asyncio transport."""
 
-    def __init__(self, peer: PeerId) -> None:
+    def __init__(self, peer: PeerId, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         loop = asyncio.get_running_loop()
         self.peer = peer
+        self._max_body_bytes = max_body_bytes  # of a frame that arrives
+        self._read_high_bytes = min(READ_HIGH_BYTES, 2 * max_body_bytes)
         self._time = loop.time
         self.heard_at = loop.time()
         self.on_end: Callable[[FrameStream], None] = lambda _: None
@@ -69,9 +71,16 @@ class FrameStream(asyncio.BufferedProtocol):
         self._lost: asyncio.Future[None] = loop.create_future()
 
     @classmethod
-    def adopt(cls, peer: PeerId, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> FrameStream:
+    def adopt(
+        cls,
+        peer: PeerId,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> FrameStream:
         """Take over a connection that was opened (and perhaps read from) through asyncio's streams."""
-        stream = cls(peer)
+        stream = cls(peer, max_body_bytes=max_body_bytes)
         stream._kept = writer  # its finalizer would close the transport
         transport: asyncio.Transport = writer.transport  # type: ignore[assignment]
         transport.pause_reading()  # uvloop chooses how to read when reading (re)starts
@@ -104,7 +113,7 @@ class FrameStream(asyncio.BufferedProtocol):
                 self._reader = None
         frame = self._frames.popleft()
         self._queued -= _cost(frame)
-        if not self._reading and self._queued < READ_HIGH_BYTES // 2:
+        if not self._reading and self._queued < self._read_high_bytes // 2:
             self._reading = True
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
@@ -224,7 +233,7 @@ class FrameStream(asyncio.BufferedProtocol):
         while end - start >= PREFIX.size:
             header_bytes, body_bytes = PREFIX.unpack_from(scratch, start)
             try:
-                check_caps(header_bytes, body_bytes)
+                check_caps(header_bytes, body_bytes, self._max_body_bytes)
             except WireError as error:
                 if self._transport is not None:
                     self._transport.pause_reading()  # and not closed yet: the peer may be told why
@@ -251,7 +260,7 @@ class FrameStream(asyncio.BufferedProtocol):
         frame = Frame(header, body)
         self._frames.append(frame)
         self._queued += _cost(frame)
-        if self._queued > READ_HIGH_BYTES and self._reading and self._transport is not None:
+        if self._queued > self._read_high_bytes and self._reading and self._transport is not None:
             self._reading = False
             self._transport.pause_reading()
         self._wake()
