@@ -1,0 +1,194 @@
+"""How notices travel: every member hands out what its board holds, asks others in turn, and passes on what is new.
+
+A notice proves itself, so it does not matter whom it comes from. Asking heals what passing on missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import logging
+import random
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.notices import MAX_NOTICE_BYTES
+from gridllm.errors import GridError, Malformed, WireError
+from gridllm.ids import PeerId
+from gridllm.swarm.interface import Swarm
+
+log = logging.getLogger(__name__)
+
+NOTICES_CALL: Final = "gridllm.notices"  # request: my board's digest, offset; answer: a Page, or nothing when equal
+NOTICE_CALL: Final = "gridllm.notice"  # request: one envelope, pushed by anyone; answer: 1 when it was news, else 0
+
+PAGE_BYTES: Final = 512 * 1024  # calls must stay under 1 MB
+MAX_PAGES: Final = 64  # more than the 10 000 notices a board holds
+ASKED_AT_ONCE: Final = 3
+TOLD_AT_ONCE: Final = 8
+MAX_TOLD: Final = 32  # notices passed on to one peer at a change
+EVERY_S: Final = (8.0, 12.0)  # drawn anew each time, so that members do not ask at the same moment
+FIRST_S: Final = 1.0  # a member that has just entered asks soon
+LOOK_AT_FILE_S: Final = 2.0  # for what another process of this machine was told
+TIMEOUT_S: Final = 4.0  # for one call, and for connecting
+
+_request = struct.Struct("!32sI")  # digest, position in the answering board's order
+
+Peers = Callable[[], Sequence[tuple[PeerId, tuple[str, ...]]]]
+"""Whom to talk to at present: peer and multiaddrs."""
+
+Envelope = Annotated[bytes, Meta(max_length=MAX_NOTICE_BYTES)]
+
+
+class Page(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A part of a board."""
+
+    total: Annotated[int, Meta(ge=0, le=1_000_000)]  # notices on it
+    notices: Annotated[list[Envelope], Meta(max_length=20_000)]  # from the position asked for
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Page)
+
+
+async def serve_notices(swarm: Swarm, board: NoticeBoard) -> None:
+    """Answer both calls from now on."""
+
+    async def answer_notices(_peer: PeerId, payload: bytes) -> bytes:
+        try:
+            digest, offset = _request.unpack(payload)
+        except struct.error as error:
+            raise Malformed(f"A request for notices has {_request.size} bytes, not {len(payload)}.") from error
+        return b"" if digest == board.digest else _encoder.encode(page_of(board.raws(), offset))
+
+    async def answer_notice(_peer: PeerId, payload: bytes) -> bytes:
+        return b"\1" if await board.take([payload]) else b"\0"
+
+    await swarm.serve_calls(NOTICES_CALL, answer_notices)
+    await swarm.serve_calls(NOTICE_CALL, answer_notice)
+
+
+def page_of(raws: Sequence[bytes], offset: int) -> Page:
+    """As many notices from ``offset`` on as fit, at least one if there is one. Pure."""
+    chosen: list[bytes] = []
+    size = 0
+    for raw in raws[offset:]:
+        size += len(raw) + 8
+        if chosen and size > PAGE_BYTES:
+            break
+        chosen.append(raw)
+    return Page(len(raws), chosen)
+
+
+async def fetch_notices(swarm: Swarm, peer: PeerId, board: NoticeBoard, *, timeout_s: float = TIMEOUT_S) -> bool:
+    """Take over what ``peer``'s board holds beyond ours. True when ours changed.
+
+    Raises:
+        SwarmError, Refusal: the peer did not answer (``timeout_s`` counts for each page).
+        WireError, NoticeError: its answer does not parse, or holds something that is no notice of this grid.
+    """
+    before, mine, position = board.digest, board.digest, 0
+    for _ in range(MAX_PAGES):
+        answer = await swarm.call(peer, NOTICES_CALL, _request.pack(mine, position), timeout_s=timeout_s)
+        if not answer:
+            break
+        page = _page(peer, answer)
+        await board.take(page.notices)
+        position += len(page.notices)
+        if not page.notices or position >= page.total:
+            break
+    return board.digest != before
+
+
+async def push_notice(swarm: Swarm, peer: PeerId, raw: bytes, *, timeout_s: float = TIMEOUT_S) -> bool:
+    """Tell ``peer`` one notice. True when it was news there.
+
+    Raises:
+        SwarmError, Refusal: the peer did not answer, or did not accept it.
+    """
+    return await swarm.call(peer, NOTICE_CALL, raw, timeout_s=timeout_s) == b"\1"
+
+
+class Gossip:
+    """Keeps a board like those of its peers: ``task = create_task(Gossip(…).run())``, cancelled at the end."""
+
+    def __init__(
+        self, swarm: Swarm, board: NoticeBoard, peers: Peers, *, every_s: tuple[float, float] = EVERY_S
+    ) -> None:
+        self._swarm = swarm
+        self._board = board
+        self._peers = peers
+        self._every_s = every_s
+        self._told = set(map(_digest, board.raws()))  # what was here before need not be passed on
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Ask and tell until cancelled; what peers do wrong is logged only."""
+        stop_listening = self._board.listen(self._changed.set)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._ask_in_turn())
+                tasks.create_task(self._tell_changes())
+                tasks.create_task(self._look_at_file())
+        finally:
+            stop_listening()
+
+    async def _ask_in_turn(self) -> None:
+        await asyncio.sleep(min(FIRST_S, *self._every_s))
+        while True:
+            await self._with_some(ASKED_AT_ONCE, self._ask)
+            await asyncio.sleep(random.uniform(*self._every_s))  # noqa: S311 - spreads load
+
+    async def _tell_changes(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            news = [raw for raw in self._board.raws() if _digest(raw) not in self._told]
+            self._told = set(map(_digest, self._board.raws()))
+            if news:
+                await self._with_some(TOLD_AT_ONCE, functools.partial(self._tell, news=news))
+
+    async def _look_at_file(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AT_FILE_S)
+            await self._board.reread()
+
+    async def _with_some(self, most: int, deed: Callable[[PeerId], Awaitable[object]]) -> None:
+        """Do it with a few random peers at a time."""
+        others = [one for one in self._peers() if one[0] != self._swarm.peer]
+        chosen = random.sample(others, min(most, len(others)))
+        await asyncio.gather(*(self._with_one(peer, addresses, deed) for peer, addresses in chosen))
+
+    async def _with_one(
+        self, peer: PeerId, addresses: tuple[str, ...], deed: Callable[[PeerId], Awaitable[object]]
+    ) -> None:
+        try:
+            await self._swarm.connect(peer, addresses, timeout_s=TIMEOUT_S)
+            await deed(peer)
+        except GridError as error:
+            log.debug("No notices exchanged with %s: %s", peer, error)
+
+    async def _ask(self, peer: PeerId) -> None:
+        await fetch_notices(self._swarm, peer, self._board)
+
+    async def _tell(self, peer: PeerId, news: Sequence[bytes]) -> None:
+        for raw in news[:MAX_TOLD]:  # with more of them, asking is the better way
+            await push_notice(self._swarm, peer, raw)
+
+
+def _page(peer: PeerId, answer: bytes) -> Page:
+    """Raises WireError."""
+    try:
+        return _decoder.decode(answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"Peer {peer} sent notices that do not parse: {error}.") from error
+
+
+def _digest(raw: bytes) -> bytes:
+    return hashlib.sha256(raw).digest()
