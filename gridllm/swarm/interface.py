@@ -102,10 +102,6 @@ class Swarm(Protocol):
         """
         ...
 
-    async def hang_up(self, peer: PeerId) -> None:
-        """Close every connection with ``peer``; never raises."""
-        ...
-
     async def serve_calls(self, name: str, handler: CallHandler) -> None:
         """Answer unary calls of that name. A GridError raised by the handler reaches the caller as code and text."""
         ...

@@ -131,11 +131,6 @@ class Libp2pSwarm:
         except _DAEMON_FAULTS as error:
             raise SwarmError(f"The libp2p daemon does not list its connections: {_reason(error)}.") from error
 
-    async def hang_up(self, peer: PeerId) -> None:
-        """See ``interface.Swarm``."""
-        with contextlib.suppress(SwarmError, *_DAEMON_FAULTS):
-            await self._life.within(CONTROL_S, None, self._daemon.disconnect(_peer_id(peer)))
-
     async def failed(self) -> SwarmError:
         """See ``interface.Swarm``: returns when the libp2p daemon died."""
         return await self._life.failed()

@@ -144,9 +144,6 @@ class MemorySwarm:
         other = self._network.peek(peer)
         return () if other is None else other.addresses
 
-    async def hang_up(self, peer: PeerId) -> None:
-        """See ``interface.Swarm``; there is nothing to close."""
-
     async def serve_calls(self, name: str, handler: CallHandler) -> None:
         """See ``interface.Swarm``."""
         if name in self._calls:

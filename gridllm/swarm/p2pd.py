@@ -135,14 +135,6 @@ class Daemon:
         mine = [info for info in response.peers if info.id == peer.to_bytes()]  # one for each connection
         return tuple(str(Multiaddr(bytes(address))) for info in mine for address in info.addrs)
 
-    async def disconnect(self, peer: Any) -> None:
-        """Close all connections with ``peer``."""
-        request = p2pd_pb2.Request(
-            type=p2pd_pb2.Request.DISCONNECT, disconnect=p2pd_pb2.DisconnectRequest(peer=peer.to_bytes())
-        )
-        _, _, writer = await self._ask(request)
-        writer.close()
-
     async def _ask(self, request: Any) -> tuple[Any, asyncio.StreamReader, asyncio.StreamWriter]:
         """One request on a control connection of its own, which hivemind would leak on failure."""
         reader, writer = await self.control.daemon_connector.open_connection()

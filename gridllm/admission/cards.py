@@ -1,0 +1,114 @@
+"""Where the authorities are: each signs a card with its maintainer's key and keeps it in the DHT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gridllm.admission.certificate import SKEW_S
+from gridllm.charter.document import SignedCharter
+from gridllm.errors import GridError, StatementError, SwarmError
+from gridllm.identity.keys import Identity
+from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
+from gridllm.ids import GridId, PeerId
+from gridllm.swarm.interface import Stored, Swarm
+
+log = logging.getLogger(__name__)
+
+CARD_TYPE: Final = "application/vnd.gridllm.authority+json"
+NAME: Final = "authority"  # of the DHT record
+CARD_LIFE_S: Final = 3 * SKEW_S  # readers' clocks may differ; of an authority that is gone, they notice when they call
+CARD_EVERY_S: Final = 60.0
+MAX_ADDRESSES: Final = 8
+MAX_CARDS_READ: Final = 256  # anyone may store below the key; no grid has more than 16 maintainers
+
+HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+UnixSeconds = Annotated[int, Field(ge=0, le=10**11)]
+
+
+class AuthorityCard(BaseModel):
+    """``maintainer`` measures machines at ``peer``. Signed by the maintainer's key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    grid: HexDigest
+    maintainer: HexKey
+    peer: Annotated[str, Field(min_length=8, max_length=128)]  # who answers there; also owner of the DHT record
+    addresses: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=MAX_ADDRESSES)]
+    issued: UnixSeconds
+    expires: UnixSeconds
+
+
+def cards_key(grid: GridId) -> str:
+    """The DHT key of a grid's authorities."""
+    return f"{grid}/authorities"
+
+
+async def publish_card(
+    swarm: Swarm, grid: GridId, maintainer: Identity, *, clock: Callable[[], float] = time.time
+) -> None:
+    """Tell the grid that ``maintainer`` measures machines at this peer, for ``CARD_LIFE_S``.
+
+    Raises:
+        SwarmError: no peer accepted the card.
+    """
+    issued = int(clock())
+    card = AuthorityCard(
+        grid=grid,
+        maintainer=maintainer.public_key.hex(),
+        peer=swarm.peer,
+        addresses=[address for address in swarm.addresses if len(address) <= 256][:MAX_ADDRESSES],
+        issued=issued,
+        expires=issued + CARD_LIFE_S,
+    )
+    raw = sign_statement(card, CARD_TYPE, [maintainer])
+    if not await swarm.store(cards_key(grid), NAME, raw, expires_at=float(card.expires)):
+        raise SwarmError("No peer of the grid accepted this authority's card; it will be tried again.")
+
+
+async def keep_card(swarm: Swarm, grid: GridId, maintainer: Identity, *, every_s: float = CARD_EVERY_S) -> None:
+    """Publish the card now and again until cancelled."""
+    while True:
+        try:
+            await publish_card(swarm, grid, maintainer)
+        except GridError as error:
+            log.warning("This authority could not announce itself: %s", error)
+        await asyncio.sleep(every_s)
+
+
+async def find_authorities(
+    swarm: Swarm, signed: SignedCharter, *, clock: Callable[[], float] = time.time
+) -> list[AuthorityCard]:
+    """Cards of the grid's authorities that count now: the newest of each maintainer, sorted by maintainer.
+
+    Raises:
+        SwarmError: the DHT did not answer.
+    """
+    newest: dict[str, AuthorityCard] = {}
+    found = await swarm.fetch(cards_key(signed.grid))
+    for (owner, name), stored in list(found.items())[:MAX_CARDS_READ]:
+        card = _card_of(owner, stored, signed, clock()) if name == NAME else None
+        if card is not None and (card.maintainer not in newest or newest[card.maintainer].issued < card.issued):
+            newest[card.maintainer] = card
+    return [newest[maintainer] for maintainer in sorted(newest)]
+
+
+def _card_of(owner: PeerId, stored: Stored, signed: SignedCharter, now_s: float) -> AuthorityCard | None:
+    """The card in ``stored`` if a maintainer of this grid signed it for its owner, and it has not expired."""
+    try:
+        claimed, _ = read_unverified(stored.value, AuthorityCard, CARD_TYPE)
+        if claimed.maintainer not in signed.charter.maintainers:
+            raise StatementError("it names no maintainer of this grid.")
+        card = verify_statement(stored.value, AuthorityCard, CARD_TYPE, [bytes.fromhex(claimed.maintainer)], 1)
+    except StatementError as error:
+        log.debug("Left out an authority's card stored by %s: %s", owner, error)
+        return None
+    if card.grid != signed.grid or card.peer != owner or not card.issued - SKEW_S <= now_s <= card.expires + SKEW_S:
+        log.debug("Left out an authority's card stored by %s: of another grid or peer, or expired", owner)
+        return None
+    return card

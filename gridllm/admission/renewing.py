@@ -1,0 +1,24 @@
+"""A serving node is measured again beside its work; what its certificate says afterwards. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gridllm.admission.figures import RATES, Figures
+
+BUSY_SHARE: Final = 0.5  # a node that serves meanwhile may show this much of what it can do
+
+
+def renewed(old: Figures, measured: Figures) -> Figures:
+    """What a renewed certificate says.
+
+    Memory holds the model's weights now and is not filled anew, so its figure is carried over. A rate counts when it
+    is higher than the old one; the old one stays while at least ``BUSY_SHARE`` of it was reached beside serving;
+    otherwise the machine has become slower, and the new one counts.
+    """
+    rates = {name: _rate(getattr(old, name), getattr(measured, name)) for name in RATES}
+    return measured.model_copy(update={**rates, "memory_bytes": old.memory_bytes})
+
+
+def _rate(old: float, measured: float) -> float:
+    return old if BUSY_SHARE * old <= measured < old else measured
