@@ -109,6 +109,7 @@ class Refusal(GridError):
     """A node declined a request. ``code`` crosses the wire; ``by_code`` brings the class back."""
 
     code: ClassVar[str] = "refused"
+    blamed: str | None = None  # the peer at fault, when it is not the one that asked
     by_code: ClassVar[dict[str, type[Refusal]]] = {}
 
     def __init_subclass__(cls) -> None:

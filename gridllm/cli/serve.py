@@ -63,10 +63,13 @@ def serve(
     with hold(mine):
         wishes = _wishes(settings, entry, span, memory=memory, cache_tokens=cache_tokens, path=path, grace_s=grace)
 
+        from gridllm.admission.gate import Gatekeeper
+        from gridllm.charter.board import NoticeBoard
         from gridllm.cli.runtime import run_async
         from gridllm.node.lifecycle import Membership
 
-        run_async(_volunteer(mine, Membership(signed, entry, pins), wishes, settings))
+        gate = Gatekeeper(signed, NoticeBoard(signed, pins.notices_path(signed)))
+        run_async(_volunteer(mine, Membership(signed, entry, pins, gate), wishes, settings))
 
 
 async def _volunteer(identity: Identity, membership: Membership, wishes: Wishes, settings: Settings) -> None:

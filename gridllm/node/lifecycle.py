@@ -13,12 +13,18 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
+from gridllm.admission.gate import Gatekeeper
+from gridllm.charter.address import split_address
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.fetch import serve_charter
+from gridllm.charter.gossip import Gossip, serve_notices
+from gridllm.charter.gossip import gossiping
 from gridllm.charter.pin import Pins
-from gridllm.errors import GridError, SwarmError
+from gridllm.errors import CertificateError, GridError, SwarmError
 from gridllm.ids import PeerId
 from gridllm.node.hosting import Hosting, prepare
 from gridllm.node.presence import Presence
@@ -65,11 +71,13 @@ class Stops:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Which model of which grid is served."""
+    """Which model of which grid is served, and how the node shows that it may."""
 
     signed: SignedCharter
     entry: ModelEntry
     pins: Pins
+    gate: Gatekeeper | None = None  # decides whom the node works with; None: with everybody
+    certificate: bytes = b""  # the node's own
 
 
 class Volunteer:
@@ -86,6 +94,9 @@ class Volunteer:
         self._signed = membership.signed
         self._entry = membership.entry
         self._pins = membership.pins
+        self._board = NoticeBoard(membership.signed, membership.pins.notices_path(membership.signed))
+        self._gate = membership.gate
+        self._certificate = membership.certificate
         self._wishes = wishes
         self._open_swarm = open_swarm
         self._report = report
@@ -100,6 +111,7 @@ class Volunteer:
         Raises:
             SwarmError: the grid cannot be entered, or the libp2p daemon keeps dying.
             UsageError, ModelError: what was asked for cannot be served.
+            CertificateError: this grid asks for a certificate, and the node's does not admit it.
         """
         failures = 0
         try:
@@ -137,6 +149,10 @@ class Volunteer:
             presence = await self._or_stop(self._enter(leaving))
             if isinstance(presence, Ending):
                 return presence
+            fault = self._own_fault(presence)
+            if fault is not None:
+                name = self._signed.charter.name
+                raise CertificateError(fault.rule, f"This node may not serve {name} ({fault.rule}): {fault}")
             hosting = await self._or_stop(self._host(presence), presence.swarm)
             if isinstance(hosting, Ending):
                 return hosting
@@ -148,8 +164,14 @@ class Volunteer:
     async def _enter(self, leaving: contextlib.AsyncExitStack) -> Presence:
         swarm = await self._open_swarm()
         leaving.push_async_callback(swarm.close)
-        directory = Directory(swarm, self._signed.grid)
+        await leaving.enter_async_context(gossiping(swarm, self._board, lambda: self._pins.peers(self._signed)))
+        if self._gate is not None:
+            await serve_notices(swarm, self._gate.board)
+            gossip = asyncio.create_task(Gossip(swarm, self._gate.board, self._acquaintances).run())
+            leaving.push_async_callback(_end, gossip)
+        directory = Directory(swarm, self._signed.grid, self._gate.admit if self._gate is not None else None)
         presence = Presence(swarm, directory, self._entry.model_root, self._wishes.dtype)
+        presence.certificate = self._certificate
         leaving.push_async_callback(_farewell, presence)
         return presence
 
@@ -178,7 +200,8 @@ class Volunteer:
 
     async def _serve(self, presence: Presence, hosting: Hosting) -> Ending:
         """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
-        service = NodeService(presence.swarm, hosting.engine, self._entry.model_root)
+        own_fault = partial(self._own_fault, presence)
+        service = NodeService(presence.swarm, hosting.engine, self._entry.model_root, self._gate, own_fault)
         try:
             await service.start()
             presence.state, presence.since = "serving", time.time()
@@ -266,6 +289,22 @@ class Volunteer:
                 self._report.note(f"Blocks {target[0]}:{target[1]} need this node more; moving there.")
                 return target
 
+    def _own_fault(self, presence: Presence) -> CertificateError | None:
+        """Why this node may not serve now; None: it may."""
+        if self._gate is None:
+            return None
+        peer, model, dtype = presence.swarm.peer, self._entry.model_root, self._wishes.dtype
+        try:
+            self._gate.check(presence.certificate, peer, model=model, dtype=dtype)
+        except CertificateError as error:
+            return error
+        return None
+
+    def _acquaintances(self) -> list[tuple[PeerId, tuple[str, ...]]]:
+        """Whom to exchange the maintainers' notices with: first peers, and nodes seen lately."""
+        first = map(split_address, self._signed.charter.first_peers)
+        return [*((peer, (address,)) for peer, address in first), *self._remembered.items()]
+
     def _remember(self, records: Sequence[NodeRecord]) -> None:
         """Keep the addresses of peers for the next start; written only when there is news."""
         fresh = {record.peer: tuple(record.addresses) for record in records}
@@ -300,6 +339,11 @@ class Volunteer:
         if self._hosting is not None:
             await self._hosting.engine.stop()
             self._hosting = None
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _farewell(presence: Presence) -> None:

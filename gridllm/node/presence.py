@@ -35,6 +35,7 @@ class Presence:
         self.blocks_per_s = 0.0
         self.engine: Engine | None = None
         self.since = time.time()  # of joining, then of serving
+        self.certificate = b""  # admission certificate; shown to whoever reads the record
         self.returning = False  # leaves this swarm only to enter it again: the record stays
         self._next_hop_ms: dict[str, float] = {}
         self.swarm = swarm
@@ -61,6 +62,7 @@ class Presence:
             next_hop_ms=dict(self._next_hop_ms),
             addresses=[one for one in self.swarm.addresses if len(one) <= MAX_ADDRESS_CHARS][:MAX_ADDRESSES],
             since=self.since,
+            certificate=self.certificate,
         )
 
     async def announce(self) -> None:

@@ -6,16 +6,29 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 import msgspec
 import torch
 
+from gridllm.admission.gate import Gatekeeper
 from gridllm.engine.runner import Engine, Work
-from gridllm.errors import Full, GridError, Malformed, NextHopLost, NodeFault, Refusal, StaleEpoch, UnknownSession
+from gridllm.errors import (
+    CertificateError,
+    Full,
+    GridError,
+    Malformed,
+    NextHopLost,
+    NodeFault,
+    Refusal,
+    StaleEpoch,
+    UnknownSession,
+)
 from gridllm.ids import ModelRoot, PeerId, SessionId
 from gridllm.node.callers import Callers
+from gridllm.node.door import Door
 from gridllm.node.neighbours import Neighbours
 from gridllm.node.session import NodeSession
 from gridllm.node.sessions import Sessions
@@ -33,7 +46,7 @@ from gridllm.wire.messages import (
     Step,
 )
 from gridllm.wire.slices import CHUNK_TOKENS, cut, moved, select, total_tokens
-from gridllm.wire.tensor import unpack
+from gridllm.wire.tensor import name_of, unpack
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +59,22 @@ HOUSEKEEPING_S: Final = 1.0  # between acks and sweeps for abandoned sessions
 class NodeService:
     """Serves a span to clients and neighbours."""
 
-    def __init__(self, swarm: Swarm, engine: Engine, model: ModelRoot) -> None:
+    def __init__(
+        self,
+        swarm: Swarm,
+        engine: Engine,
+        model: ModelRoot,
+        gate: Gatekeeper | None = None,
+        own_fault: Callable[[], CertificateError | None] = lambda: None,
+    ) -> None:
+        """
+        Args:
+            gate: decides whom this node works with; None: with everybody.
+            own_fault: why this node itself is not admitted now; None when it is.
+        """
         self._swarm = swarm
+        self._gate = gate
+        self._door = Door(gate, model, name_of(engine.span.dtype), own_fault)
         self._engine = engine
         self._sessions = Sessions(engine, model)
         self._links = Callers()
@@ -90,8 +117,11 @@ class NodeService:
             self._tasks = tasks
             self._neighbours = Neighbours(self._swarm, tasks, self._on_neighbour_message, self._on_neighbour_lost)
             housekeeping = tasks.create_task(self._housekeeping())
+            unlisten = self._gate.board.listen(self._recheck) if self._gate is not None else None
             started.set()
             await self._stopping.wait()
+            if unlisten is not None:
+                unlisten()
             housekeeping.cancel()
             await self._neighbours.close()
             for link in self._links:
@@ -104,12 +134,22 @@ class NodeService:
             now = asyncio.get_running_loop().time()
             self._sessions.sweep(now)
             self._links.sweep()
+            self._recheck()
             if self._neighbours is not None:
                 await self._neighbours.sweep({PeerId(s.next.peer) for s in self._sessions if s.next}, now)
             for session in self._sessions:
                 ack = session.acknowledge()
                 if ack is not None:
                     _send(session.client_link, ack)
+
+    def _recheck(self) -> None:
+        """Part with neighbours that are admitted no longer, and tell the clients, once: they repair their chains."""
+        for session, refusal in self._door.faults(self._sessions):
+            if session.next is not None and session.next.peer == refusal.blamed:
+                session.next_link = None
+            if session.told_epoch != session.epoch:
+                session.told_epoch = session.epoch
+                _send(session.client_link, _refused(refusal, session.id))
 
     async def _on_stream(self, stream: Stream) -> None:
         link = Link(stream, on_message=self._on_message, opener=False)
@@ -153,8 +193,9 @@ class NodeService:
             session = await (self._open(link, message) if isinstance(message, Open) else self._resume(link, message))
         except Exception as error:  # noqa: BLE001 - one request must not end the service of all others
             refusal = error if isinstance(error, Refusal) else _fault(error)
-            blamed = message.next.peer if isinstance(refusal, NextHopLost) and message.next else None
-            _send(link, Refused(message.call, message.session, refusal.code, str(refusal)[:1024], blamed))
+            if isinstance(refusal, NextHopLost) and message.next:
+                refusal.blamed = message.next.peer
+            _send(link, _refused(refusal, message.session, message.call))
         else:
             ready = Ready(message.call, session.id, session.lengths, session.step, self._engine.budget.free)
             _send(link, ready)
@@ -162,6 +203,7 @@ class NodeService:
             self._links.answered(link)
 
     async def _open(self, link: Link, opened: Open) -> NodeSession:
+        self._door.check_request(opened, link.peer)
         session = self._sessions.open(opened, link)
         try:
             await self._reach_next(session)
@@ -178,6 +220,7 @@ class NodeService:
             raise Malformed(f"Resume calls {len(resumed.valid)} rows valid; the session has {len(session.lengths)}.")
         if resumed.epoch <= session.epoch:
             raise StaleEpoch(f"Resume is of epoch {resumed.epoch} and the session is at {session.epoch} already.")
+        self._door.check_request(resumed, link.peer)
         self._sessions.rejoin(session, link)
         session.epoch = resumed.epoch  # from here on, what was sent in the old shape is stale
         try:
@@ -228,6 +271,7 @@ class NodeService:
             span = self._engine.span
             hidden = unpack(body, tokens=total_tokens(step.rows), hidden_size=span.hidden_size, dtype=span.dtype)
             after = session.check(step, link.peer)
+            self._door.check_upstream(session)
             self._engine.reserve(session.cache, step.rows, replay=step.replay)
             session.lengths, session.step = after, max(session.step, step.step)
             session.used_at = asyncio.get_running_loop().time()
@@ -237,7 +281,7 @@ class NodeService:
         except Refusal as refusal:
             # Only the session's own upstream may raise the client's attention; others hear it themselves.
             told = session.client_link if session is not None and link.peer == session.upstream else link
-            _send(told, Refused(None, step.session, refusal.code, str(refusal)[:1024]))
+            _send(told, _refused(refusal, SessionId(step.session)))
         except Exception as error:  # noqa: BLE001 - the link carries other sessions, too
             if session is not None:
                 self._fail(session, _fault(error))
@@ -324,8 +368,8 @@ def _fault(error: Exception) -> NodeFault:
     return NodeFault(f"The node failed to serve the request: {type(error).__name__}: {error}.")
 
 
-def _refused(refusal: Refusal) -> Refused:
-    return Refused(None, None, refusal.code, str(refusal)[:1024])
+def _refused(refusal: Refusal, session: bytes | None = None, call: int | None = None) -> Refused:
+    return Refused(call, session, refusal.code, str(refusal)[:1024], refusal.blamed)
 
 
 def _send(link: Link, message: AnyMessage, body: bytes | memoryview = b"") -> None:

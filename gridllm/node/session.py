@@ -52,6 +52,8 @@ class NodeSession:
         self.cache = cache
         self.epoch = opened.epoch
         self.upstream = PeerId(opened.upstream)
+        self.upstream_certificate = opened.upstream_certificate
+        self.told_epoch: int | None = None  # the client knows that a neighbour of this epoch is admitted no longer
         self.next: Hop | None = opened.next
         self.next_link: Link | None = None
         self.need = list(opened.need)
@@ -86,6 +88,7 @@ class NodeSession:
             if self.replay is not None:
                 self.replay.cut(self.lengths)
         self.upstream = PeerId(resumed.upstream)
+        self.upstream_certificate = resumed.upstream_certificate
         self.next = resumed.next
         self.need = list(resumed.need)
         if self.replay is None:

@@ -92,7 +92,7 @@ class Refused(Message, frozen=True, tag="refused"):
     session: Sid | None
     code: Annotated[str, Meta(max_length=32)]  # Refusal.code
     message: Text  # one sentence for people
-    peer: Peer | None = None  # the neighbour at fault, when the node blames one (next_hop_lost)
+    peer: Peer | None = None  # the neighbour at fault, when the node blames one (next_hop_lost, not_admitted)
 
 
 class RowSlice(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
