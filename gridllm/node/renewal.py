@@ -1,0 +1,175 @@
+"""Stays admitted while serving: is measured again in good time, and steps back when the certificate runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from gridllm.errors import CertificateError, GridError, NotAdmitted, TooSoon
+from gridllm.ids import PeerId
+from gridllm.node.report import Report
+from gridllm.node.standing import Standing, renewal_at_s, retry_pause_s, spell_duration, spell_time
+
+log = logging.getLogger(__name__)
+
+RECHECK_EVERY_S: Final = 600.0  # an authority cannot keep a node busy with examinations
+LOOKUP_EVERY_S: Final = 5.0  # between looks in the directory at who is an authority, whoever asks for them
+LONGEST_NAP_S: Final = 30.0  # waits are cut: a machine that slept, or whose clock was set, notices
+SHORTEST_NAP_S: Final = 0.05
+
+
+class Examine(Protocol):
+    """Has this node measured and certified: ``enrolment.Enrolment`` does, tests have their own."""
+
+    async def __call__(self, certificate: bytes, /) -> bytes:
+        """The new certificate's envelope. ``certificate`` is the one to be renewed, or nothing.
+
+        Raises:
+            GridError: not admitted this time, and why.
+        """
+        ...
+
+
+class Renewal:
+    """Keeps one node's certificate fresh in the background: ``await renewal.run()`` while it serves."""
+
+    def __init__(
+        self,
+        standing: Standing,
+        examine: Examine,
+        show: Callable[[], Awaitable[None]],
+        report: Report,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``show`` makes the node look as its standing says (serving or not, by which certificate) and announces it."""
+        self._standing = standing
+        self._examine = examine
+        self._show = show
+        self._report = report
+        self._clock = clock
+        self._drawn = random.random()  # noqa: S311 - spreads load
+        self._failures = 0
+        self._again_at_s = 0.0  # after failures; Unix time
+        self._wanted = False  # by an authority
+        self._attempt_news, self._watch_news = asyncio.Event(), asyncio.Event()
+        self._shown = standing.good, standing.raw
+        self._rechecked_at: float | None = None  # of the event loop, like the next
+        self._looked_at: float | None = None
+
+    async def on_recheck(self, peer: PeerId, is_authority: Callable[[PeerId], Awaitable[bool]]) -> None:
+        """``peer`` wants this node to be measured again now.
+
+        Raises:
+            TooSoon: it was told so, or somebody claimed to be an authority, not long ago.
+            NotAdmitted: the caller is no authority of this grid.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._rechecked_at is not None and now < self._rechecked_at + RECHECK_EVERY_S:
+            raise TooSoon(f"This node takes that up once in {RECHECK_EVERY_S / 60:.0f} minutes, and was told already.")
+        if self._looked_at is not None and now < self._looked_at + LOOKUP_EVERY_S:
+            raise TooSoon(f"This node looks up authorities once in {LOOKUP_EVERY_S:.0f} s; ask again in a moment.")
+        self._looked_at = now
+        if not await is_authority(peer):
+            raise NotAdmitted("Only an admission authority of this grid may have this node measured.")
+        self._rechecked_at = now
+        self._wanted = True
+        self._wake()
+
+    async def run(self) -> CertificateError:
+        """Renew until the maintainers revoke this node's admission; returns that."""
+        forget = self._standing.gate.board.listen(self._wake)
+        attempts = asyncio.create_task(self._attempts())
+        attempts.add_done_callback(lambda _: self._wake())
+        try:
+            while True:
+                self._watch_news.clear()
+                if (revoked := self._standing.revoked()) is not None:
+                    return revoked
+                if (self._standing.good, self._standing.raw) != self._shown:
+                    await self._show_change()
+                await _nap(self._watch_news, self._standing.left_s)
+                if attempts.done():
+                    attempts.result()  # nothing but a fault of ours ends it
+        finally:
+            forget()
+            attempts.cancel()
+            await asyncio.gather(attempts, return_exceptions=True)
+
+    def _wake(self) -> None:
+        self._attempt_news.set()
+        self._watch_news.set()
+
+    async def _show_change(self) -> None:
+        was_good, _ = self._shown
+        good = self._standing.good
+        self._shown = good, self._standing.raw
+        if good and self._standing.certificate is not None and self._standing.required:
+            until = spell_time(self._standing.certificate.expires)
+            self._report.note(f"Certificate renewed, valid until {until}." if was_good else f"Admitted until {until}.")
+        elif was_good and not good:
+            self._report.note(
+                f"{self._standing.fault()} This node serves nobody until it is admitted again, and keeps trying."
+            )
+        try:
+            await self._show()
+        except GridError as error:
+            log.info("Could not announce the change: %s", error)  # the announcer tries again by itself
+
+    async def _attempts(self) -> None:
+        while True:
+            self._attempt_news.clear()
+            wait_s = self._due_s()
+            if wait_s > 0:
+                await _nap(self._attempt_news, wait_s)
+                continue
+            self._wanted = False
+            try:
+                self._standing.adopt(await self._examine(self._standing.raw))
+            except GridError as error:
+                self._failed(str(error))
+            except Exception as error:
+                log.exception("The examination failed")
+                self._failed(f"The examination failed with {type(error).__name__}: {error}.")
+            else:
+                self._failures = 0
+                self._drawn = random.random()  # noqa: S311 - spreads load
+                self._wake()
+
+    def _due_s(self) -> float:
+        """Seconds until the next attempt."""
+        certificate = self._standing.certificate
+        if not self._standing.required:
+            return LONGEST_NAP_S
+        if self._wanted:
+            return 0.0
+        if self._failures:
+            return self._again_at_s - self._clock()
+        if certificate is None or not self._standing.good:
+            return 0.0
+        return renewal_at_s(certificate.issued, certificate.expires, self._drawn) - self._clock()
+
+    def _failed(self, why: str) -> None:
+        self._failures += 1
+        left_s = self._standing.left_s
+        pause_s = retry_pause_s(self._failures, left_s, random.random())  # noqa: S311 - spreads load
+        self._again_at_s = self._clock() + pause_s
+        standing = (
+            f"The certificate expires in {spell_duration(left_s)} and was not renewed"
+            if left_s > 0
+            else "This node has no valid certificate"
+        )
+        self._report.note(f"{standing}: {why.rstrip('.')}. Trying again in {spell_duration(pause_s)}.")
+
+
+async def _nap(news: asyncio.Event, seconds: float) -> None:
+    """Wait for news, at most ``seconds``; not long at a time, since the clock may be set, or the machine sleep."""
+    bounded_s = min(seconds, LONGEST_NAP_S) if seconds > 0 else LONGEST_NAP_S
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(bounded_s, SHORTEST_NAP_S)):
+            await news.wait()
