@@ -41,7 +41,7 @@ def run_pass(span: Span, steps: Sequence[Pass]) -> None:
     if span.ragged:
         result = part.forward(hidden, positions, RaggedCache(segments, start))
     else:
-        result = _one_by_one(part, hidden, positions, segments, start)
+        result = one_by_one(part, hidden, positions, segments, start)
     output = result[0].to("cpu")
     for segment in segments:
         segment.cache.length = segment.position + segment.tokens
@@ -75,9 +75,10 @@ def _positions(segments: list[Segment]) -> torch.Tensor:
     return torch.cat([torch.arange(s.position, s.position + s.tokens) for s in segments])
 
 
-def _one_by_one(
+def one_by_one(
     span: Span, hidden: torch.Tensor, positions: torch.Tensor, segments: list[Segment], start: int
 ) -> torch.Tensor:
+    """For families that are not batched: each segment's tokens of hidden [1, T, H] in a pass of its own."""
     outputs = []
     offset = 0
     for segment in segments:

@@ -121,7 +121,9 @@ def fill(
             f"The model's files lack {len(missing)} tensors that its config asks for, such as {missing[0]}: they are "
             "incomplete or of another model."
         )
-    _initialise_buffers(model, device)
+    for parameter in model.parameters():
+        parameter._is_hf_initialized = True
+    initialise(model, device)
 
 
 def _relevant(names: Iterable[str], layers: tuple[str, int, int] | None) -> list[str]:
@@ -172,7 +174,7 @@ def _load(
 ) -> None:
     meta = inventory.meta[recipe.target]
     model = inventory.model
-    dtype = _dtype_for(recipe.target, meta, model)
+    dtype = dtype_for(recipe.target, meta, model)
     views: list[tuple[str, torch.Tensor]] | None
     if recipe.converter is None:
         out = torch.empty(meta.shape, dtype=dtype, device=device)
@@ -185,12 +187,12 @@ def _load(
     if views is not None:
         for name, view in views:
             checkpoint.read_into(name, view, sha256=_expected(name, manifest))
-        _place(inventory, recipe.target, out)
+        place(inventory, recipe.target, out)
         return
     converted = _convert(inventory, recipe, checkpoint, manifest, dtype)
     for target, tensor in converted.items():
         if target in inventory.owners:
-            _place(inventory, target, tensor.to(device=device, dtype=dtype))
+            place(inventory, target, tensor.to(device=device, dtype=dtype))
 
 
 def _expected(name: str, manifest: Manifest | None) -> str | None:
@@ -202,7 +204,7 @@ def _expected(name: str, manifest: Manifest | None) -> str | None:
     return entry.sha256
 
 
-def _dtype_for(name: str, meta: torch.Tensor, model: PreTrainedModel) -> torch.dtype:
+def dtype_for(name: str, meta: torch.Tensor, model: PreTrainedModel) -> torch.dtype:
     """The dtype from_pretrained would give: the module's own, except parts the family keeps in float32."""
     for pattern, dtype in model._get_dtype_plan(model.config.dtype).items():
         if re.search(rf"(?:^|\.){pattern}(?:\.|$)", name):
@@ -248,7 +250,7 @@ def _convert(
     return {name: value[0] if isinstance(value, list) else value for name, value in made.items()}
 
 
-def _place(inventory: Inventory, name: str, tensor: torch.Tensor) -> None:
+def place(inventory: Inventory, name: str, tensor: torch.Tensor) -> None:
     """Put a loaded tensor into its module and mark it, so that transformers' initialisation leaves it alone."""
     expected = inventory.meta[name].shape
     if tensor.shape != expected:
@@ -260,15 +262,13 @@ def _place(inventory: Inventory, name: str, tensor: torch.Tensor) -> None:
     setattr(owner, leaf, tensor)
 
 
-def _initialise_buffers(model: PreTrainedModel, device: torch.device) -> None:
-    """Give buffers that no file holds (rotary frequencies, embedding scales) memory and their values.
+def initialise(model: PreTrainedModel, device: torch.device) -> None:
+    """Give what no file holds (rotary frequencies, embedding scales) memory and its values.
 
-    transformers' own ``initialize_weights`` fills them; it skips every tensor that ``_place`` marked.
+    transformers' own ``initialize_weights`` fills it; it skips every tensor that ``place`` marked.
     """
     for module in model.modules():
         for name, buffer in list(module._buffers.items()):
             if buffer is not None and buffer.device.type == "meta":
                 module._buffers[name] = torch.empty_like(buffer, device=device)
-    for parameter in model.parameters():
-        parameter._is_hf_initialized = True
     model.initialize_weights()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,12 +135,31 @@ def load_span(
     if attn == "sdpa" or not is_ragged(config):
         attn = plain_attention(config)
     checkpoint = Checkpoint.open(folder)
-    causal = build_meta(config, dtype=dtype, attn=attn)
-    inventory = Inventory(causal)
     target = torch.device(device)
+
+    def read(inventory: Inventory) -> None:
+        fill(inventory, checkpoint, manifest, device=target, layers=(layout.layers, start, end), progress=progress)
+
+    return cut_span(build_meta(config, dtype=dtype, attn=attn), start, end, device=target, give_weights=read)
+
+
+def cut_span(
+    causal: PreTrainedModel, start: int, end: int, *, device: torch.device, give_weights: Callable[[Inventory], None]
+) -> Span:
+    """Blocks [start, end) of a model that lies whole on the meta device (``build_meta``); the model is used up.
+
+    Args:
+        give_weights: called once everything else is cut away; puts all that the inventory still keeps on ``device``.
+
+    Raises:
+        ModelError: the family has a part that GridLLM does not know.
+    """
+    config = causal.config
+    layout = layout_of(config)
+    inventory = Inventory(causal)
     base = causal.base_model
-    _strip(causal, base, layout, start, end, target)
-    fill(inventory, checkpoint, manifest, device=target, layers=(layout.layers, start, end), progress=progress)
+    _strip(causal, base, layout, start, end, device)
+    give_weights(inventory)
     if stretches_rope(config):
         _freeze_rope(base)
     return Span(base, layout, start, end)
