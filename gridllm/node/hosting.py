@@ -14,10 +14,11 @@ from gridllm.charter.document import ModelEntry
 from gridllm.engine.runner import Engine
 from gridllm.errors import UsageError
 from gridllm.models.manifest import Manifest
+from gridllm.models.sizes import BlockSize, block_size
 from gridllm.node.memory import free_bytes, spell_size
 from gridllm.node.presence import Presence
 from gridllm.node.report import Report
-from gridllm.node.sizing import BlockSize, block_size, check_fits, fitting_blocks
+from gridllm.node.sizing import check_fits, fitting_blocks
 from gridllm.node.source import span_folder
 from gridllm.node.speed import measure_blocks_per_s
 from gridllm.node.wishes import Wishes

@@ -35,7 +35,7 @@ def three_blocks() -> str:
     """Memory for three blocks of the demo model, and not for four."""
     from gridllm.models.files import find_model
     from gridllm.models.manifest import build_manifest
-    from gridllm.node.sizing import block_size
+    from gridllm.models.sizes import block_size
     from gridllm.planning.placement import bytes_needed
 
     size = block_size(build_manifest(find_model("demo")), "float32")

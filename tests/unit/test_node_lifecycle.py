@@ -19,10 +19,10 @@ from gridllm.errors import ModelError, SwarmError, UsageError
 from gridllm.identity.keys import Identity
 from gridllm.models.files import find_model
 from gridllm.models.manifest import build_manifest, manifest_bytes, root
+from gridllm.models.sizes import block_size
 from gridllm.node import lifecycle
 from gridllm.node.lifecycle import Membership, Stops, Volunteer
 from gridllm.node.report import Pulse
-from gridllm.node.sizing import block_size
 from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import bytes_needed
 from gridllm.swarm.directory import Directory

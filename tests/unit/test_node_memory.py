@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from gridllm.errors import UsageError
 from gridllm.models.files import find_model
 from gridllm.models.manifest import Manifest, build_manifest
+from gridllm.models.sizes import block_size
 from gridllm.models.span import load_span
 from gridllm.node.memory import UNLIMITED_BYTES, cgroup_free_bytes, free_bytes, parse_size, spell_size
-from gridllm.node.sizing import block_size, check_fits, fitting_blocks
+from gridllm.node.sizing import check_fits, fitting_blocks
 from tests.unit.tiny_models import LAYERS, make_model
 
 MIB = 2**20
