@@ -11,7 +11,8 @@ import hashlib
 import logging
 import random
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Final
 
 import msgspec
@@ -115,8 +116,22 @@ async def push_notice(swarm: Swarm, peer: PeerId, raw: bytes, *, timeout_s: floa
     return await swarm.call(peer, NOTICE_CALL, raw, timeout_s=timeout_s) == b"\1"
 
 
+@asynccontextmanager
+async def gossiping(swarm: Swarm, board: NoticeBoard, peers: Peers, *, serve: bool = True) -> AsyncIterator[None]:
+    """Exchange notices for as long as the context lasts; with ``serve``, answer others' questions, too."""
+    if serve:
+        await serve_notices(swarm, board)
+    task = asyncio.create_task(Gossip(swarm, board, peers).run())
+    task.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 class Gossip:
-    """Keeps a board like those of its peers: ``task = create_task(Gossip(…).run())``, cancelled at the end."""
+    """Keeps a board like those of its peers; see ``gossiping``."""
 
     def __init__(
         self, swarm: Swarm, board: NoticeBoard, peers: Peers, *, every_s: tuple[float, float] = EVERY_S
@@ -125,6 +140,7 @@ class Gossip:
         self._board = board
         self._peers = peers
         self._every_s = every_s
+        self._answered: set[PeerId] = set()  # at the last try
         self._told = set(map(_digest, board.raws()))  # what was here before need not be passed on
         self._changed = asyncio.Event()
 
@@ -160,19 +176,25 @@ class Gossip:
             await self._board.reread()
 
     async def _with_some(self, most: int, deed: Callable[[PeerId], Awaitable[object]]) -> None:
-        """Do it with a few random peers at a time."""
-        others = [one for one in self._peers() if one[0] != self._swarm.peer]
-        chosen = random.sample(others, min(most, len(others)))
-        await asyncio.gather(*(self._with_one(peer, addresses, deed) for peer, addresses in chosen))
+        """Do it with a few random peers at a time, most of them such as answered before: many may be long gone."""
+        others = {peer: addresses for peer, addresses in self._peers() if peer != self._swarm.peer}
+        proven = [peer for peer in others if peer in self._answered]
+        chosen = random.sample(proven, min(most - 1, len(proven)))
+        rest = [peer for peer in others if peer not in chosen]
+        chosen += random.sample(rest, min(most - len(chosen), len(rest)))
+        await asyncio.gather(*(self._with_one(peer, others[peer], deed) for peer in chosen))
 
     async def _with_one(
         self, peer: PeerId, addresses: tuple[str, ...], deed: Callable[[PeerId], Awaitable[object]]
     ) -> None:
+        self._answered.discard(peer)
         try:
             await self._swarm.connect(peer, addresses, timeout_s=TIMEOUT_S)
             await deed(peer)
         except GridError as error:
             log.debug("No notices exchanged with %s: %s", peer, error)
+        else:
+            self._answered.add(peer)
 
     async def _ask(self, peer: PeerId) -> None:
         await fetch_notices(self._swarm, peer, self._board)
@@ -192,3 +214,8 @@ def _page(peer: PeerId, answer: bytes) -> Page:
 
 def _digest(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("Gossip of notices ended: %s", error, exc_info=error)

@@ -118,6 +118,14 @@ class Pins:
         known = [address for addresses in reversed(self.known_peers(signed).values()) for address in addresses]
         return tuple(dict.fromkeys(address for address in (*signed.charter.first_peers, *known) if _dialable(address)))
 
+    def peers(self, signed: SignedCharter) -> list[tuple[PeerId, tuple[str, ...]]]:
+        """``initial_peers`` by peer, in the same order."""
+        found: dict[PeerId, tuple[str, ...]] = {}
+        for address in self.initial_peers(signed):
+            peer, _ = split_address(address)
+            found[peer] = (*found.get(peer, ()), address)
+        return list(found.items())
+
     def notices_path(self, signed: SignedCharter) -> Path:
         """Where the maintainers' notices are kept (``board.NoticeBoard``)."""
         return self._folder(signed.charter.name) / "notices.json"

@@ -17,11 +17,8 @@ from functools import partial
 from typing import Final, TypeVar
 
 from gridllm.admission.gate import Gatekeeper
-from gridllm.charter.address import split_address
-from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.fetch import serve_charter
-from gridllm.charter.gossip import Gossip, serve_notices
 from gridllm.charter.gossip import gossiping
 from gridllm.charter.pin import Pins
 from gridllm.errors import CertificateError, GridError, SwarmError
@@ -94,7 +91,6 @@ class Volunteer:
         self._signed = membership.signed
         self._entry = membership.entry
         self._pins = membership.pins
-        self._board = NoticeBoard(membership.signed, membership.pins.notices_path(membership.signed))
         self._gate = membership.gate
         self._certificate = membership.certificate
         self._wishes = wishes
@@ -164,11 +160,8 @@ class Volunteer:
     async def _enter(self, leaving: contextlib.AsyncExitStack) -> Presence:
         swarm = await self._open_swarm()
         leaving.push_async_callback(swarm.close)
-        await leaving.enter_async_context(gossiping(swarm, self._board, lambda: self._pins.peers(self._signed)))
         if self._gate is not None:
-            await serve_notices(swarm, self._gate.board)
-            gossip = asyncio.create_task(Gossip(swarm, self._gate.board, self._acquaintances).run())
-            leaving.push_async_callback(_end, gossip)
+            await leaving.enter_async_context(gossiping(swarm, self._gate.board, self._acquaintances))
         directory = Directory(swarm, self._signed.grid, self._gate.admit if self._gate is not None else None)
         presence = Presence(swarm, directory, self._entry.model_root, self._wishes.dtype)
         presence.certificate = self._certificate
@@ -301,9 +294,8 @@ class Volunteer:
         return None
 
     def _acquaintances(self) -> list[tuple[PeerId, tuple[str, ...]]]:
-        """Whom to exchange the maintainers' notices with: first peers, and nodes seen lately."""
-        first = map(split_address, self._signed.charter.first_peers)
-        return [*((peer, (address,)) for peer, address in first), *self._remembered.items()]
+        """Whom to exchange the maintainers' notices with: first peers, and nodes met now or before."""
+        return self._pins.peers(self._signed)
 
     def _remember(self, records: Sequence[NodeRecord]) -> None:
         """Keep the addresses of peers for the next start; written only when there is news."""
@@ -339,11 +331,6 @@ class Volunteer:
         if self._hosting is not None:
             await self._hosting.engine.stop()
             self._hosting = None
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 async def _farewell(presence: Presence) -> None:

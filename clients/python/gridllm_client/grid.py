@@ -10,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from gridllm.charter.address import split_address
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.fetch import fetch_manifest
+from gridllm.charter.gossip import gossiping
 from gridllm.charter.pin import Pins
 from gridllm.errors import CharterError, GridError, ModelError, UsageError
 from gridllm.identity.keys import Identity
@@ -128,12 +129,17 @@ class _Net:
 
     def __init__(self) -> None:
         self.swarm: Swarm | None = None
-        self._owned = False
+        self._leaving = contextlib.AsyncExitStack()
 
     @property
     def pool(self) -> LinkPool:
         """Links to nodes."""
         return self._pool
+
+    @property
+    def board(self) -> NoticeBoard:
+        """What the grid's maintainers said since founding; belongs to the grid's loop."""
+        return self._board
 
     @property
     def directory(self) -> Directory:
@@ -151,19 +157,25 @@ class _Net:
                     f"No peer of the grid {signed.charter.name!r} is known; run: gridllm join <multiaddr>"
                 )
             swarm = await open_swarm(Identity.ephemeral(), initial_peers=first, client_only=True, namespace=signed.grid)
-            self._owned = True
+            self._leaving.push_async_callback(swarm.close)
         self.swarm = swarm
         self._pool = LinkPool(swarm)
         self._directory = Directory(swarm, signed.grid)
+        self._board = NoticeBoard(signed, pins.notices_path(signed))
+
+        def peers() -> list[tuple[PeerId, tuple[str, ...]]]:
+            return [*pins.peers(signed), *self._directory.seen.items()]
+
+        # Others cannot call a client, and several may share a swarm: it asks, and is not asked.
+        await self._leaving.enter_async_context(gossiping(swarm, self._board, peers, serve=False))
 
     async def leave(self) -> None:
         """Close links, and the swarm if it is ours."""
         if self.swarm is None:
             return
-        swarm, self.swarm = self.swarm, None
+        self.swarm = None
         await self._pool.close()
-        if self._owned:
-            await swarm.close()
+        await self._leaving.aclose()
 
     async def status(self, signed: SignedCharter) -> dict[str, list[NodeRecord]]:
         """Nodes by model name."""
@@ -186,10 +198,7 @@ class _Net:
         raise ModelError(f"No peer could send the manifest of {entry.name!r}; try again when a node is up.")
 
     async def _askable(self, signed: SignedCharter, entry: ModelEntry, pins: Pins) -> dict[PeerId, tuple[str, ...]]:
-        found: dict[PeerId, tuple[str, ...]] = {}
-        for address in pins.initial_peers(signed):
-            peer, _ = split_address(address)
-            found[peer] = (*found.get(peer, ()), address)
+        found = dict(pins.peers(signed))
         with contextlib.suppress(GridError):
             records = await self._directory.nodes(entry.model_root)
             found |= {record.peer: tuple(record.addresses) for record in records}
