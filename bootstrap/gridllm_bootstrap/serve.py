@@ -7,7 +7,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
+from gridllm.charter.gossip import gossiping
 from gridllm.charter.pin import Pins
 from gridllm.cli.runtime import stop_on_signals
 from gridllm.cli.show import print_json, stderr, stdout
@@ -82,7 +84,11 @@ async def serve_until_stopped(
     """
     reporter = Reporter(signed, as_json=as_json)
     with stop_on_signals() as stop:
-        async with open_first_peer(identity, signed, pins, listening) as swarm:
+        board = NoticeBoard(signed, pins.notices_path(signed))
+        async with (
+            open_first_peer(identity, signed, pins, listening) as swarm,
+            gossiping(swarm, board, lambda: pins.peers(signed)),
+        ):
             reporter.started(swarm, signed)
             looking = asyncio.create_task(_look(swarm, signed, pins, reporter))
             failing = asyncio.create_task(swarm.failed())
