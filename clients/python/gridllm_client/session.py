@@ -17,6 +17,7 @@ from gridllm_client.chain import Chain
 from gridllm_client.frames import call_tokens, calls, chunk_tokens, frames
 from gridllm_client.links import LinkPool
 from gridllm_client.mending import Mender
+from gridllm_client.pace import Pace
 from gridllm_client.repair import Call
 from gridllm_client.routes import Routes
 from gridllm_client.terms import OnEvent, Patience, Terms, short
@@ -36,7 +37,9 @@ class Session:
         *,
         patience: Patience | None = None,
         on_event: OnEvent | None = None,
+        pace: Pace | None = None,
     ) -> None:
+        """``pace`` counts how fast it is served; None: nobody wants to know."""
         if not 1 <= terms.rows <= MAX_ROWS:
             raise UsageError(f"A session has 1 to {MAX_ROWS} rows, not {terms.rows}; split the batch.")
         self.terms = terms
@@ -51,6 +54,7 @@ class Session:
         self._wake: asyncio.Future[None] | None = None
         self._last_sign = 0.0
         self._busy = False
+        self._pace = pace
         self.closed = False
 
     @property
@@ -76,6 +80,8 @@ class Session:
         except BaseException:
             self.close()
             raise
+        if self._pace is not None:
+            self._pace.begin()
 
     async def forward(self, slices: Sequence[RowSlice], hidden: torch.Tensor) -> torch.Tensor:
         """Take rows through all blocks of the model.
@@ -111,14 +117,16 @@ class Session:
     async def _forward(self, slices: Sequence[RowSlice], hidden: torch.Tensor) -> torch.Tensor:
         """One call: everything of it is under way at once."""
         loop = asyncio.get_running_loop()
+        await self._look_after_certificates()
         self._step += 1
         call = Call.of(self._step, slices, self._replay.lengths)
         self._replay.append(slices, hidden)
         self._expect(call, slices)
         stall = loop.call_later(self._patience.stall_s, self._on_stall, call)
         completed = False
+        smooth = bool(self._chain.hops) and not self._mender.trouble
         try:
-            if self._chain.hops and not self._mender.trouble:
+            if smooth:
                 self._send(call, slices, hidden)
             else:
                 await self._mender.mend(call)
@@ -126,11 +134,15 @@ class Session:
                 if self._mender.fatal is not None:
                     raise self._mender.fatal
                 if self._mender.trouble:
+                    smooth = False
                     await self._mender.mend(call)
                 else:
                     self._wake = loop.create_future()
                     await self._wake
             completed = True
+            if smooth and self._pace is not None and self.terms.rows == hidden.shape[0] == 1:
+                took_s = time.monotonic() - self._mender.waiting_since
+                self._pace.step(self._chain.epoch, self._chain.hops, took_s)
             return self._result
         finally:
             stall.cancel()
@@ -146,6 +158,8 @@ class Session:
     def close(self) -> None:
         """Free the session on all nodes; never waits; idempotent."""
         self.closed = True
+        if self._pace is not None:
+            self._pace.end()
         self._chain.close()
 
     def on_output(self, peer: PeerId, output: Output, body: bytearray) -> None:
@@ -192,6 +206,22 @@ class Session:
         """The link to a hop ended."""
         self._mender.lost(peer, error)
         self._wake_up()
+
+    def on_notices(self) -> None:
+        """Move off nodes that were revoked, at once."""
+        for peer, fault in self._chain.unadmitted():
+            self._mender.unadmitted(peer, fault)
+            self._wake_up()
+
+    async def _look_after_certificates(self) -> None:
+        """Move off nodes whose admission ran out; hand round the new certificates of those that renewed theirs."""
+        if not self._chain.recheck_due():
+            return
+        if await self._chain.renew_aged():
+            self._mender.trouble.asked = True
+            self._mender.trouble.note("certificates were renewed")
+        for peer, fault in self._chain.unadmitted():
+            self._mender.unadmitted(peer, fault)
 
     def _begin(self, slices: Sequence[RowSlice]) -> None:
         if self.closed:
