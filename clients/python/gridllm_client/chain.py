@@ -9,13 +9,18 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import msgspec
+
 from gridllm.errors import (
     BadTensor,
     CallTimeout,
+    CertificateError,
     Draining,
     Full,
+    GridError,
     NextHopLost,
     NodeFault,
+    NotAdmitted,
     PeerLost,
     Refusal,
     RouteError,
@@ -33,6 +38,9 @@ from gridllm_client.repair import Call, gaps_of, need_of, ways
 from gridllm_client.routes import Routes
 from gridllm_client.terms import Patience, Terms
 
+RECHECK_S = 1.0  # between looks at the certificates of a chain in use; notices are heeded at once
+AGED_S = 60.0  # a certificate that expires so soon has a successor by now, which the neighbours must see
+RENEW_S = 10.0  # between looks into the directory for it
 AVOID_S = 15.0  # a node that was full, leaving or accused is not chosen again by this session for so long
 
 
@@ -91,6 +99,7 @@ class Chain:
         self._desperate = True
         self._avoid: dict[PeerId, float] = {}  # peer → until when
         self._clock: Callable[[], float] = time.monotonic
+        self._checked_at = self._renewed_at = float("-inf")
 
     @property
     def shape(self) -> tuple[tuple[PeerId, int, int], ...]:
@@ -122,6 +131,53 @@ class Chain:
     def succeeded(self, peer: PeerId) -> None:
         """A node did its work."""
         self._routes.succeeded(peer)
+
+    def recheck_due(self) -> bool:
+        """Whether it is time to look at the nodes' certificates again; True once in ``RECHECK_S``."""
+        now = self._clock()
+        if now - self._checked_at < RECHECK_S:
+            return False
+        self._checked_at = now
+        return True
+
+    def unadmitted(self) -> list[tuple[PeerId, CertificateError]]:
+        """Hops that are admitted no longer, and why."""
+        found = []
+        for hop in self.hops:
+            try:
+                self._routes.check(hop.record)
+            except CertificateError as error:
+                found.append((hop.peer, error))
+        return found
+
+    async def renew_aged(self) -> bool:
+        """Take over the renewed certificates of hops whose own is about to expire; True: hand them round."""
+        now = self._clock()
+        if now - self._renewed_at < RENEW_S:
+            return False
+        aged = set()
+        for hop in self.hops:
+            with contextlib.suppress(CertificateError):
+                if self._routes.left_s(hop.record) < AGED_S:
+                    aged.add(hop.peer)
+        if not aged:
+            return False
+        self._renewed_at = now
+        return bool(await self.renew(aged))
+
+    async def renew(self, peers: Collection[PeerId]) -> set[PeerId]:
+        """Those of ``peers`` that show another certificate by now, which their hops carry from now on."""
+        try:
+            fresh = {record.peer: record for record in await self._routes.records(fresh=True)}
+        except GridError:
+            return set()  # the directory does not answer; what follows may still do without it
+        renewed = set()
+        for hop in self.hops:
+            record = fresh.get(hop.peer)
+            if hop.peer in peers and record is not None and record.certificate != hop.record.certificate:
+                hop.record = msgspec.structs.replace(hop.record, certificate=record.certificate)
+                renewed.add(hop.peer)
+        return renewed
 
     async def replan(
         self,
@@ -170,6 +226,8 @@ class Chain:
             HopFailed: a node did not come along.
         """
         self.epoch += 1
+        for peer, fault in self.unadmitted():
+            raise HopFailed(peer, NotAdmitted(str(fault)))
         await self._connect()
         need = call.wanted()
         reports: list[tuple[PeerId, int]] = []
@@ -267,10 +325,12 @@ class Chain:
         link = hop.link
         if link is None:
             raise HopFailed(hop.peer, PeerLost(f"The link to {hop.peer} was closed."))
-        upstream = self._pool.swarm.peer if index == 0 else self.hops[index - 1].peer
-        following = self.hops[index + 1] if index + 1 < len(self.hops) else None
-        onward = None if following is None else NextHop(following.peer, following.record.addresses)
-        resume = Resume(0, self.id, self.epoch, upstream, onward, need, call.step, call.valid())
+        upstream, shown = self._pool.swarm.peer, b""
+        if index:
+            upstream, shown = self.hops[index - 1].peer, self.hops[index - 1].record.certificate
+        following = self.hops[index + 1].record if index + 1 < len(self.hops) else None
+        onward = None if following is None else NextHop(following.peer, following.addresses, following.certificate)
+        resume = Resume(0, self.id, self.epoch, upstream, onward, need, call.step, call.valid(), shown)
         opened = Open(
             call=0,
             session=self.id,
@@ -284,6 +344,7 @@ class Chain:
             next=onward,
             need=need,
             tokens=self._terms.tokens,
+            upstream_certificate=shown,
         )
         try:
             ready = await self._ask(link, hop, resume if hop.opened else opened, opened, resume)
@@ -324,6 +385,11 @@ def judge(chain: Chain, peer: PeerId, refusal: Refusal, blamed: PeerId | None) -
     if isinstance(refusal, NextHopLost):
         following = chain.next_of(peer)
         return Verdict(accused=following) if following is not None and blamed in (None, following) else Verdict()
+    if isinstance(refusal, NotAdmitted):
+        if blamed in (None, peer):
+            return Verdict(gone=peer)
+        # Whoever blames another may be the one that is wrong: by its clock, or by what it has not heard yet.
+        return Verdict(accused=blamed) if blamed in (chain.next_of(peer), chain.before(peer)) else Verdict()
     if isinstance(refusal, BadTensor):
         sender = chain.before(peer)
         return Verdict(gone=sender, fatal=sender is None)

@@ -41,6 +41,9 @@ class Listener(Protocol):
     def on_lost(self, peer: PeerId, error: PeerLost) -> None:
         """The link ended: the node is gone, silent or talks nonsense."""
 
+    def on_notices(self) -> None:
+        """The maintainers spoke: a node may be admitted no longer."""
+
 
 class NodeLink:
     """The link to one node, and who waits for what on it."""
@@ -111,6 +114,11 @@ class NodeLink:
         """Stop handing out what arrives for ``session``."""
         self._listeners.pop(session, None)
         self._used_at = time.monotonic()
+
+    def notices_changed(self) -> None:
+        """Tell the sessions that use this link."""
+        for listener in list(self._listeners.values()):
+            listener.on_notices()
 
     async def ask(self, request: Open | Resume, *, timeout_s: float) -> Ready:
         """Send an Open or Resume (its ``call`` is filled in) and wait for the node to be ready.
@@ -224,6 +232,8 @@ class LinkPool:
         self.swarm = swarm
         self.watchers: list[Callable[[PeerId], None]] = []
         """Told of every peer whose link is lost, whether or not a session uses it at that moment."""
+        self.on_notices: list[Callable[[], None]] = []
+        """Called when the maintainers' notices changed, before the sessions are."""
         self._timeout_s = connect_timeout_s
         self._links: dict[PeerId, NodeLink] = {}
         self._opening: dict[PeerId, asyncio.Task[NodeLink]] = {}
@@ -252,6 +262,13 @@ class LinkPool:
     def rtts_ms(self) -> dict[PeerId, float]:
         """Round trips measured on living links."""
         return {p: link.rtt_s * 1e3 for p, link in self._links.items() if link.lost is None and link.rtt_s is not None}
+
+    def notices_changed(self) -> None:
+        """The maintainers spoke: everyone looks again at the nodes in use."""
+        for callback in self.on_notices:
+            callback()
+        for link in list(self._links.values()):
+            link.notices_changed()
 
     async def close(self) -> None:
         """End all links."""

@@ -8,7 +8,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from gridllm.errors import PeerLost, Refusal, RouteError
+from gridllm.errors import CertificateError, NotAdmitted, PeerLost, Refusal, RouteError
 from gridllm.ids import PeerId
 from gridllm.wire.messages import Step
 from gridllm.wire.replay import ReplayBuffer
@@ -29,6 +29,7 @@ class Trouble:
 
     gone: dict[PeerId, str] = field(default_factory=dict)  # hops to replace, and why
     accused: dict[PeerId, PeerId] = field(default_factory=dict)  # hop → who cannot push to it; itself when it leaves
+    doubted: set[PeerId] = field(default_factory=set)  # hops whose certificate somebody does not accept
     asked: bool = False  # something is odd: ask all hops where they stand
     reason: str = ""  # of the first of it, for people
     quiet_s: float = 0.0  # how long it had lasted before it was noticed
@@ -75,8 +76,15 @@ class Mender:
         self.trouble.gone[peer] = why
         self.trouble.note(why)
 
+    def unadmitted(self, peer: PeerId, fault: CertificateError) -> None:
+        """A hop may not serve any longer."""
+        self.trouble.doubted.add(peer)
+        self.replace(peer, f"node {short(peer)} is admitted no longer ({fault.rule})")
+
     def refused(self, peer: PeerId, refusal: Refusal, blamed: PeerId | None) -> None:
         """Turn a hop's refusal into what it means for the chain."""
+        if isinstance(refusal, NotAdmitted):
+            self.trouble.doubted.add(blamed or peer)
         verdict = judge(self._chain, peer, refusal, blamed)
         if verdict.fatal:
             self.fatal = refusal
@@ -137,6 +145,10 @@ class Mender:
         self._report(before, reason, time.monotonic() - paused_since)
 
     async def _attempt(self, call: Call, trouble: Trouble, *, desperate: bool) -> None:
+        if trouble.doubted:  # perhaps it was the old certificate only
+            for peer in await self._chain.renew(trouble.doubted):
+                trouble.gone.pop(peer, None)
+                trouble.accused.pop(peer, None)
         await self._chain.replan(
             frozenset(trouble.gone),
             frozenset(trouble.accused),
@@ -172,6 +184,7 @@ class Mender:
         """What an attempt could not cure stays to be cured."""
         self.trouble.gone = trouble.gone | self.trouble.gone
         self.trouble.accused = trouble.accused | self.trouble.accused
+        self.trouble.doubted |= trouble.doubted
         self.trouble.asked = True
 
     async def _await_node(self, started: float, error: RouteError, last: str, attempt: int, waited_s: float) -> float:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, Protocol
 
+from gridllm.admission.certificate import Certificate
+from gridllm.admission.gate import Gatekeeper
 from gridllm.errors import GridError, RouteError
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.planning.health import Health
@@ -46,14 +48,21 @@ class Routes:
         model: ModelRoot,
         dtype: str,
         *,
+        gate: Gatekeeper | None = None,
         health: Health | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """
+        Args:
+            directory: lists admitted nodes only.
+            gate: by which a node in use is checked again; None: all are admitted.
+        """
         self.model = model
         self.dtype = dtype
         self.health = health if health is not None else Health()
         self._directory = directory
+        self._gate = gate
         self._pool = pool
         self._clock = clock
         self._wall_clock = wall_clock
@@ -65,6 +74,7 @@ class Routes:
         self._failed_as: dict[PeerId, float] = {}  # peer → ``since`` of its record when it failed
         # A node that another one reported lost has left its session before its own link ends; it counts all the same.
         pool.watchers.append(self.failed)
+        pool.on_notices.append(self.forget)
 
     async def plan(
         self,
@@ -131,12 +141,32 @@ class Routes:
             self._reading = asyncio.create_task(self._directory.nodes(self.model))
         reading = self._reading
         try:
-            self._records = await asyncio.shield(reading)
-            self._read_at = self._clock()
+            records = await asyncio.shield(reading)
+            if self._reading is reading:
+                self._records, self._read_at = records, self._clock()
         finally:
             if self._reading is reading and reading.done():
                 self._reading = None
-        return self._records
+        return records
+
+    def forget(self) -> None:
+        """What was read no longer counts, nor what is being read: nodes may be admitted no longer."""
+        self._read_at, self._reading = float("-inf"), None
+
+    def check(self, record: NodeRecord) -> Certificate | None:
+        """The certificate by which a node is admitted now; None in an open grid.
+
+        Raises:
+            CertificateError: it is admitted no longer.
+        """
+        if self._gate is None:
+            return None
+        return self._gate.check(record.certificate, record.peer, model=self.model, dtype=self.dtype)
+
+    def left_s(self, record: NodeRecord) -> float:
+        """Seconds until a node's certificate expires; infinite in an open grid. Raises as ``check`` does."""
+        certificate = self.check(record)
+        return math.inf if certificate is None else certificate.expires - self._wall_clock()
 
     def failed(self, peer: PeerId) -> None:
         """Stay away from a node for a while; longer each time."""
