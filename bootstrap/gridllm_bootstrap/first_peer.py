@@ -15,6 +15,7 @@ from gridllm.errors import CharterError, GridError
 from gridllm.ids import ModelRoot, PeerId
 
 if TYPE_CHECKING:
+    from gridllm.admission.gate import Gatekeeper
     from gridllm.identity.keys import Identity
     from gridllm.swarm.interface import Swarm
     from gridllm.wire.record import NodeRecord
@@ -78,11 +79,11 @@ def _manifests(signed: SignedCharter, pins: Pins) -> dict[ModelRoot, bytes]:
     return manifests
 
 
-async def watch(swarm: Swarm, signed: SignedCharter, pins: Pins) -> AsyncIterator[Census]:
-    """Look at the directory every ``LOOK_EVERY_S``, and remember the peers seen for the next start."""
+async def watch(swarm: Swarm, signed: SignedCharter, pins: Pins, gate: Gatekeeper) -> AsyncIterator[Census]:
+    """Look every ``LOOK_EVERY_S`` at the nodes that ``gate`` admits, and remember them for the next start."""
     from gridllm.swarm.directory import Directory
 
-    directory = Directory(swarm, signed.grid)
+    directory = Directory(swarm, signed.grid, gate.admit)
     remembered: set[PeerId] = set()
     while True:
         found: list[tuple[int, list[NodeRecord]]] = []

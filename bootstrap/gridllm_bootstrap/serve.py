@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.gossip import gossiping
@@ -90,7 +91,7 @@ async def serve_until_stopped(
             gossiping(swarm, board, lambda: pins.peers(signed)),
         ):
             reporter.started(swarm, signed)
-            looking = asyncio.create_task(_look(swarm, signed, pins, reporter))
+            looking = asyncio.create_task(_look(swarm, signed, pins, Gatekeeper(signed, board), reporter))
             failing = asyncio.create_task(swarm.failed())
             stopping = asyncio.create_task(stop.wait())
             tasks = (looking, failing, stopping)
@@ -107,6 +108,6 @@ async def serve_until_stopped(
                 await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _look(swarm: Swarm, signed: SignedCharter, pins: Pins, reporter: Reporter) -> None:
-    async for census in watch(swarm, signed, pins):
+async def _look(swarm: Swarm, signed: SignedCharter, pins: Pins, gate: Gatekeeper, reporter: Reporter) -> None:
+    async for census in watch(swarm, signed, pins, gate):
         reporter.seen(census)

@@ -85,12 +85,12 @@ class Directory:
                 if record is not None:
                     found[owner] = record
                     self._announced_at[owner] = stored.expires_at - TTL_S
-        self.seen = {record.peer: tuple(record.addresses) for record in found.values()}
         counted: list[tuple[NodeRecord, CertificateError | None]] = []
         for peer in sorted(found):
             counted.append(self._admitted(found[peer]))
             if len(counted) % CHECKED_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        self.seen = {record.peer: tuple(record.addresses) for record, fault in counted if fault is None}
         return counted
 
     def announced_at(self, peer: PeerId) -> float:

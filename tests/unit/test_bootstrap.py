@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gridllm.admission.gate import Gatekeeper
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import sign_charter, verify_charter
 from gridllm.charter.pin import Pins
 from gridllm.errors import CharterError, ModelError, UsageError
@@ -163,7 +165,7 @@ async def test_the_first_peer_remembers_whom_it_saw(tmp_path: Path) -> None:
         node(0, 3, "serving"), peer=volunteer.peer, model=entry.model_root, addresses=list(volunteer.addresses)
     )
     await Directory(volunteer, signed.grid).publish(record)
-    async for seen in watch(first, signed, pins):
+    async for seen in watch(first, signed, pins, Gatekeeper(signed, NoticeBoard(signed))):
         assert (seen.states["serving"], seen.covered, seen.blocks) == (1, 3, entry.blocks)
         break
     assert pins.known_peers(signed) == {volunteer.peer: volunteer.addresses}

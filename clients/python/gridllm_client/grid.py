@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.fetch import fetch_manifest
@@ -91,7 +92,7 @@ class Grid:
         return self._models[key]
 
     def status(self) -> dict[str, list[NodeRecord]]:
-        """Who serves what now: the nodes of each model, by the model's name.
+        """Who serves what now: the admitted nodes of each model, by the model's name.
 
         Raises:
             SwarmError: the directory did not answer.
@@ -120,7 +121,7 @@ class Grid:
         ends = Ends.load(_folder(entry, path), verify_manifest(raw, entry.model_root), dtype)
         terms = Terms(model=entry.model_root, blocks=entry.blocks, hidden_size=entry.hidden_size, dtype=dtype)
         pool = self._net.pool
-        routes = Routes(self._net.directory, pool, entry.model_root, dtype_name)
+        routes = Routes(self._net.directory, pool, entry.model_root, dtype_name, gate=self._net.gate)
         return GridModel(self._runtime, pool, routes, terms, ends, entry.name)
 
 
@@ -142,6 +143,11 @@ class _Net:
         return self._board
 
     @property
+    def gate(self) -> Gatekeeper:
+        """Who is admitted."""
+        return self._gate
+
+    @property
     def directory(self) -> Directory:
         """Who serves what."""
         return self._directory
@@ -160,8 +166,10 @@ class _Net:
             self._leaving.push_async_callback(swarm.close)
         self.swarm = swarm
         self._pool = LinkPool(swarm)
-        self._directory = Directory(swarm, signed.grid)
         self._board = NoticeBoard(signed, pins.notices_path(signed))
+        self._board.listen(self._pool.notices_changed)
+        self._gate = Gatekeeper(signed, self._board)
+        self._directory = Directory(swarm, signed.grid, self._gate.admit)
 
         def peers() -> list[tuple[PeerId, tuple[str, ...]]]:
             return [*pins.peers(signed), *self._directory.seen.items()]
