@@ -110,8 +110,8 @@ def _wishes(
 ) -> Wishes:
     """Flags and settings, checked before anything is started."""
     from gridllm.errors import UsageError
-    from gridllm.node.memory import parse_size
     from gridllm.node.wishes import Wishes
+    from gridllm.quantities import parse_size
 
     if span is not None and span[1] > entry.blocks:
         raise UsageError(f"{entry.name} has blocks 0:{entry.blocks}; {span[0]}:{span[1]} are not among them.")

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from gridllm.errors import UsageError
-
-_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY_UNITS: Final = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 UNLIMITED_BYTES: Final = 2**60  # cgroup v1 says "no limit" with a number near 2**63
-
-
-def parse_size(text: str) -> int:
-    """``4GiB``, ``500MB``, ``1.5g`` or plain bytes → bytes.
-
-    Raises:
-        UsageError: not a size.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
-    if match is None or (match[3] and not match[2]):
-        raise UsageError(f"{text!r} is not a size; write it like 4GiB, 500MB or 1.5g.")
-    units = _BINARY_UNITS if match[3] else _UNITS
-    return int(float(match[1]) * units[match[2]])
 
 
 def spell_size(size_bytes: int) -> str:

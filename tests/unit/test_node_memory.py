@@ -13,8 +13,9 @@ from gridllm.models.files import find_model
 from gridllm.models.manifest import Manifest, build_manifest
 from gridllm.models.sizes import block_size
 from gridllm.models.span import load_span
-from gridllm.node.memory import UNLIMITED_BYTES, cgroup_free_bytes, free_bytes, parse_size, spell_size
+from gridllm.node.memory import UNLIMITED_BYTES, cgroup_free_bytes, free_bytes, spell_size
 from gridllm.node.sizing import check_fits, fitting_blocks
+from gridllm.quantities import parse_duration, parse_size, spell_duration
 from tests.unit.tiny_models import LAYERS, make_model
 
 MIB = 2**20
@@ -112,3 +113,25 @@ def test_shortage_says_what_is_needed() -> None:
     check_fits((0, 8), size, 2**34, None)
     with pytest.raises(UsageError, match="Blocks 2:6 do not fit: 4 need"):
         check_fits((2, 6), size, 64 * MIB, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "spelt"),
+    [
+        ("24h", 86400, "24 h"),
+        ("7d", 7 * 86400, "7 d"),
+        ("30 min", 1800, "30 min"),
+        ("90s", 90, "90 s"),
+        ("1.5h", 5400, "90 min"),
+        ("0", 0, "0 s"),
+    ],
+)
+def test_durations(text: str, seconds: int, spelt: str) -> None:
+    assert parse_duration(text) == seconds
+    assert spell_duration(seconds) == spelt
+
+
+@pytest.mark.parametrize("text", ["", "7", "h", "-1h", "1w", "1 h 30", "nan"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(UsageError, match="not a duration"):
+        parse_duration(text)
