@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gridllm.admission.certificate import SKEW_S
 from gridllm.charter.document import SignedCharter
-from gridllm.errors import GridError, StatementError, SwarmError
+from gridllm.charter.fetch import CHARTER_CALL
+from gridllm.errors import GridError, Refusal, StatementError, SwarmError
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
 from gridllm.ids import GridId, PeerId
@@ -24,6 +25,7 @@ CARD_TYPE: Final = "application/vnd.gridllm.authority+json"
 NAME: Final = "authority"  # of the DHT record
 CARD_LIFE_S: Final = 3 * SKEW_S  # readers' clocks may differ; of an authority that is gone, they notice when they call
 CARD_EVERY_S: Final = 60.0
+PROBE_S: Final = 5.0  # for an authority to show that it is there
 MAX_ADDRESSES: Final = 8
 MAX_CARDS_READ: Final = 256  # anyone may store below the key; no grid has more than 16 maintainers
 
@@ -96,6 +98,26 @@ async def find_authorities(
         if card is not None and (card.maintainer not in newest or newest[card.maintainer].issued < card.issued):
             newest[card.maintainer] = card
     return [newest[maintainer] for maintainer in sorted(newest)]
+
+
+async def those_answering(swarm: Swarm, cards: Sequence[AuthorityCard]) -> list[AuthorityCard]:
+    """The authorities that are there now, in the order given. This peer is not its own authority."""
+
+    async def answers(card: AuthorityCard) -> bool:
+        peer = PeerId(card.peer)
+        try:
+            await swarm.connect(peer, tuple(card.addresses), timeout_s=PROBE_S)
+            await swarm.call(peer, CHARTER_CALL, b"", timeout_s=PROBE_S)  # a connection alone proves nothing
+        except Refusal:
+            return True
+        except GridError as error:
+            log.debug("The authority of %s does not answer: %s", card.maintainer, error)
+            return False
+        return True
+
+    others = [card for card in cards if card.peer != swarm.peer]
+    alive = await asyncio.gather(*(answers(card) for card in others))
+    return [card for card, there in zip(others, alive, strict=True) if there]
 
 
 def _card_of(owner: PeerId, stored: Stored, signed: SignedCharter, now_s: float) -> AuthorityCard | None:

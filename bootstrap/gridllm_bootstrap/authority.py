@@ -1,0 +1,249 @@
+"""The admission authority: a maintainer's key on line, which measures candidates and signs what it saw.
+
+One stream for each candidate: Hello, a place in the queue, the examination (``admission/verifier.py`` leads it), the
+verdict. It shares its process with the first peer, so nothing here may hold up the event loop, and whatever strangers
+send or keep waiting is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from gridllm.admission.cards import keep_card
+from gridllm.admission.certificate import Certificate, Measurement, sign_measurement
+from gridllm.admission.conversation import MAX_ANSWER_BYTES, Conversation
+from gridllm.admission.figures import Figures, roles_met
+from gridllm.admission.messages import ADMISSION_STREAM, Hello, Queued, Verdict
+from gridllm.admission.renewing import renewed
+from gridllm.errors import CallTimeout, Full, GridError, NodeFault, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon
+from gridllm.ids import ModelRoot, PeerId
+from gridllm_bootstrap.certifying import Certifier
+from gridllm_bootstrap.dialback import DialBack
+from gridllm_bootstrap.entrance import certificate_to_renew, check_hello, check_not_revoked
+from gridllm_bootstrap.limits import Limits
+from gridllm_bootstrap.waiting import AT_ONCE, WaitingRoom
+
+if TYPE_CHECKING:
+    from gridllm.admission.verifier import Examination, Examined
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.document import ModelEntry, SignedCharter
+    from gridllm.identity.keys import Identity
+    from gridllm.models.manifest import Manifest
+    from gridllm.swarm.interface import Stream, Swarm
+
+log = logging.getLogger(__name__)
+
+HELLO_S: Final = 5.0  # from opening the stream
+EXAMINATION_S: Final = 300.0  # an honest machine takes 10 to 40 s
+FAREWELL_S: Final = 5.0  # the candidate closes; if we did, about one verdict in 2000 would be lost
+MAX_STREAMS: Final = 256
+MAX_STREAMS_OF_ONE: Final = 2  # a second one while the first is noticed to be dead
+TOO_LITTLE: Final = ("", "too_slow", "short")  # reasons that say how much was reached, and not that it was false
+
+Examine = Callable[["Stream", "Examination"], Awaitable["Examined"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth showing to the maintainer."""
+
+    kind: Literal["examining", "admitted", "refused", "left", "certified"]
+    peer: PeerId
+    text: str = ""  # why, or which roles
+    reason: str = ""  # a word for programs: of judge.Reason, or a Refusal's code
+
+
+class Authority:
+    """``async with Authority(…)``: takes candidates in until the block is left."""
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        signed: SignedCharter,
+        maintainer: Identity,
+        board: NoticeBoard,
+        manifests: Mapping[ModelRoot, Manifest],
+        *,
+        at_once: int = AT_ONCE,
+        limits: Limits | None = None,
+        dial_back: DialBack | None = None,
+        examine: Examine | None = None,
+        tell: Callable[[Event], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        from gridllm.admission.judge import SeenRoots
+
+        self._swarm = swarm
+        self._signed = signed
+        self._maintainer = maintainer
+        self._board = board
+        self._manifests = manifests
+        self._room = WaitingRoom(at_once)
+        self._limits = limits or Limits()
+        self._dial_back = dial_back or DialBack()
+        self._examine = examine
+        self._tell = tell
+        self._clock = clock
+        self._seen = SeenRoots()
+        self._streams: Counter[PeerId] = Counter()
+        self._card: asyncio.Task[None] | None = None
+        self._certifier = Certifier(signed, maintainer, board, clock=clock, on_certified=self._certified)
+
+    async def __aenter__(self) -> Self:
+        await self._swarm.serve_streams(ADMISSION_STREAM, self._receive, max_body_bytes=MAX_ANSWER_BYTES)
+        await self._certifier.serve(self._swarm)
+        self._card = asyncio.create_task(keep_card(self._swarm, self._signed.grid, self._maintainer))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._card is not None:
+            self._card.cancel()
+            await asyncio.gather(self._card, return_exceptions=True)
+        await self._dial_back.close()
+
+    @property
+    def crowd(self) -> tuple[int, int]:
+        """How many are examined now, and how many wait."""
+        return self._room.examined, self._room.waiting
+
+    async def _receive(self, stream: Stream) -> None:
+        """One candidate's stream, from its Hello to its end."""
+        conversation, peer = Conversation(stream), stream.peer
+        self._streams[peer] += 1
+        try:
+            await self._conduct(conversation)
+        except Refusal as refusal:
+            self._tell(Event("refused", peer, str(refusal), refusal.code))
+            with suppress(GridError):
+                await conversation.end(refusal)
+            await _await_end(stream)
+        except GridError as error:
+            self._tell(Event("left", peer, str(error)))
+        except Exception:
+            log.exception("The examination of %s failed", peer)
+            fault = NodeFault("This authority failed to measure the machine; the fault is its own. Try another.")
+            self._tell(Event("refused", peer, str(fault), fault.code))
+            with suppress(GridError):
+                await conversation.end(fault)
+            await _await_end(stream)
+        finally:
+            self._streams[peer] -= 1
+            if not self._streams[peer]:
+                del self._streams[peer]
+
+    async def _conduct(self, conversation: Conversation) -> None:
+        peer = PeerId(conversation.peer)
+        if self._streams[peer] > MAX_STREAMS_OF_ONE or self._streams.total() > MAX_STREAMS:
+            raise Full("This authority talks to too many machines at present; try again in some minutes.")
+        hello, _ = await conversation.read(timeout_s=HELLO_S)
+        if not isinstance(hello, Hello):
+            raise OutOfTurn("A conversation with an authority begins with Hello.")
+        places = await self._places_of(peer)
+        too_soon: TooSoon | None = None
+        try:
+            self._limits.count(peer, places, self._board.admission.certificate_s)
+        except TooSoon as refusal:
+            too_soon = refusal  # said below: what is wrong for good is worth more to people
+        entry = check_hello(hello, peer, self._signed, self._board, self._clock())
+        if too_soon is not None:
+            raise too_soon
+        try:
+            verdict = await self._in_turn(conversation, hello, entry)
+        except Full:
+            self._limits.give_back(peer, places)
+            raise
+        await conversation.tell(verdict)
+        await _await_end(conversation.stream)
+
+    async def _in_turn(self, conversation: Conversation, hello: Hello, entry: ModelEntry) -> Verdict:
+        """The verdict, once those before this one were examined."""
+
+        async def tell(place: int, waiting: int) -> None:
+            await conversation.tell(Queued(place=place, waiting=waiting))
+
+        async with self._room.visit() as ticket:
+            if await self._room.turn(ticket, tell, conversation.stream.read) is not None:
+                raise OutOfTurn("A candidate that waits says nothing until its examination begins.")
+            return await self._judged(conversation, hello, entry)
+
+    async def _judged(self, conversation: Conversation, hello: Hello, entry: ModelEntry) -> Verdict:
+        from gridllm.admission.verifier import Examination, Examined, examine
+
+        peer, admission = PeerId(conversation.peer), self._board.admission
+        old = certificate_to_renew(hello, peer, self._signed, self._board, self._clock())
+        self._tell(Event("examining", peer, "renewal" if old else ""))
+        examination = Examination(
+            grid=self._signed.grid,
+            authority_hex=self._maintainer.public_key.hex(),
+            peer=peer,
+            entry=entry,
+            manifest=self._manifests[entry.model_root],
+            admission=admission,
+            hello=hello,
+            renewal=old is not None,
+            seen=self._seen,
+            dial_back=lambda: self._dial_back.reachable(peer, hello.addresses),
+        )
+        try:
+            async with asyncio.timeout(EXAMINATION_S):
+                examined = await (self._examine or examine)(conversation.stream, examination)
+        except TimeoutError:
+            examined = Examined(
+                Figures(), "silent", f"The examination was not over in {EXAMINATION_S:.0f} s, and was ended."
+            )
+        check_not_revoked(peer, self._board, self._clock())  # it may have happened meanwhile
+        return self._verdict(peer, hello, examined, old)
+
+    def _verdict(self, peer: PeerId, hello: Hello, examined: Examined, old: Certificate | None) -> Verdict:
+        figures = examined.figures if old is None else renewed(old.figures, examined.figures)
+        roles = roles_met(figures, self._board.admission) if examined.reason in TOO_LITTLE else []
+        admitted = bool(set(roles) & set(hello.roles))
+        raw, reason, text = b"", "", f"Admitted to {', '.join(roles)}."
+        if admitted:
+            measurement = Measurement(
+                grid=self._signed.grid,
+                peer=peer,
+                model=hello.model,
+                dtype=hello.dtype,  # type: ignore[arg-type]  # check_hello knows it
+                figures=figures,
+                taken=int(self._clock()),
+                authority=self._maintainer.public_key.hex(),
+            )
+            raw = sign_measurement(measurement, self._maintainer)
+        else:
+            reason = examined.reason or "short"
+            text = examined.text or "The figures reach the minimums of no role; gridllm bench shows what is short."
+        self._tell(Event("admitted" if admitted else "refused", peer, text, reason))
+        return Verdict(
+            admitted=admitted,
+            reason=reason,
+            text=text[:1024],
+            figures=figures.model_dump_json().encode(),
+            measurement=raw,
+        )
+
+    async def _places_of(self, peer: PeerId) -> tuple[str, ...]:
+        with suppress(SwarmError):
+            return await self._swarm.seen_at(peer)
+        return ()
+
+    def _certified(self, certificate: Certificate) -> None:
+        self._tell(Event("certified", PeerId(certificate.peer), ", ".join(certificate.roles)))
+
+
+async def _await_end(stream: Stream) -> None:
+    """Give the other side time to read what was said last and to close."""
+    with suppress(PeerLost, TimeoutError, CallTimeout, GridError):
+        async with asyncio.timeout(FAREWELL_S):
+            while True:
+                await stream.read()

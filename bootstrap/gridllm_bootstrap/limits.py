@@ -1,0 +1,114 @@
+"""How often one peer, and one address, may come to be measured. Attempts refused for other reasons count."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from gridllm.errors import TooSoon
+from gridllm.ids import PeerId
+
+TRIES: Final = 6  # of one peer in a row
+TRY_EVERY_S: Final = 600.0  # then one more each ten minutes: 6 an hour
+ADDRESS_TRIES: Final = 8  # times as many for all peers behind one address: a household, an office, a relay
+RENEWALS: Final = 4.0  # tries within one certificate's life that every grid allows, however short that is
+MOST_KEPT: Final = 4096  # peers, and addresses, that are remembered; the longest unseen are forgotten
+IPV6_PREFIX: Final = 56  # bits; what one household gets
+
+
+class Tries:
+    """Attempts that each key has left; one table. A key seen first has all."""
+
+    def __init__(self, most: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key → attempts left, and when
+
+    def take(self, key: str, every_s: float) -> float:
+        """Count one attempt; a new one is given each ``every_s``. Returns how long to wait, seconds; 0: go ahead.
+
+        One that comes too early is not counted, so that asking again does not put off the turn of those who wait.
+        """
+        now = self._clock()
+        left, at = self._left.pop(key, (self._most, now))
+        left = min(self._most, left + (now - at) / every_s)
+        wait_s = 0.0 if left >= 1.0 else (1.0 - left) * every_s
+        self._left[key] = left if wait_s else left - 1.0, now
+        while len(self._left) > MOST_KEPT:
+            self._left.popitem(last=False)
+        return wait_s
+
+    def give_back(self, key: str) -> None:
+        """An attempt that failed by no fault of its maker."""
+        if key in self._left:
+            left, at = self._left[key]
+            self._left[key] = min(self._most, left + 1.0), at
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+
+class Limits:
+    """The two tables of one authority."""
+
+    def __init__(self, tries: int = TRIES, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tries = tries
+        self._peers = Tries(tries, clock=clock)
+        self._places = Tries(ADDRESS_TRIES * tries, clock=clock)
+
+    def count(self, peer: PeerId, addresses: Iterable[str], certificate_s: float) -> None:
+        """Count one attempt of ``peer``, which is connected from ``addresses``.
+
+        Raises:
+            TooSoon: says when to come again.
+        """
+        every_s = min(TRY_EVERY_S * TRIES / self._tries, certificate_s / RENEWALS)
+        waits = [self._peers.take(peer, every_s)]
+        waits += [self._places.take(place, every_s / ADDRESS_TRIES) for place in places_of(addresses)]
+        if max(waits) > 0:
+            whose = "This machine was" if waits[0] > 0 else "Machines at your address were"
+            raise TooSoon(
+                f"{whose} measured, or asked for it, too often of late; come again in {spell_wait(max(waits))}."
+            )
+
+    def give_back(self, peer: PeerId, addresses: Iterable[str]) -> None:
+        """Undo ``count``: this authority had no time."""
+        self._peers.give_back(peer)
+        for place in places_of(addresses):
+            self._places.give_back(place)
+
+
+def spell_wait(seconds: float) -> str:
+    """``190`` → ``4 minutes``; never less than what is meant."""
+    if seconds <= 90:
+        return f"{int(seconds) + 1} seconds"
+    return f"{int(seconds / 60) + 1} minutes"
+
+
+def places_of(addresses: Iterable[str]) -> set[str]:
+    """What attempts are counted by, of a connection's far ends: the host, a household's IPv6 prefix, or the relay.
+
+    This machine itself is nobody else's address and is left out.
+    """
+    found = set()
+    for address in addresses:
+        parts = address.split("/")
+        if "p2p-circuit" in parts and "p2p" in parts[:-1]:
+            found.add(f"relay {parts[parts.index('p2p') + 1]}")
+            continue
+        try:
+            ip = ipaddress.ip_address(parts[2] if len(parts) > 2 else "")
+        except ValueError:
+            continue  # connections end at IP addresses; anything else tells nothing
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        if ip.is_loopback:
+            continue
+        if isinstance(ip, ipaddress.IPv6Address):
+            found.add(str(ipaddress.ip_network((ip, IPV6_PREFIX), strict=False)))
+        else:
+            found.add(str(ip))
+    return found

@@ -1,0 +1,103 @@
+"""The authority's waiting room: how many are examined together, who is next, and who went away meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from gridllm.errors import Full
+
+AT_ONCE: Final = 2  # more share the line and the checking thread, and each is measured as slower than it is
+MOST_WAITING: Final = 64  # each holds a stream; the last one's turn comes in about a quarter of an hour
+TELL_EVERY_S: Final = 3.0  # a candidate that hears nothing thinks the authority is gone
+
+
+class Ticket:
+    """One candidate's place."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        """Set whenever ``WaitingRoom.place`` may say something else."""
+
+
+class WaitingRoom:
+    """First come, first served; ``at_once`` are examined together."""
+
+    def __init__(self, at_once: int = AT_ONCE, most_waiting: int = MOST_WAITING) -> None:
+        self._at_once = at_once
+        self._most_waiting = most_waiting
+        self._waiting: list[Ticket] = []
+        self._examined: set[Ticket] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait, without those that are examined."""
+        return len(self._waiting)
+
+    @property
+    def examined(self) -> int:
+        """How many are examined."""
+        return len(self._examined)
+
+    @asynccontextmanager
+    async def visit(self) -> AsyncIterator[Ticket]:
+        """A place in the queue, until the block is left.
+
+        Raises:
+            Full: too many wait already.
+        """
+        if len(self._examined) >= self._at_once and len(self._waiting) >= self._most_waiting:
+            raise Full(f"{len(self._waiting)} machines wait to be measured here already; try again in some minutes.")
+        ticket = Ticket()
+        self._waiting.append(ticket)
+        self._move_up()
+        try:
+            yield ticket
+        finally:
+            if ticket in self._examined:
+                self._examined.remove(ticket)
+            else:
+                self._waiting.remove(ticket)
+            self._move_up()
+
+    def place(self, ticket: Ticket) -> int:
+        """0: it is this one's turn; 1: it is next; and so on."""
+        return 0 if ticket in self._examined else 1 + self._waiting.index(ticket)
+
+    async def turn(
+        self,
+        ticket: Ticket,
+        tell: Callable[[int, int], Awaitable[None]],
+        spoke: Callable[[], Awaitable[object]],
+    ) -> object | None:
+        """Wait for this one's turn; None when it is there, else what ``spoke`` returned, since nobody speaks in here.
+
+        Args:
+            tell: given place and number of those who wait, at each change and every ``TELL_EVERY_S``.
+            spoke: returns when the candidate said something; raises when it went away, and so does this.
+        """
+        listening = asyncio.ensure_future(spoke())
+        try:
+            while place := self.place(ticket):
+                ticket.changed.clear()
+                await tell(place, self.waiting)
+                moved = asyncio.ensure_future(ticket.changed.wait())
+                try:
+                    await asyncio.wait({listening, moved}, timeout=TELL_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    moved.cancel()
+                if listening.done():
+                    return listening.result()
+            return listening.result() if listening.done() else None
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    def _move_up(self) -> None:
+        while self._waiting and len(self._examined) < self._at_once:
+            self._examined.add(self._waiting.pop(0))
+            # those behind learn their new place, and this one that it is its turn
+        for ticket in (*self._waiting, *self._examined):
+            ticket.changed.set()

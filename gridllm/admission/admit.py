@@ -1,0 +1,277 @@
+"""The candidate's way to a certificate: find the authorities, be measured by a threshold, join their signatures."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from gridllm.admission.candidacy import Candidacy, Watcher
+from gridllm.admission.cards import AuthorityCard, find_authorities, those_answering
+from gridllm.admission.certificate import (
+    check_certificate,
+    join_certificate,
+    verify_measurement,
+    verify_signatures,
+)
+from gridllm.admission.figures import Figures
+from gridllm.admission.knock import answer_knocks
+from gridllm.admission.messages import ADMISSION_STREAM, CERTIFY_CALL, Certify, Hello, Verdict, encode
+from gridllm.admission.prover import Prover, answer_examination, hello_of
+from gridllm.admission.rounds import Rounds, Taken, short
+from gridllm.errors import (
+    AdmissionError,
+    CertificateError,
+    Disagreement,
+    GridError,
+    NotAdmitted,
+    Outdated,
+    Refusal,
+    Revoked,
+    SwarmError,
+    WireError,
+    WrongGrid,
+    WrongModel,
+)
+from gridllm.ids import ModelRoot, PeerId
+
+if TYPE_CHECKING:
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.document import SignedCharter
+    from gridllm.charter.notices import Revocation
+    from gridllm.swarm.interface import Stream, Swarm
+
+OPEN_S: Final = 10.0
+CERTIFY_S: Final = 15.0
+FIRST_PAUSE_S: Final = 5.0  # while too few authorities answer; twice that after each further look
+LONGEST_PAUSE_S: Final = 60.0
+AGREE_S: Final = 10.0  # how long notices take to reach all authorities
+AGREE_TRIES: Final = 6
+FOR_GOOD: Final = (Revoked, Outdated, WrongGrid, WrongModel)  # every authority says the same, now and later
+
+Answer = Callable[["Stream", Hello, Watcher], Awaitable[Verdict]]
+"""Takes part in one examination, from Hello to the verdict."""
+
+
+class NotAdmittedHere(AdmissionError):
+    """An authority measured this machine, or declined to, and does not admit it."""
+
+    def __init__(self, reason: str, text: str, figures: Figures | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+        """A word for programs: of ``judge.Reason``, or a Refusal's code."""
+        self.text = text
+        self.figures = figures
+        """As far as measured."""
+
+
+async def admit(
+    swarm: Swarm,
+    signed: SignedCharter,
+    board: NoticeBoard,
+    candidacy: Candidacy,
+    watcher: Watcher,
+    *,
+    certificate: bytes = b"",
+    wait_s: float,
+    answer: Answer | None = None,
+) -> bytes:
+    """Be measured and certified: the certificate's envelope. Asks for patience through ``watcher``.
+
+    Args:
+        certificate: the one that runs out, for a renewal.
+        wait_s: for everything together, authorities that are down and queues included.
+        answer: in place of an honest ``Prover``, for tests.
+
+    Raises:
+        NotAdmittedHere: measured, refused for good, or revoked as far as ``board`` knows.
+        AdmissionError: not done within ``wait_s`` (the text says what was missing), or this machine cannot compute it.
+    """
+    _check_not_revoked(board.revocation(swarm.peer))
+    await answer_knocks(swarm)
+    application = _Application(swarm, signed, candidacy, watcher, certificate, answer)
+    try:
+        async with asyncio.timeout(wait_s):
+            return await application.run()
+    except TimeoutError as error:
+        raise AdmissionError(f"Not admitted within {wait_s:.0f} s: {application.why}") from error
+
+
+class _Application:
+    """One way to one certificate."""
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        signed: SignedCharter,
+        candidacy: Candidacy,
+        watcher: Watcher,
+        certificate: bytes,
+        answer: Answer | None,
+    ) -> None:
+        self._swarm = swarm
+        self._signed = signed
+        self._candidacy = candidacy
+        self._watcher = watcher
+        self._certificate = certificate
+        self._answer = answer or self._answer_honestly
+        self._rounds = Rounds(signed.charter.maintainers, signed.charter.threshold)
+        self._disagreements = 0
+        self.why = "no authority was asked yet."
+
+    async def run(self) -> bytes:
+        """Go on until there is a certificate."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            answering = await self._look()
+            if len(answering) >= self._rounds.threshold:
+                await self._be_measured(answering)
+            usable = self._rounds.usable(_now())
+            if len(usable) >= self._rounds.threshold:
+                raw = await self._certified(usable)
+                if raw is not None:
+                    return raw
+                pause_s = FIRST_PAUSE_S
+            hopeless = self._rounds.hopeless()
+            if hopeless is not None:
+                raise NotAdmittedHere(hopeless.code, str(hopeless)) from hopeless
+            drawn_s = pause_s * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load
+            self.why = self._rounds.why(drawn_s)
+            self._watcher.note(self.why)
+            await asyncio.sleep(drawn_s)
+            pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+
+    async def _look(self) -> list[AuthorityCard]:
+        """Authorities that answer now, those that measured this machine first, the others in random order."""
+        try:
+            cards = await find_authorities(self._swarm, self._signed)
+        except SwarmError as error:
+            self._watcher.note(f"The grid's authorities cannot be looked up: {error}")
+            cards = []
+        random.shuffle(cards)  # so that a crowd does not begin at the same one
+        answering = await those_answering(self._swarm, cards)
+        self._rounds.answering = {card.maintainer for card in answering}
+        return sorted(answering, key=lambda card: card.maintainer not in self._rounds.taken)
+
+    async def _be_measured(self, answering: list[AuthorityCard]) -> None:
+        """One authority after the other, until a threshold of them has measured this machine."""
+        for card in answering:
+            now = _now()
+            usable = self._rounds.usable(now)
+            if len(usable) >= self._rounds.threshold:
+                return
+            if card.maintainer in {one.card.maintainer for one in usable} or self._rounds.rests(card.maintainer, now):
+                continue
+            name = short(card.maintainer)
+            self._watcher.note(
+                f"Authority {name} measures this machine ({len(usable) + 1} of {self._rounds.threshold})."
+            )
+            try:
+                raw = await self._measured_by(card)
+            except FOR_GOOD as refusal:
+                raise NotAdmittedHere(refusal.code, str(refusal)) from refusal
+            except (SwarmError, WireError, Refusal) as error:
+                self._watcher.note(f"Authority {name} did not measure this machine: {error}")
+                self._rounds.failed(card.maintainer, error, _now())
+            else:
+                self._rounds.measured(card, raw, _now())
+
+    async def _measured_by(self, card: AuthorityCard) -> bytes:
+        """The authority's signed measurement.
+
+        Raises:
+            NotAdmittedHere: its verdict.
+            SwarmError, WireError, Refusal: it could not be used this time.
+            AdmissionError: this machine cannot compute what is asked.
+        """
+        stream = await self._swarm.open_stream(PeerId(card.peer), ADMISSION_STREAM, timeout_s=OPEN_S)
+        addresses = tuple(one for one in self._swarm.addresses if len(one) <= 256 and "/p2p-circuit" not in one)
+        hello = hello_of(self._candidacy, self._signed.grid, addresses, self._certificate)
+        try:
+            verdict = await self._answer(stream, hello, self._watcher)
+        finally:
+            await stream.close()
+        if not verdict.admitted:
+            raise NotAdmittedHere(verdict.reason, verdict.text, _figures_of(verdict))
+        try:
+            measurement = verify_measurement(verdict.measurement, self._signed)
+        except AdmissionError as error:
+            raise WireError(f"Its measurement does not count: {error}") from error
+        mine = self._swarm.peer, self._candidacy.entry.root, self._candidacy.dtype
+        if measurement.authority != card.maintainer or (measurement.peer, measurement.model, measurement.dtype) != mine:
+            raise WireError("Its measurement is not its own, or not of this machine.")
+        return verdict.measurement
+
+    async def _certified(self, usable: list[Taken]) -> bytes | None:
+        """The certificate; None when an authority has to be replaced, or some do not agree yet."""
+        request = encode(Certify(measurements=[one.raw for one in usable]))
+        envelopes = []
+        for one in usable:
+            try:
+                envelopes.append(
+                    await self._swarm.call(PeerId(one.card.peer), CERTIFY_CALL, request, timeout_s=CERTIFY_S)
+                )
+            except Disagreement as refusal:
+                self._rounds.taken.clear()
+                await self._disagree(refusal)
+                return None
+            except (Revoked, NotAdmitted) as refusal:
+                raise NotAdmittedHere(refusal.code, str(refusal)) from refusal
+            except (SwarmError, WireError, Refusal) as error:
+                self._watcher.note(f"Authority {short(one.card.maintainer)} did not sign the certificate: {error}")
+                self._rounds.failed(one.card.maintainer, error, _now())
+                return None
+        try:
+            return self._checked(join_certificate(envelopes, self._signed))
+        except (AdmissionError, CertificateError) as error:
+            await self._disagree(error)  # an amendment may not have reached all of them yet
+            return None
+
+    def _checked(self, raw: bytes) -> bytes:
+        certificate = verify_signatures(raw, self._signed)
+        check_certificate(
+            certificate,
+            self._swarm.peer,
+            now_s=time.time(),
+            role=certificate.roles[0],
+            model=ModelRoot(self._candidacy.entry.root),
+            dtype=self._candidacy.dtype,
+        )
+        return raw
+
+    async def _disagree(self, error: GridError) -> None:
+        self._disagreements += 1
+        if self._disagreements >= AGREE_TRIES:
+            raise NotAdmittedHere(Disagreement.code, f"The authorities do not agree: {error}") from error
+        self.why = f"the authorities do not agree: {error}"
+        self._watcher.note(f"The authorities do not agree yet ({error}); trying again in {AGREE_S:.0f} s.")
+        await asyncio.sleep(AGREE_S)
+
+    async def _answer_honestly(self, stream: Stream, hello: Hello, watcher: Watcher) -> Verdict:
+        prover = Prover(self._candidacy, self._signed.grid, self._swarm.peer)
+        return await answer_examination(stream, prover, hello, watcher)
+
+
+def _check_not_revoked(revocation: Revocation | None) -> None:
+    if revocation is not None and time.time() < revocation.until:
+        until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(revocation.until))
+        raise NotAdmittedHere(
+            Revoked.code,
+            f"The maintainers revoked this machine's admission ({revocation.why}); it may be measured again after "
+            f"{until}.",
+        )
+
+
+def _figures_of(verdict: Verdict) -> Figures | None:
+    try:
+        return Figures.model_validate_json(verdict.figures)
+    except ValidationError:
+        return None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
