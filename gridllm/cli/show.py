@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from gridllm.charter.document import SignedCharter
+    from gridllm.charter.minimums import Admission
 
 
 def stdout() -> Console:
@@ -61,8 +62,10 @@ def count_of(number: int) -> str:
     return str(number)
 
 
-def charter_facts(signed: SignedCharter) -> dict[str, str | list[str]]:
-    """What a grid is, in lines for people."""
+def charter_facts(signed: SignedCharter, admission: Admission | None = None) -> dict[str, str | list[str]]:
+    """What a grid is, in lines for people; ``admission``: as amended since."""
+    from gridllm.cli.minimums_view import admission_lines
+
     charter = signed.charter
     return {
         "Grid": charter.name,
@@ -75,7 +78,7 @@ def charter_facts(signed: SignedCharter) -> dict[str, str | list[str]]:
             for entry in charter.models
         ],
         "First peers": list(charter.first_peers) or ["none named"],
-        "Admission": "required" if charter.admission.required else "open: no certificate needed",
+        "Admission": admission_lines(admission or charter.admission),
     }
 
 
