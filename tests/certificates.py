@@ -1,63 +1,67 @@
-"""Certificates and notices of the test charter, to alter in tests."""
+"""Grids that ask for certificates, and maintainers who sign whatever a test needs."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from gridllm.admission.certificate import Certificate, join_certificate, sign_certificate
+from gridllm.admission.certificate import CERTIFICATE_TYPE, Certificate
 from gridllm.admission.figures import Figures
-from gridllm.charter.document import SignedCharter
+from gridllm.admission.gate import Gatekeeper
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.document import SignedCharter, sign_charter
 from gridllm.charter.minimums import Admission
 from gridllm.charter.notices import AMENDMENT_TYPE, REVOCATION_TYPE, Amendment, Revocation
 from gridllm.identity.statement import sign_statement
 from gridllm.ids import PeerId
-from tests.charters import MAINTAINERS
+from tests.charters import ENTRY, MAINTAINERS, charter
+
+SIGNERS = MAINTAINERS[:2]  # the charter's threshold is 2
 
 
-def certificate_raw(
-    signed: SignedCharter,
-    peer: PeerId,
-    *,
-    life_s: float = 3600,
-    age_s: float = 0,
-    now_s: float | None = None,
-    **changes: Any,
-) -> bytes:
-    """A certificate issued ``age_s`` ago that lasts ``life_s`` in all, joined from a threshold of signatures."""
-    now = time.time() if now_s is None else now_s
-    entry = signed.charter.models[0]
+def closed_grid(**changes: Any) -> SignedCharter:
+    """A grid that admits nobody without a certificate."""
+    return sign_charter(charter(**{"admission": Admission(required=True)} | changes), SIGNERS)
+
+
+def certificate(signed: SignedCharter, peer: PeerId, **changes: Any) -> Certificate:
+    """A sound one, issued now for the tests' model; 100 blocks/s."""
+    now = int(time.time())
     fields: dict[str, Any] = {
         "grid": signed.grid,
         "peer": peer,
-        "model": entry.root,
-        "dtype": entry.dtype,
+        "model": ENTRY.root,
+        "dtype": "float32",
         "roles": ["serve"],
-        "figures": Figures(decode_blocks_per_s=1000.0),
-        "issued": int(now - age_s),
-        "expires": int(now - age_s + life_s),
-        "measured_by": sorted(m.public_key.hex() for m in MAINTAINERS[: signed.charter.threshold]),
+        "figures": Figures(decode_blocks_per_s=100.0),
+        "issued": now,
+        "expires": now + signed.charter.admission.certificate_s,
+        "measured_by": sorted(one.public_key.hex() for one in SIGNERS),
     }
-    certificate = Certificate.model_validate(fields | changes)
-    signers = MAINTAINERS[: signed.charter.threshold]
-    return join_certificate([sign_certificate(certificate, one) for one in signers], signed)
+    return Certificate(**(fields | changes))
 
 
-def revocation_raw(
-    signed: SignedCharter,
-    peer: PeerId,
-    *,
-    why: str = "It sent wrong numbers.",
-    bar_s: float = 0,
-    now_s: float | None = None,
-) -> bytes:
-    """A revocation of now; the peer is barred for ``bar_s``."""
-    now = int(time.time() if now_s is None else now_s)
-    notice = Revocation(grid=signed.grid, peer=peer, why=why, issued=now, until=now + int(bar_s))
-    return sign_statement(notice, REVOCATION_TYPE, MAINTAINERS[: signed.charter.threshold])
+def certified(signed: SignedCharter, peer: PeerId, **changes: Any) -> bytes:
+    """``certificate``, signed by the threshold."""
+    return sign_statement(certificate(signed, peer, **changes), CERTIFICATE_TYPE, SIGNERS)
 
 
-def amendment_raw(signed: SignedCharter, admission: Admission, serial: int = 1) -> bytes:
-    """An amendment of the minimums."""
+def revocation(signed: SignedCharter, peer: PeerId, *, issued: float | None = None, until: float = 0.0) -> bytes:
+    """The maintainers' word against ``peer``, as of now."""
+    issued = time.time() + 1 if issued is None else issued
+    notice = Revocation(grid=signed.grid, peer=peer, why="It lied", issued=int(issued), until=int(until))
+    return sign_statement(notice, REVOCATION_TYPE, SIGNERS)
+
+
+def amendment(signed: SignedCharter, admission: Admission, serial: int = 1) -> bytes:
+    """New minimums."""
     notice = Amendment(grid=signed.grid, serial=serial, issued=int(time.time()), admission=admission)
-    return sign_statement(notice, AMENDMENT_TYPE, MAINTAINERS[: signed.charter.threshold])
+    return sign_statement(notice, AMENDMENT_TYPE, SIGNERS)
+
+
+def gate_of(signed: SignedCharter, *notices: bytes) -> Gatekeeper:
+    """A member's gate, which has heard of these notices."""
+    board = NoticeBoard(signed)
+    for raw in notices:
+        board.add(raw)
+    return Gatekeeper(signed, board)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.planning.coverage import coverage, gaps, spell_ranges
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from gridllm.admission.certificate import Certificate
+    from gridllm.errors import CertificateError
     from gridllm.ids import ModelRoot, PeerId
     from gridllm.wire.record import NodeRecord
 
 BAR_CELLS: Final = 32  # a model with more blocks gets several to a cell
 REST_CELLS: Final = 78  # what the other columns take
+CERTIFICATE_CELLS: Final = 7  # of the column that only grids with certificates show
 WIDE: Final = 120
 SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 STATE_STYLES: Final = {"serving": "green", "joining": "cyan", "draining": "yellow"}
@@ -30,9 +33,11 @@ class ModelView:
     name: str
     root: ModelRoot
     blocks: int
-    records: Sequence[NodeRecord]
+    records: Sequence[NodeRecord]  # of admitted nodes
     rtt_ms: Mapping[PeerId, float | None]  # measured from here; None: no answer; absent: not measured
     now_s: float  # Unix time
+    certificates: Mapping[PeerId, Certificate] = field(default_factory=dict)  # of ``records``; none in an open grid
+    outsiders: Sequence[tuple[NodeRecord, CertificateError]] | None = None  # not admitted, and why; None: not asked
 
     @property
     def counts(self) -> list[int]:
@@ -57,8 +62,11 @@ def model_renderable(view: ModelView, width: int = WIDE) -> Group:
     )
     parts: list[Text | Table] = [heading]
     if view.records:
-        parts.append(_node_table(view, max(4, min(BAR_CELLS, width - REST_CELLS))))
+        rest = REST_CELLS + (CERTIFICATE_CELLS if view.certificates else 0)
+        parts.append(_node_table(view, max(4, min(BAR_CELLS, width - rest))))
     parts.append(coverage_text(view))
+    if view.outsiders:
+        parts += [Text("announced, but not admitted: nobody uses them", style="dim"), _outsider_table(view.outsiders)]
     return Group(*parts)
 
 
@@ -90,32 +98,53 @@ def span_bar(start: int, end: int, blocks: int, most: int = BAR_CELLS) -> str:
 
 
 def view_json(view: ModelView) -> dict[str, Any]:
-    """The same for programs."""
-    return {
+    """The same for programs; ``not_admitted`` only where it was asked for."""
+    document: dict[str, Any] = {
         "model": view.name,
         "root": view.root,
         "blocks": view.blocks,
         "coverage": view.counts,
         "gaps": [list(gap) for gap in view.gaps],
         "nodes": [
-            {
-                "peer": record.peer,
-                "version": record.version,
-                "start": record.start,
-                "end": record.end,
-                "state": record.state,
-                "dtype": record.dtype,
-                "quantization": record.quantization,
-                "blocks_per_s": record.blocks_per_s,
-                "free_tokens": record.free_tokens,
-                "total_tokens": record.total_tokens,
-                "next_hop_ms": record.next_hop_ms,
-                "addresses": record.addresses,
-                "since": record.since,
+            _record_json(record)
+            | {
                 "rtt_ms": view.rtt_ms.get(record.peer),
+                "certificate": _certificate_json(view.certificates.get(record.peer), view.now_s),
             }
             for record in _in_order(view.records)
         ],
+    }
+    if view.outsiders is not None:
+        document["not_admitted"] = [
+            _record_json(record) | {"rule": fault.rule, "why": str(fault)} for record, fault in view.outsiders
+        ]
+    return document
+
+
+def _record_json(record: NodeRecord) -> dict[str, Any]:
+    return {
+        "peer": record.peer,
+        "version": record.version,
+        "start": record.start,
+        "end": record.end,
+        "state": record.state,
+        "dtype": record.dtype,
+        "quantization": record.quantization,
+        "blocks_per_s": record.blocks_per_s,
+        "free_tokens": record.free_tokens,
+        "total_tokens": record.total_tokens,
+        "next_hop_ms": record.next_hop_ms,
+        "addresses": record.addresses,
+        "since": record.since,
+    }
+
+
+def _certificate_json(certificate: Certificate | None, now_s: float) -> dict[str, Any] | None:
+    """What was certified, and for how many more seconds; None in an open grid."""
+    if certificate is None:
+        return None
+    return certificate.model_dump(mode="json", include={"roles", "figures", "issued", "expires", "measured_by"}) | {
+        "left_s": round(certificate.expires - now_s, 1)
     }
 
 
@@ -139,7 +168,7 @@ def _node_table(view: ModelView, bar_cells: int) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for title in ("node", "blocks", "", "state", "dtype"):
         table.add_column(title, no_wrap=True)
-    for title in ("blocks/s", "cache free", "rtt", "version", "up"):
+    for title in ("blocks/s", "cache free", "rtt", "version", "up", *(["cert"] if view.certificates else [])):
         table.add_column(title, no_wrap=True, justify="right")
     for record in _in_order(view.records):
         stored = SHORT_DTYPES.get(record.dtype, record.dtype)
@@ -156,6 +185,32 @@ def _node_table(view: ModelView, bar_cells: int) -> Table:
             _rtt(view, record),
             Text(_printable(record.version)),
             age_of(view.now_s - record.since),
+            *([_left(view, record)] if view.certificates else []),
+        )
+    return table
+
+
+def _left(view: ModelView, record: NodeRecord) -> str:
+    """How much longer the node's certificate lasts."""
+    certificate = view.certificates.get(record.peer)
+    return "-" if certificate is None else age_of(certificate.expires - view.now_s)
+
+
+def _outsider_table(outsiders: Sequence[tuple[NodeRecord, CertificateError]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for title in ("node", "blocks", "state", "not admitted"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("why")
+    for record, fault in outsiders:
+        table.add_row(
+            Text(short_peer(record.peer)),
+            f"{record.start}:{record.end}",
+            Text(record.state),
+            Text(fault.rule, style="red"),
+            Text(_printable(str(fault))),
         )
     return table
 

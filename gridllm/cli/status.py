@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gridllm.admission.certificate import Certificate
+    from gridllm.admission.gate import Gatekeeper
+    from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import ModelEntry, SignedCharter
+    from gridllm.charter.pin import Pins
     from gridllm.cli.grid_view import ModelView
     from gridllm.ids import PeerId
     from gridllm.swarm.directory import Directory
@@ -20,11 +24,15 @@ PING_CALL: Final = "gridllm.ping"
 PING_TIMEOUT_S: Final = 2.0
 PINGS_AT_ONCE: Final = 32
 WATCH_S: Final = 2.0
+NEWS_TIMEOUT_S: Final = 2.0  # for a first peer to tell of new notices; without it, those known before hold
+NEWS_PEERS: Final = 3
 
 
 def status(
     model: Annotated[str | None, typer.Option(help="Model to show; the default is the grid's first.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Show every model of the grid.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every model of the grid, and nodes that are not admitted.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     watch: Annotated[bool, typer.Option(help="Refresh until Ctrl-C.")] = False,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
@@ -44,14 +52,23 @@ def status(
     pins = Pins(settings.data_dir)
     signed = pins.current(grid)
     entries = signed.charter.models if everything else [signed.charter.model(model)]
-    run_async(_show(signed, entries, pins.initial_peers(signed), as_json=as_json, watch=watch))
+    run_async(_show(signed, entries, pins, everything=everything, as_json=as_json, watch=watch))
 
 
 async def _show(
-    signed: SignedCharter, entries: Sequence[ModelEntry], initial_peers: Sequence[str], *, as_json: bool, watch: bool
+    signed: SignedCharter,
+    entries: Sequence[ModelEntry],
+    pins: Pins,
+    *,
+    everything: bool,
+    as_json: bool,
+    watch: bool,
 ) -> None:
     from rich.console import Group
 
+    from gridllm.admission.gate import Gatekeeper
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.gossip import gossiping
     from gridllm.cli.grid_view import WIDE, model_renderable, view_json
     from gridllm.cli.show import print_json, stderr, stdout
     from gridllm.identity.keys import Identity
@@ -60,14 +77,17 @@ async def _show(
 
     with stderr().status(f"Looking up the nodes of {signed.charter.name}…"):
         swarm = await open_swarm(
-            Identity.ephemeral(), initial_peers=initial_peers, client_only=True, namespace=signed.grid
+            Identity.ephemeral(), initial_peers=pins.initial_peers(signed), client_only=True, namespace=signed.grid
         )
     try:
-        directory = Directory(swarm, signed.grid)
+        board = NoticeBoard(signed, pins.notices_path(signed))
+        gate = Gatekeeper(signed, board)
+        directory = Directory(swarm, signed.grid, gate.admit)
+        await _hear_news(swarm, board, signed, pins)
         if watch:
-            await _watch(swarm, directory, entries)
-            return
-        views = await look(swarm, directory, entries)
+            async with gossiping(swarm, board, lambda: pins.peers(signed), serve=False):
+                await _watch(swarm, directory, gate, entries, everything=everything)
+        views = await look(swarm, directory, gate, entries, everything=everything)
         if as_json:
             models = [view_json(view) for view in views]
             print_json({"grid": signed.grid, "name": signed.charter.name, "models": models})
@@ -79,7 +99,25 @@ async def _show(
         await swarm.close()
 
 
-async def _watch(swarm: Swarm, directory: Directory, entries: Sequence[ModelEntry]) -> None:
+async def _hear_news(swarm: Swarm, board: NoticeBoard, signed: SignedCharter, pins: Pins) -> None:
+    """Ask some first peers for notices of the maintainers; whoever does not answer is passed over."""
+    import asyncio
+    import contextlib
+
+    from gridllm.charter.gossip import fetch_notices
+    from gridllm.errors import GridError
+
+    async def ask(peer: PeerId, addresses: tuple[str, ...]) -> None:
+        with contextlib.suppress(GridError):
+            await swarm.connect(peer, addresses, timeout_s=NEWS_TIMEOUT_S)
+            await fetch_notices(swarm, peer, board, timeout_s=NEWS_TIMEOUT_S)
+
+    await asyncio.gather(*(ask(*one) for one in pins.peers(signed)[:NEWS_PEERS]))
+
+
+async def _watch(
+    swarm: Swarm, directory: Directory, gate: Gatekeeper, entries: Sequence[ModelEntry], *, everything: bool
+) -> NoReturn:
     import asyncio
 
     from rich.console import Group
@@ -91,19 +129,23 @@ async def _watch(swarm: Swarm, directory: Directory, entries: Sequence[ModelEntr
     console = stdout()
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
-            views = await look(swarm, directory, entries)
+            views = await look(swarm, directory, gate, entries, everything=everything)
             live.update(Group(*(model_renderable(view, console.width) for view in views)), refresh=True)
             await asyncio.sleep(WATCH_S)
 
 
-async def look(swarm: Swarm, directory: Directory, entries: Sequence[ModelEntry]) -> list[ModelView]:
-    """Fetch the records of each model and measure the way to each node."""
+async def look(
+    swarm: Swarm, directory: Directory, gate: Gatekeeper, entries: Sequence[ModelEntry], *, everything: bool = False
+) -> list[ModelView]:
+    """Fetch the records of each model and measure the way to each admitted node; with ``everything``, list others."""
     import asyncio
     import time
 
     from gridllm.cli.grid_view import ModelView
 
-    found = await asyncio.gather(*(directory.nodes(entry.model_root) for entry in entries))
+    seen = await asyncio.gather(*(directory.census(entry.model_root) for entry in entries))
+    found = [[record for record, fault in records if fault is None] for records in seen]
+    outside = [[(record, fault) for record, fault in records if fault is not None] for records in seen]
     everyone = {record.peer: record for records in found for record in records}
     limit = asyncio.Semaphore(PINGS_AT_ONCE)
 
@@ -114,9 +156,33 @@ async def look(swarm: Swarm, directory: Directory, entries: Sequence[ModelEntry]
     rtts = dict(await asyncio.gather(*map(measure, everyone.values())))
     now_s = time.time()
     return [
-        ModelView(entry.name, entry.model_root, entry.blocks, records, rtts, now_s)
-        for entry, records in zip(entries, found, strict=True)
+        ModelView(
+            entry.name,
+            entry.model_root,
+            entry.blocks,
+            records,
+            rtts,
+            now_s,
+            certificates_of(records, gate),
+            outsiders if everything else None,
+        )
+        for entry, records, outsiders in zip(entries, found, outside, strict=True)
     ]
+
+
+def certificates_of(records: Sequence[NodeRecord], gate: Gatekeeper) -> dict[PeerId, Certificate]:
+    """What admits each node; nothing in an open grid."""
+    from gridllm.errors import CertificateError
+
+    found = {}
+    for record in records:
+        try:
+            certificate = gate.check(record.certificate, record.peer, model=record.model, dtype=record.dtype)
+        except CertificateError:
+            continue  # it ran out between two looks
+        if certificate is not None:
+            found[record.peer] = certificate
+    return found
 
 
 async def ping_ms(swarm: Swarm, record: NodeRecord) -> float | None:
