@@ -12,12 +12,12 @@ BUSY_SHARE: Final = 0.5  # a node that serves meanwhile may show this much of wh
 def renewed(old: Figures, measured: Figures, *, strict: bool = False) -> Figures:
     """What a renewed certificate says.
 
-    Args:
-        strict: clients saw the node serve far below its certificate: every rate counts as it was measured now.
-
     Memory holds the model's weights now and is not filled anew, so its figure is carried over. A rate counts when it
     is higher than the old one; the old one stays while at least ``BUSY_SHARE`` of it was reached beside serving;
     otherwise the machine has become slower, and the new one counts.
+
+    Args:
+        strict: clients saw the node serve far below its certificate: every rate counts as it was measured now.
     """
     if strict:
         return measured.model_copy(update={"memory_bytes": old.memory_bytes})
