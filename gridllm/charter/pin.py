@@ -32,7 +32,7 @@ class Pins:
     """What is pinned below one data folder. Reads and verifies afresh on each call; writes are atomic."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
 
     def pin(self, signed: SignedCharter) -> bool:
         """Remember the grid and make it the current one. False when it was pinned already.
@@ -52,9 +52,9 @@ class Pins:
             folder = self._folder(name)
             make_private_dir(folder)
             write_atomically(folder / "charter.json", signed.raw)
-            write_atomically(self._data_dir / "current", name.encode("utf-8"))
+            write_atomically(self.data_dir / "current", name.encode("utf-8"))
         except OSError as error:
-            raise CharterError(f"The charter cannot be pinned in {self._data_dir} ({error.strerror}).") from error
+            raise CharterError(f"The charter cannot be pinned in {self.data_dir} ({error.strerror}).") from error
         return pinned is None
 
     def current(self, name: str | None = None) -> SignedCharter:
@@ -65,7 +65,7 @@ class Pins:
         """
         if name is None:
             try:
-                name = (self._data_dir / "current").read_text("utf-8").strip()
+                name = (self.data_dir / "current").read_text("utf-8").strip()
             except (OSError, UnicodeDecodeError):
                 name = ""
         path = self._folder(name) / "charter.json"
@@ -82,7 +82,7 @@ class Pins:
         Raises:
             CharterError: a pinned charter is damaged.
         """
-        return [self._read(path) for path in sorted(self._data_dir.glob("grids/*/charter.json"))]
+        return [self._read(path) for path in sorted(self.data_dir.glob("grids/*/charter.json"))]
 
     def known_peers(self, signed: SignedCharter) -> dict[PeerId, tuple[str, ...]]:
         """Peers met in this grid before, the latest last. They are hints: a damaged file counts as none."""
@@ -111,7 +111,7 @@ class Pins:
             raw = json.dumps({"grid": signed.grid, "peers": latest}, indent=1).encode("utf-8")
             write_atomically(folder / "known_peers.json", raw)
         except OSError as error:
-            raise CharterError(f"Known peers cannot be written in {self._data_dir} ({error.strerror}).") from error
+            raise CharterError(f"Known peers cannot be written in {self.data_dir} ({error.strerror}).") from error
 
     def initial_peers(self, signed: SignedCharter) -> tuple[str, ...]:
         """Multiaddrs to enter the grid through: the charter's first peers, then peers met before, newest first."""
@@ -152,10 +152,10 @@ class Pins:
             raise CharterError(f"The manifest cannot be written to {path} ({error.strerror}).") from error
 
     def _folder(self, name: str) -> Path:
-        return self._data_dir / "grids" / name
+        return self.data_dir / "grids" / name
 
     def _manifest_path(self, root: ModelRoot) -> Path:
-        return self._data_dir / "manifests" / f"{root}.json"
+        return self.data_dir / "manifests" / f"{root}.json"
 
     def _read(self, path: Path) -> SignedCharter:
         try:

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from gridllm.charter.document import ModelEntry
     from gridllm.identity.keys import Identity
-    from gridllm.node.lifecycle import Membership
+    from gridllm.node.enrolment import Membership
     from gridllm.node.wishes import Wishes
     from gridllm.settings import Settings
     from gridllm.swarm.interface import Swarm
@@ -64,12 +64,16 @@ def serve(
         wishes = _wishes(settings, entry, span, memory=memory, cache_tokens=cache_tokens, path=path, grace_s=grace)
 
         from gridllm.admission.gate import Gatekeeper
+        from gridllm.admission.store import Certificates
         from gridllm.charter.board import NoticeBoard
         from gridllm.cli.runtime import run_async
-        from gridllm.node.lifecycle import Membership
+        from gridllm.node.enrolment import Membership
+        from gridllm.node.standing import Standing
 
         gate = Gatekeeper(signed, NoticeBoard(signed, pins.notices_path(signed)))
-        run_async(_volunteer(mine, Membership(signed, entry, pins, gate), wishes, settings))
+        store = Certificates(settings.data_dir)
+        standing = Standing(signed, gate, mine.peer, entry.model_root, wishes.dtype, store=store)
+        run_async(_volunteer(mine, Membership(signed, entry, pins, standing), wishes, settings))
 
 
 async def _volunteer(identity: Identity, membership: Membership, wishes: Wishes, settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from gridllm.cli.examination_view import BarWatcher, queue_sentence, stage_sentence
 from gridllm.cli.grid_view import age_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class PlainReport:
 
     def __init__(self, model: str) -> None:
         self._model = model
+        self._last = ""
 
     def phase(self, sentence: str) -> None:
         """See ``Report``."""
@@ -54,6 +56,14 @@ class PlainReport:
 
     def loading(self, done: int, total: int) -> None:
         """See ``Report``; silent."""
+
+    def stage(self, name: str, done: float) -> None:
+        """See ``Report``."""
+        self._once(stage_sentence(name))
+
+    def queued(self, place: int, waiting: int) -> None:
+        """See ``Report``."""
+        self._once(queue_sentence(place, waiting))
 
     def serving(self, record: NodeRecord) -> None:
         """See ``Report``."""
@@ -70,6 +80,12 @@ class PlainReport:
     def close(self) -> None:
         """Nothing to tidy up."""
 
+    def _once(self, sentence: str) -> None:
+        """What an authority repeats every few seconds makes one line."""
+        if sentence != self._last:
+            self._last = sentence
+            self.note(sentence)
+
 
 class LiveReport:
     """A terminal that shows what the node does now, and keeps what matters."""
@@ -79,6 +95,7 @@ class LiveReport:
         self._model = model
         self._bar: tuple[Progress, TaskID] | None = None
         self._status: Status | None = None
+        self._examination = BarWatcher(console)
 
     def phase(self, sentence: str) -> None:
         """See ``Report``."""
@@ -92,6 +109,16 @@ class LiveReport:
             self._bar = _start_bar(self._console, total)
         progress, task = self._bar
         progress.update(task, completed=done)
+
+    def stage(self, name: str, done: float) -> None:
+        """See ``Report``."""
+        self._end_line()
+        self._examination.stage(name, done)
+
+    def queued(self, place: int, waiting: int) -> None:
+        """See ``Report``."""
+        self._end_line()
+        self._examination.queued(place, waiting)
 
     def serving(self, record: NodeRecord) -> None:
         """See ``Report``."""
@@ -128,6 +155,7 @@ class LiveReport:
             self._status = None
 
     def _end_bar(self) -> None:
+        self._examination.close()
         if self._bar is not None:
             self._bar[0].stop()
             self._bar = None

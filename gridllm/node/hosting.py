@@ -37,6 +37,7 @@ class Hosting:
 
     engine: Engine
     blocks_per_s: float
+    manifest: Manifest  # of the whole model
 
     @property
     def span(self) -> BlockRange:
@@ -153,4 +154,4 @@ async def _load(
     log.info("Loaded blocks %s:%s, %s of weights", *span, spell_size(loaded.held_bytes))
     engine = Engine(loaded, cache_tokens=max(tokens, MIN_CACHE_TOKENS))
     engine.start()
-    return Hosting(engine, blocks_per_s)
+    return Hosting(engine, blocks_per_s, manifest)

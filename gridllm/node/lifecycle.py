@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
-from gridllm.admission.gate import Gatekeeper
-from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
-from gridllm.charter.pin import Pins
-from gridllm.errors import CertificateError, GridError, SwarmError
+from gridllm.errors import GridError, SwarmError
 from gridllm.ids import PeerId
+from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.hosting import Hosting, prepare
 from gridllm.node.presence import Presence
+from gridllm.node.renewal import Renewal
 from gridllm.node.report import Pulse, Report
 from gridllm.node.service import NodeService
 from gridllm.node.source import obtain_manifest
@@ -48,6 +47,7 @@ RESTARTS: Final = 6  # in a row, of a swarm that keeps failing
 FIRST_BACKOFF_S: Final = 1.0
 STEADY_S: Final = 60.0  # a swarm that lived this long starts the count anew
 FAREWELL_S: Final = 2.0  # for taking the record back
+REVOKED_GRACE_S: Final = 2.0  # for clients to hear that they must move
 
 
 class Ending(enum.Enum):
@@ -56,6 +56,7 @@ class Ending(enum.Enum):
     STOPPED = enum.auto()  # the volunteer asked for it
     LOST = enum.auto()  # the swarm failed
     MOVING = enum.auto()  # other blocks need this node more
+    LAPSED = enum.auto()  # it is admitted no longer, and may be again
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,6 @@ class Stops:
 
     stop: asyncio.Event  # once: drain, then leave
     hurry: asyncio.Event  # twice: leave now
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """Which model of which grid is served, and how the node shows that it may."""
-
-    signed: SignedCharter
-    entry: ModelEntry
-    pins: Pins
-    gate: Gatekeeper | None = None  # decides whom the node works with; None: with everybody
-    certificate: bytes = b""  # the node's own
 
 
 class Volunteer:
@@ -91,8 +81,10 @@ class Volunteer:
         self._signed = membership.signed
         self._entry = membership.entry
         self._pins = membership.pins
-        self._gate = membership.gate
-        self._certificate = membership.certificate
+        self._standing = membership.standing
+        self._gate = membership.standing.gate
+        self._enrolment = Enrolment(membership, wishes)
+        self._lapsed = False  # it served before, and waits to be admitted again
         self._wishes = wishes
         self._open_swarm = open_swarm
         self._report = report
@@ -107,7 +99,8 @@ class Volunteer:
         Raises:
             SwarmError: the grid cannot be entered, or the libp2p daemon keeps dying.
             UsageError, ModelError: what was asked for cannot be served.
-            CertificateError: this grid asks for a certificate, and the node's does not admit it.
+            NotAdmittedHere: this grid has minimums, and the machine was measured below them.
+            CertificateError: the maintainers revoked its admission.
         """
         failures = 0
         try:
@@ -122,8 +115,8 @@ class Volunteer:
                     ending = Ending.LOST
                 if ending is Ending.STOPPED:
                     return
-                if ending is Ending.MOVING:
-                    await self._let_go()
+                if ending in (Ending.MOVING, Ending.LAPSED):
+                    await self._let_go()  # an examination fills the memory that the span takes
                     continue
                 failures = 1 if time.monotonic() - entered_at > STEADY_S else failures + 1
                 if failures > RESTARTS:
@@ -145,31 +138,25 @@ class Volunteer:
             presence = await self._or_stop(self._enter(leaving))
             if isinstance(presence, Ending):
                 return presence
-            fault = self._own_fault(presence)
-            if fault is not None:
-                name = self._signed.charter.name
-                raise CertificateError(fault.rule, f"This node may not serve {name} ({fault.rule}): {fault}")
             hosting = await self._or_stop(self._host(presence), presence.swarm)
             if isinstance(hosting, Ending):
                 return hosting
             ending = await self._serve(presence, hosting)
             # What comes next enters afresh: handlers cannot be taken back from a swarm.
-            presence.returning = ending is not Ending.STOPPED
+            presence.returning = ending in (Ending.LOST, Ending.MOVING)
             return ending
 
     async def _enter(self, leaving: contextlib.AsyncExitStack) -> Presence:
         swarm = await self._open_swarm()
         leaving.push_async_callback(swarm.close)
-        if self._gate is not None:
-            await leaving.enter_async_context(gossiping(swarm, self._gate.board, self._acquaintances))
-        directory = Directory(swarm, self._signed.grid, self._gate.admit if self._gate is not None else None)
+        await leaving.enter_async_context(gossiping(swarm, self._gate.board, self._acquaintances))
+        directory = Directory(swarm, self._signed.grid, self._gate.admit)
         presence = Presence(swarm, directory, self._entry.model_root, self._wishes.dtype)
-        presence.certificate = self._certificate
         leaving.push_async_callback(_farewell, presence)
         return presence
 
     async def _host(self, presence: Presence) -> Hosting:
-        """The span in memory: still there from before, or loaded now. Also hands out charter and manifest."""
+        """Admission, then the span: still in memory, or loaded now. Also hands out charter and manifest."""
         swarm = presence.swarm
         records = await presence.others()
         manifest, raw = await obtain_manifest(
@@ -182,6 +169,10 @@ class Volunteer:
         )
         await serve_charter(swarm, self._signed.raw, {self._entry.model_root: raw})
         self._remember(records)
+        if self._hosting is not None and not self._standing.good:
+            await self._let_go()
+        await self._enrolment.until_admitted(swarm, manifest, self._report, patient=self._lapsed)
+        presence.certificate = self._standing.raw
         if self._hosting is None:
             self._hosting = await prepare(
                 self._entry, manifest, self._wishes, presence, self._report, target=self._target
@@ -193,10 +184,12 @@ class Volunteer:
 
     async def _serve(self, presence: Presence, hosting: Hosting) -> Ending:
         """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
-        own_fault = partial(self._own_fault, presence)
-        service = NodeService(presence.swarm, hosting.engine, self._entry.model_root, self._gate, own_fault)
+        swarm = presence.swarm
+        service = NodeService(swarm, hosting.engine, self._entry.model_root, self._gate, self._standing.fault)
+        renewal = self._renewal(service, presence, hosting)
         try:
             await service.start()
+            await renewal.serve_rechecks(swarm, self._signed)
             presence.state, presence.since = "serving", time.time()
             await presence.announce()
             self._report.serving(presence.record())
@@ -205,28 +198,54 @@ class Volunteer:
                     tasks.create_task(self._beat(service, hosting)),
                     tasks.create_task(self._survey(presence)),
                 ]
-                ending = await self._or_stop(self._rebalance(service, presence), presence.swarm)
-                if isinstance(ending, tuple):
-                    self._target, ending = ending, Ending.MOVING
+                ending = await self._or_stop(self._until_called_off(service, presence, renewal), swarm)
                 if ending is not Ending.LOST:
-                    await self._drain(service, presence)
+                    grace_s = REVOKED_GRACE_S if self._standing.revoked() else self._wishes.grace_s
+                    await self._drain(service, presence, grace_s)
                 for task in background:
                     task.cancel()
-            return ending
         finally:
             await service.stop()
+        self._lapsed = ending is Ending.LAPSED
+        if (revoked := self._standing.revoked()) is not None and ending is Ending.LAPSED:
+            raise revoked
+        return ending
 
-    async def _drain(self, service: NodeService, presence: Presence) -> None:
+    def _renewal(self, service: NodeService, presence: Presence, hosting: Hosting) -> Renewal:
+        async def show() -> None:
+            presence.certificate = self._standing.raw
+            await presence.announce()
+
+        examine = partial(self._enrolment.examine, presence.swarm, hosting.manifest)
+        return Renewal(self._standing, examine, show, self._report, busy=lambda: service.sessions > 0)
+
+    async def _until_called_off(self, service: NodeService, presence: Presence, renewal: Renewal) -> Ending:
+        """Wait until other blocks need this node more, or it may serve no longer."""
+        moving = asyncio.create_task(self._rebalance(service, presence))
+        lapsing = asyncio.create_task(renewal.run())
+        try:
+            await asyncio.wait((moving, lapsing), return_when=asyncio.FIRST_COMPLETED)
+            if lapsing.done():
+                fault = lapsing.result()
+                if fault.rule != "revoked":
+                    self._report.note(f"{fault} This node serves nobody until it is admitted again.")
+                return Ending.LAPSED
+            self._target = moving.result()
+            return Ending.MOVING
+        finally:
+            for task in (moving, lapsing):
+                task.cancel()
+            await asyncio.gather(moving, lapsing, return_exceptions=True)
+
+    async def _drain(self, service: NodeService, presence: Presence, grace_s: float) -> None:
         presence.state = "draining"
         with contextlib.suppress(GridError, TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 await presence.announce()
         if service.sessions:
-            self._report.phase(
-                f"Draining: {service.sessions} sessions may go on for {self._wishes.grace_s:g} s; Ctrl-C leaves now"
-            )
+            self._report.phase(f"Draining: {service.sessions} sessions may go on for {grace_s:g} s; Ctrl-C leaves now")
         hurry = asyncio.create_task(self._stops.hurry.wait())
-        draining = asyncio.create_task(service.drain(self._wishes.grace_s))
+        draining = asyncio.create_task(service.drain(grace_s))
         try:
             await asyncio.wait((hurry, draining), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -281,17 +300,6 @@ class Volunteer:
             if target is not None and not service.sessions:
                 self._report.note(f"Blocks {target[0]}:{target[1]} need this node more; moving there.")
                 return target
-
-    def _own_fault(self, presence: Presence) -> CertificateError | None:
-        """Why this node may not serve now; None: it may."""
-        if self._gate is None:
-            return None
-        peer, model, dtype = presence.swarm.peer, self._entry.model_root, self._wishes.dtype
-        try:
-            self._gate.check(presence.certificate, peer, model=model, dtype=dtype)
-        except CertificateError as error:
-            return error
-        return None
 
     def _acquaintances(self) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Whom to exchange the maintainers' notices with: first peers, and nodes met now or before."""

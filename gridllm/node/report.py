@@ -22,7 +22,10 @@ class Pulse:
 
 
 class Report(Protocol):
-    """Where the lifecycle's news go. ``loading`` is called from a worker thread, all else on the event loop."""
+    """Where the lifecycle's news go. ``loading`` is called from a worker thread, all else on the event loop.
+
+    Also a ``Watcher`` of the examination before the first serving.
+    """
 
     def phase(self, sentence: str) -> None:
         """What the node does now."""
@@ -30,6 +33,14 @@ class Report(Protocol):
 
     def loading(self, done: int, total: int) -> None:
         """Bytes of weights read, of all."""
+        ...
+
+    def stage(self, name: str, done: float) -> None:
+        """The node is being examined: what is measured now, and the share of the whole that is done."""
+        ...
+
+    def queued(self, place: int, waiting: int) -> None:
+        """It waits to be examined; ``place`` 1 is next."""
         ...
 
     def serving(self, record: NodeRecord) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from gridllm.admission.certificate import Certificate
 from gridllm.admission.gate import Gatekeeper
-from gridllm.errors import CertificateError
+from gridllm.admission.store import Certificates
+from gridllm.charter.document import SignedCharter
+from gridllm.errors import AdmissionError, CertificateError
 from gridllm.ids import ModelRoot, PeerId
+
+log = logging.getLogger(__name__)
 
 DUE_AT: Final = 2 / 3  # of a certificate's life: the middle of the first attempts
 SPREAD: Final = 0.1  # of a certificate's life: how far nodes that started together drift apart
@@ -55,21 +60,29 @@ class Standing:
 
     def __init__(
         self,
+        signed: SignedCharter,
         gate: Gatekeeper,
         peer: PeerId,
         model: ModelRoot,
         dtype: str,
         *,
+        store: Certificates | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``clock`` gives Unix time in seconds."""
+        """
+        Args:
+            store: where certificates are kept for the next start; None keeps nothing.
+            clock: Unix time in seconds.
+        """
         self.gate = gate
         self.raw = b""
         """What the node's record carries: the signed envelope, or nothing."""
         self.certificate: Certificate | None = None
+        self._signed = signed
         self._peer = peer
         self._model = model
         self._dtype = dtype
+        self._store = store
         self._clock = clock
 
     @property
@@ -107,7 +120,29 @@ class Standing:
         if certificate is None:  # the grid became an open one while this node was measured
             raise CertificateError("missing", "This grid asks for no certificates.")
         self.raw, self.certificate = raw, certificate
+        if self._store is not None:
+            try:
+                self._store.save(self._signed, raw)
+            except AdmissionError as error:
+                log.warning("The next start needs a new measurement: %s", error)
         return certificate
+
+    def recall(self) -> bool:
+        """Show the certificate kept from before, if there is one that admits this node for a while yet."""
+        if self._store is None:
+            return False
+        raw = self._store.load(self._signed, self._peer, self._model, self._dtype)
+        if raw is None:
+            return False
+        try:
+            certificate = self.gate.check(raw, self._peer, model=self._model, dtype=self._dtype)
+        except CertificateError as error:
+            log.info("The certificate kept from before is of no use now: %s", error)
+            return False
+        if certificate is None or not lasts(certificate, self._clock()):
+            return False
+        self.raw, self.certificate = raw, certificate
+        return True
 
     def revoked(self) -> CertificateError | None:
         """The maintainers' word against this node, in words for its volunteer; None while there is none that holds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from gridllm.admission.gate import Gatekeeper
+from gridllm.admission.store import Certificates
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import ModelEntry, SignedCharter, sign_charter
 from gridllm.charter.fetch import fetch_charter, fetch_manifest
 from gridllm.charter.pin import Pins
@@ -21,8 +24,9 @@ from gridllm.models.files import find_model
 from gridllm.models.manifest import build_manifest, manifest_bytes, root
 from gridllm.models.sizes import block_size
 from gridllm.node import lifecycle
-from gridllm.node.lifecycle import Membership, Stops, Volunteer
-from gridllm.node.report import Pulse
+from gridllm.node.enrolment import Membership
+from gridllm.node.lifecycle import Stops, Volunteer
+from gridllm.node.standing import Standing
 from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import bytes_needed
 from gridllm.swarm.directory import Directory
@@ -32,6 +36,7 @@ from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.messages import Close, Leaving, Open
 from gridllm.wire.record import NodeRecord
 from tests.charters import MAINTAINERS, charter
+from tests.unit.notes import Notes, until
 
 BLOCKS = 8
 
@@ -43,37 +48,6 @@ def demo() -> tuple[ModelEntry, bytes]:
     fields: dict[str, Any] = {"name": "demo", "source": "demo", "blocks": BLOCKS, "dtype": "float32"}
     entry = ModelEntry(root=root(manifest), parameters=1, hidden_size=size, **fields)
     return entry, manifest_bytes(manifest)
-
-
-class Notes:
-    """A report that is written down."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.served: list[NodeRecord] = []
-        self.loaded: list[int] = []
-        self.pulses: list[Pulse] = []
-        self.again = asyncio.Event()  # set at each "serving"
-
-    def phase(self, sentence: str) -> None:
-        self.lines.append(sentence)
-
-    def loading(self, done: int, total: int) -> None:
-        assert 0 < done <= total
-        self.loaded.append(done)
-
-    def serving(self, record: NodeRecord) -> None:
-        self.served.append(record)
-        self.again.set()
-
-    def pulse(self, pulse: Pulse) -> None:
-        self.pulses.append(pulse)
-
-    def note(self, sentence: str) -> None:
-        self.lines.append(sentence)
-
-    def close(self) -> None:
-        self.lines.append("closed")
 
 
 class Life:
@@ -100,7 +74,10 @@ class Life:
             "grace_s": 20.0,
         }
         self.network = network
-        membership = Membership(self.signed, entry, self.pins)
+        gate = Gatekeeper(self.signed, NoticeBoard(self.signed, self.pins.notices_path(self.signed)))
+        store = Certificates(home)
+        standing = Standing(self.signed, gate, self.identity.peer, entry.model_root, "float32", store=store)
+        membership = Membership(self.signed, entry, self.pins, standing)
         self.volunteer = Volunteer(membership, Wishes(**(wishes | changes)), self.enter, self.notes, self.stops)
         self.task = asyncio.create_task(self.volunteer.run())
 
@@ -142,12 +119,6 @@ async def living(home: Path, network: MemoryNetwork | None = None, **changes: An
 def room_for(blocks: int) -> int:
     size = block_size(build_manifest(find_model("demo")), "float32")
     return bytes_needed(blocks, size.weight_bytes, size.cache_bytes_per_token, cache_tokens=256)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - what is waited for is plain data
-            await asyncio.sleep(0.01)
 
 
 async def test_serves_announces_hands_out_the_charter_and_leaves(tmp_path: Path) -> None:

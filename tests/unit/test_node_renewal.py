@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gridllm.admission.candidacy import Watcher
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter, sign_charter
@@ -20,7 +21,7 @@ from gridllm.ids import PeerId
 from gridllm.node import renewal
 from gridllm.node.renewal import Renewal
 from gridllm.node.standing import Standing, lasts, renewal_at_s, retry_pause_s, spell_duration
-from tests.certificates import amendment_raw, certificate_raw, revocation_raw
+from tests.certificates import amendment, certified, closed_grid, revocation
 from tests.charters import ENTRY, MAINTAINERS, charter
 from tests.unit.notes import Notes, until
 
@@ -28,19 +29,26 @@ PEER = Identity.ephemeral().peer
 drawn = st.floats(0, 1, exclude_max=True)
 
 
-def required(**admission: object) -> SignedCharter:
-    return sign_charter(charter(admission=Admission(required=True, **admission)), MAINTAINERS)  # type: ignore[arg-type]
+def aged(node: Node, peer: PeerId = PEER, *, life_s: float = 3600, age_s: float = 0) -> bytes:
+    """A certificate issued ``age_s`` ago by the node's clock."""
+    issued = int(node.now_s - age_s)
+    return certified(node.signed, peer, issued=issued, expires=issued + int(life_s))
 
 
 class Node:
     """What renewal sees of one: a standing, a clock that the test turns, an examination that the test decides."""
 
     def __init__(self, signed: SignedCharter | None = None) -> None:
-        self.signed = signed or required()
+        self.signed = signed or closed_grid()
         self.now_s = 1_700_000_000.0
         self.board = NoticeBoard(self.signed, clock=self.clock)
         self.standing = Standing(
-            Gatekeeper(self.signed, self.board, self.clock), PEER, ENTRY.model_root, "float32", clock=self.clock
+            self.signed,
+            Gatekeeper(self.signed, self.board, self.clock),
+            PEER,
+            ENTRY.model_root,
+            "float32",
+            clock=self.clock,
         )
         self.notes = Notes()
         self.examined: list[bytes] = []  # the certificate shown at each attempt
@@ -53,9 +61,11 @@ class Node:
         return self.now_s
 
     def fresh(self) -> bytes:
-        return certificate_raw(self.signed, PEER, now_s=self.now_s)
+        return aged(self)
 
-    async def examine(self, certificate: bytes, /) -> bytes:
+    async def examine(self, watcher: Watcher, certificate: bytes, wait_s: float) -> bytes:
+        assert 0 < wait_s <= 900
+        watcher.note("1 of 3 authorities answers.")
         self.examined.append(certificate)
         return self.outcome()
 
@@ -95,7 +105,7 @@ def test_pauses_leave_room_for_more_attempts(at: float, failures: int, left_s: f
 def test_a_certificate_about_to_expire_is_not_served_with() -> None:
     node = Node()
     for life_s, left_s, good in ((DAY_S, 3600, True), (DAY_S, 200, False), (60, 40, True), (60, 10, False)):
-        raw = certificate_raw(node.signed, PEER, now_s=node.now_s, life_s=life_s, age_s=life_s - left_s)
+        raw = aged(node, life_s=life_s, age_s=life_s - left_s)
         assert lasts(node.standing.adopt(raw), node.now_s) is good
 
 
@@ -124,7 +134,7 @@ async def test_renewed_in_good_time_and_shown_at_once() -> None:
         assert len(node.examined) == 1
 
 
-async def test_expiry_and_the_way_back() -> None:
+async def test_it_serves_until_the_certificate_expires_and_says_why() -> None:
     node = Node()
     node.standing.adopt(node.fresh())
     node.renewal = Renewal(node.standing, node.examine, node.show, node.notes, clock=node.clock)
@@ -134,73 +144,97 @@ async def test_expiry_and_the_way_back() -> None:
 
     node.outcome = nobody
     async with node.living():
+        assert node.task is not None
         node.turn(0.75 * 3600)
         await until(lambda: len(node.notes.lines) == 1)
         assert node.notes.lines[0].startswith(
             "The certificate expires in 15 min and was not renewed: 2 of 3 authorities are needed, and 1 answers. "
             "Trying again in "
         )
-        assert node.shown == [], "it goes on serving"
-        node.turn(0.25 * 3600)
-        await until(lambda: node.shown == [(False, node.standing.raw)])
-        assert any("has expired" in line and "keeps trying" in line for line in node.notes.lines)
-        node.outcome = node.fresh
-        node.turn(1200)
-        await until(lambda: len(node.shown) == 2)
-        assert node.shown[1] == (True, node.standing.raw)
-        assert any(line.startswith("Admitted until") for line in node.notes.lines)
+        node.turn(800)
+        await asyncio.sleep(0.05)
+        assert not node.task.done(), "it goes on serving"
+        node.turn(100)
+        fault = await asyncio.wait_for(node.task, 5)
+        assert fault.rule == "expired"
+        assert str(fault).endswith("2 of 3 authorities are needed, and 1 answers.")
+        assert node.shown == []
 
 
-async def test_attempts_that_fail_come_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("quiet", [True, False])
+async def test_what_is_due_waits_for_a_quiet_moment_but_not_for_ever(quiet: bool) -> None:
+    node, busy = Node(), True
+    node.standing.adopt(node.fresh())
+    node.renewal = Renewal(node.standing, node.examine, node.show, node.notes, busy=lambda: busy, clock=node.clock)
+    async with node.living():
+        node.turn(0.75 * 3600)
+        await asyncio.sleep(0.05)
+        assert node.examined == []
+        if quiet:
+            busy = False
+        else:
+            node.turn(0.06 * 3600)
+        node.renewal._wake()
+        await until(lambda: bool(node.shown))
+        assert len(node.examined) == 1
+
+
+async def test_attempts_that_fail_come_less_often() -> None:
     node = Node()
+    node.standing.adopt(aged(node, life_s=DAY_S, age_s=0.75 * DAY_S))
+    node.renewal = Renewal(node.standing, node.examine, node.show, node.notes, clock=node.clock)
 
     def broken() -> bytes:
         raise RuntimeError("out of memory")
 
     node.outcome = broken
     async with node.living():
-        for hour in range(1, 6):
-            await until(lambda: len(node.examined) == hour)  # noqa: B023 - waited for at once
+        for attempts in range(1, 5):
+            await until(lambda: len(node.examined) == attempts)  # noqa: B023 - waited for at once
             node.renewal._wake()
             await asyncio.sleep(0.02)
-            assert len(node.examined) == hour, "waking does not shorten the pause"
-            node.turn(3600)
+            assert len(node.examined) == attempts, "waking does not shorten the pause"
+            node.turn(1200)
         assert "The examination failed with RuntimeError: out of memory. Trying again in" in node.notes.lines[0]
 
 
 async def test_another_ones_certificate_is_not_shown() -> None:
     node = Node()
-    node.outcome = lambda: certificate_raw(node.signed, Identity.ephemeral().peer, now_s=node.now_s)
+    old = node.fresh()
+    node.standing.adopt(old)
+    node.renewal = Renewal(node.standing, node.examine, node.show, node.notes, clock=node.clock)
+    node.outcome = lambda: aged(node, Identity.ephemeral().peer)
     async with node.living():
+        node.turn(0.75 * 3600)
         await until(lambda: bool(node.notes.lines))
-        assert node.standing.raw == b""
+        assert node.standing.raw == old
         assert "cannot use it" in node.notes.lines[0]
 
 
 async def test_revocation_ends_it() -> None:
     node = Node()
-    node.standing.adopt(certificate_raw(node.signed, PEER, now_s=node.now_s, age_s=60))
+    node.standing.adopt(aged(node, age_s=60))
     node.renewal = Renewal(node.standing, node.examine, node.show, node.notes, clock=node.clock)
     async with node.living():
         assert node.task is not None
-        node.board.add(revocation_raw(node.signed, Identity.ephemeral().peer, now_s=node.now_s))
+        node.board.add(revocation(node.signed, Identity.ephemeral().peer, issued=node.now_s))
         await asyncio.sleep(0.05)
         assert not node.task.done(), "another's"
-        node.board.add(revocation_raw(node.signed, PEER, now_s=node.now_s, bar_s=3600))
+        node.board.add(revocation(node.signed, PEER, issued=node.now_s, until=node.now_s + 3600))
         error = await asyncio.wait_for(node.task, 5)
         assert error.rule == "revoked"
-        assert "It sent wrong numbers. It may be measured again from 2023-11-14 23:13 UTC on" in str(error)
+        assert "It lied. It may be measured again from 2023-11-14 23:13 UTC on" in str(error)
 
 
 async def test_an_amendment_closes_an_open_grid() -> None:
     node = Node(sign_charter(charter(), MAINTAINERS))
     assert node.standing.good
     async with node.living():
+        assert node.task is not None
         await asyncio.sleep(0.05)
         assert node.examined == []
-        node.board.add(amendment_raw(node.signed, admission=Admission(required=True)))
-        await until(lambda: bool(node.shown) and node.shown[-1] == (True, node.standing.raw) != (True, b""))
-        assert node.examined == [b""]
+        node.board.add(amendment(node.signed, Admission(required=True)))
+        assert (await asyncio.wait_for(node.task, 5)).rule == "missing"
 
 
 async def test_only_authorities_ask_and_not_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,99 @@
+"""The way to a certificate: the one kept from before, or an examination in the node's own swarm."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from gridllm.admission.candidacy import Watcher
+from gridllm.charter.document import ModelEntry, SignedCharter
+from gridllm.charter.minimums import ROLES
+from gridllm.charter.pin import Pins
+from gridllm.errors import AdmissionError, CertificateError, GridError
+from gridllm.models.manifest import Manifest
+from gridllm.node.machine import candidacy_here
+from gridllm.node.report import Report
+from gridllm.node.standing import Standing, retry_pause_s, spell_duration, spell_time
+from gridllm.node.wishes import Wishes
+from gridllm.swarm.interface import Swarm
+
+PATIENCE_S: Final = 30 * 86_400.0  # for authorities that are down; the terminal says that it waits, and for whom
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Which model of which grid is served, and how the node shows that it may."""
+
+    signed: SignedCharter
+    entry: ModelEntry
+    pins: Pins
+    standing: Standing  # the node's own admission, and the gate that decides whom it works with
+
+
+class Enrolment:
+    """Gets one node admitted, and admitted again."""
+
+    def __init__(self, membership: Membership, wishes: Wishes) -> None:
+        self._membership = membership
+        self._wishes = wishes
+
+    async def examine(
+        self, swarm: Swarm, manifest: Manifest, watcher: Watcher, certificate: bytes, wait_s: float
+    ) -> bytes:
+        """Be measured by as many authorities as the charter asks for → the certificate that they sign.
+
+        Args:
+            certificate: the one to be renewed, or nothing.
+            wait_s: for everything, queues and authorities that are down included.
+
+        Raises:
+            GridError: not admitted this time, and why.
+        """
+        from gridllm.admission.admit import admit
+
+        us = self._membership
+        candidacy = await asyncio.to_thread(
+            candidacy_here,
+            us.entry,
+            manifest,
+            dtype=self._wishes.dtype,
+            device=self._wishes.device,
+            roles=ROLES,
+            memory_bytes=self._wishes.memory_bytes,
+            folder=us.pins.data_dir,
+        )
+        board = us.standing.gate.board
+        return await admit(swarm, us.signed, board, candidacy, watcher, certificate=certificate, wait_s=wait_s)
+
+    async def until_admitted(self, swarm: Swarm, manifest: Manifest, report: Report, *, patient: bool) -> None:
+        """Return once this node may serve; at once in an open grid.
+
+        Args:
+            patient: go on trying whatever happens: it served before, and will again when what is wrong has passed.
+
+        Raises:
+            AdmissionError: it cannot be measured, or was, and is not admitted (``NotAdmittedHere`` has the figures).
+            CertificateError: revoked, or certified in another way than it asked for.
+        """
+        standing, failures = self._membership.standing, 0
+        while standing.required:
+            if (revoked := standing.revoked()) is not None:
+                raise revoked
+            if standing.good or standing.recall():
+                if standing.certificate is not None:
+                    report.note(f"Admitted until {spell_time(standing.certificate.expires)}.")
+                return
+            report.phase(f"Being measured for admission to {self._membership.signed.charter.name}")
+            try:
+                standing.adopt(await self.examine(swarm, manifest, report, b"", PATIENCE_S))
+            except GridError as error:
+                if not standing.required:
+                    return  # an amendment opened the grid meanwhile
+                if not patient and isinstance(error, AdmissionError | CertificateError):
+                    raise
+                failures += 1
+                pause_s = retry_pause_s(failures, 0.0, random.random())  # noqa: S311 - spreads load
+                report.note(f"Not admitted yet: {str(error).rstrip('.')}. Trying again in {spell_duration(pause_s)}.")
+                await asyncio.sleep(pause_s)
