@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
@@ -122,7 +122,6 @@ class Conversation:
         most_bytes: int,
         timeout_s: float,
         keep: bool = True,
-        on_bytes: Callable[[bytearray], None] | None = None,
     ) -> Bulk:
         """Ask for bulk data, and take in its Chunks up to the last.
 
@@ -130,7 +129,6 @@ class Conversation:
             most_bytes: more than that ends the conversation.
             timeout_s: for all of it.
             keep: False where the digest will do.
-            on_bytes: called with each body as it comes.
 
         Raises:
             OutOfTurn: something else than Chunks came.
@@ -155,10 +153,25 @@ class Conversation:
             digest.update(body)
             if keep:
                 kept += body
-            if on_bytes is not None:
-                on_bytes(body)
             if chunk.last:
                 return Bulk(bytes(kept), nbytes, digest.digest(), await self._since(asked, question))
+
+    async def deliver(self, parts: AsyncIterable[bytes], expect: type[M], *, timeout_s: float) -> Answer[M]:
+        """Send bulk data, and wait for the one kind of answer that belongs to it; the clock runs from the first byte.
+
+        Raises:
+            OutOfTurn, Refusal, Malformed, PeerLost, CallTimeout: see ``ask``.
+        """
+        asked = self._now()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await send_chunks(self, parts)
+        except TimeoutError as error:
+            raise CallTimeout(f"Peer {self.peer} did not take everything in within {timeout_s:.0f} s.") from error
+        answer, came = await self.read(timeout_s=max(0.0, asked.exact + timeout_s - time.perf_counter()))
+        if not isinstance(answer, expect):
+            await self.end(OutOfTurn(f"To Chunks belongs {expect.__name__}, and not {name_of(answer)}."))
+        return Answer(answer, came, await self._since(asked, Chunk()))
 
     async def end(self, refusal: Refusal, cause: Exception | None = None) -> NoReturn:
         """Tell the other side why this cannot go on, and raise the same.
@@ -188,9 +201,7 @@ class Conversation:
         return max(now.exact - asked.exact - waited_s, 1e-6)
 
 
-async def send_chunks(
-    conversation: Conversation, parts: AsyncIterable[bytes], *, on_bytes: Callable[[bytes], None] | None = None
-) -> None:
+async def send_chunks(conversation: Conversation, parts: AsyncIterable[bytes]) -> None:
     """Send bulk data, the last chunk marked; ``parts`` are at most ``CHUNK_BYTES`` each.
 
     Raises:
@@ -200,16 +211,19 @@ async def send_chunks(
     async for part in parts:
         if held is not None:
             await conversation.tell(Chunk(), held)
-        if on_bytes is not None:
-            on_bytes(part)
         held = part
     await conversation.tell(Chunk(last=True), held or b"")
 
 
-async def pieces_of(data: bytes) -> AsyncIterable[bytes]:
-    """``data`` in chunks."""
-    for at in range(0, len(data), CHUNK_BYTES):
-        yield data[at : at + CHUNK_BYTES]
+async def one_by_one(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """``parts``, for ``send_chunks``."""
+    for part in parts:
+        yield part
+
+
+def pieces_of(data: bytes) -> AsyncIterator[bytes]:
+    """``data`` in chunks, for ``send_chunks``."""
+    return one_by_one(data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
 
 
 def name_of(message: Any) -> str:

@@ -1,0 +1,272 @@
+"""The candidate's side of an examination: answers what the authority asks, within what this machine offered.
+
+Each question has a method of its own on ``Prover``, so that tests can put a cheater in its place. Those that compute
+run in one worker thread; the stream is served on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from gridllm import __version__
+from gridllm.admission.candidacy import Candidacy, Watcher
+from gridllm.admission.conversation import Conversation, pieces_of, send_chunks
+from gridllm.admission.messages import (
+    AnyMessage,
+    Begin,
+    Chase,
+    Chased,
+    Chunk,
+    Committed,
+    Compute,
+    Echo,
+    Fill,
+    Filled,
+    Hello,
+    Queued,
+    Received,
+    Send,
+    ShowLinks,
+    ShowPages,
+    Stage,
+    Started,
+    Verdict,
+)
+from gridllm.admission.noise import UPLOAD, noise
+from gridllm.admission.seeds import challenge_seed
+from gridllm.admission.turns import Turns
+from gridllm.errors import AdmissionError, CallTimeout, GridError, NodeFault, OutOfTurn, Refusal, TooLarge
+from gridllm.ids import GridId, PeerId
+from gridllm.swarm.interface import Stream
+
+if TYPE_CHECKING:
+    from gridllm.admission.chain import Chain
+    from gridllm.admission.memory import HeldMemory
+    from gridllm.admission.workload import Workload
+
+QUEUE_SILENCE_S: Final = 60.0  # an authority repeats the place in the queue every few seconds
+SILENCE_S: Final = 180.0  # between two questions: it may be checking, and busy
+MOST_S: Final = 3600.0  # for all of an examination, the queue left out
+COMPUTE_S: Final = 60.0  # for one chain; an honest authority asks for about a second's work
+RELEASE_S: Final = 10.0
+
+
+def hello_of(candidacy: Candidacy, grid: GridId, addresses: tuple[str, ...], certificate: bytes = b"") -> Hello:
+    """The first message: who wants what. ``certificate``: the one that runs out, for a renewal."""
+    return Hello(
+        grid=grid,
+        model=candidacy.entry.root,
+        dtype=candidacy.dtype,
+        roles=list(candidacy.roles),
+        version=__version__,
+        device=candidacy.device[:64],
+        memory_bytes=candidacy.memory_bytes,
+        disk_bytes=candidacy.disk_bytes,
+        upload_mbit_s=candidacy.upload_mbit_s,
+        download_mbit_s=candidacy.download_mbit_s,
+        addresses=list(addresses[:8]),
+        clock_s=time.time(),
+        certificate=certificate,
+    )
+
+
+class Prover:
+    """Answers one examination. ``close`` releases whatever it holds."""
+
+    def __init__(self, candidacy: Candidacy, grid: GridId, peer: PeerId) -> None:
+        self.candidacy = candidacy
+        self.grid = grid
+        self.peer = peer
+        self.seed = b""
+        self.memory: HeldMemory | None = None
+        self.workload: Workload | None = None
+        self.chain: Chain | None = None
+        self.stopped = threading.Event()
+
+    def on_begin(self, question: Begin) -> Started:
+        """The challenge's seed is known from now on."""
+        self.seed = challenge_seed(question.nonce, self.grid, question.authority, self.peer)
+        return Started()
+
+    def on_echo(self, question: Echo) -> Echo:
+        """On the event loop, at once."""
+        return question
+
+    async def on_send(self, question: Send) -> AsyncIterator[bytes]:
+        """Bytes that the seed gives, so that nothing on the way can make them fewer."""
+        for part in noise(self.seed, UPLOAD, question.nbytes):
+            yield part
+
+    def on_chunks(self, digest: bytes) -> Received:
+        """A download is complete."""
+        return Received(digest=digest)
+
+    def on_fill(self, question: Fill) -> Filled:
+        """In the worker."""
+        from gridllm.admission.memory import HeldMemory
+
+        self.memory = HeldMemory(
+            self.seed, question.nbytes, threads=self.candidacy.threads, device=self.candidacy.device
+        )
+        return Filled(root=self.memory.fill(self.progress_within(MOST_S)))
+
+    def on_chase(self, question: Chase) -> tuple[Chased, bytes]:
+        """In the worker."""
+        return Chased(), self._memory().chase(question.nonce, question.steps)
+
+    def on_show_pages(self, question: ShowPages) -> bytes:
+        """In the worker."""
+        return self._memory().show(question.pages, question.segments)
+
+    def on_compute(self, question: Compute) -> Committed:
+        """In the worker."""
+        from gridllm.admission.chain import Chain
+        from gridllm.admission.workload import Workload, round_seed
+
+        if self.workload is None:
+            offer = self.candidacy
+            self.workload = Workload(
+                offer.manifest.config, offer.dtype, self.seed, device=offer.device, memory_bytes=offer.memory_bytes
+            )
+        self.chain = Chain(self.workload, question.kind, round_seed(self.seed, question.kind, question.round))
+        return Committed(root=self.chain.run(question.steps, self.progress_within(COMPUTE_S)))
+
+    def on_show_links(self, question: ShowLinks) -> bytes:
+        """In the worker."""
+        if self.chain is None:
+            raise OutOfTurn("Nothing was computed that could be shown.")
+        return self.chain.show(question.links)
+
+    def progress_within(self, limit_s: float) -> Callable[[float], None]:
+        """Called now and then by long work: ends it when nobody waits for it any more, or when it takes too long."""
+        started = time.monotonic()
+
+        def progress(_share: float) -> None:
+            if self.stopped.is_set():
+                raise AdmissionError("The examination ended before this was done.")
+            if time.monotonic() - started > limit_s:
+                raise TooLarge(f"This takes more than the {limit_s:.0f} s that this machine gives to one question.")
+
+        return progress
+
+    def release(self) -> None:
+        """Let go of everything, in the worker."""
+        memory, self.memory, self.workload, self.chain = self.memory, None, None, None
+        if memory is not None:
+            memory.release()
+
+    def _memory(self) -> HeldMemory:
+        if self.memory is None:
+            raise OutOfTurn("No memory was filled.")
+        return self.memory
+
+
+async def answer_examination(stream: Stream, prover: Prover, hello: Hello, watcher: Watcher) -> Verdict:
+    """Say Hello on a fresh stream, wait in the queue, answer every question; closes the stream.
+
+    Raises:
+        Refusal: the authority will not measure this machine (the subclass of its code), or asked for what it may not.
+        AdmissionError: this machine cannot do what is measured.
+        PeerLost, CallTimeout: the authority went away.
+    """
+    desk = _Desk(Conversation(stream), prover, watcher)
+    try:
+        async with asyncio.timeout(None) as limit:
+            return await desk.answer(hello, limit)
+    except TimeoutError as error:
+        raise CallTimeout(f"The examination by {stream.peer} did not end in {MOST_S / 60:.0f} minutes.") from error
+    finally:
+        await desk.close()
+        await stream.close()
+
+
+class _Desk:
+    """Takes questions off the stream, one after the other."""
+
+    def __init__(self, conversation: Conversation, prover: Prover, watcher: Watcher) -> None:
+        self._talk = conversation
+        self._prover = prover
+        self._watcher = watcher
+        self._turns = Turns(prover.candidacy.memory_bytes)
+        self._digest = hashlib.sha256()  # of the download that is coming in
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gridllm-prover")
+
+    async def answer(self, hello: Hello, limit: asyncio.Timeout) -> Verdict:
+        """From Hello to the verdict."""
+        await self._talk.tell(hello)
+        silence_s = QUEUE_SILENCE_S
+        while True:
+            message, body = await self._talk.read(timeout_s=silence_s)
+            try:
+                self._turns.check(message, len(body))
+                if isinstance(message, Verdict):
+                    return message
+                if isinstance(message, Begin):
+                    silence_s = SILENCE_S
+                    limit.reschedule(asyncio.get_running_loop().time() + MOST_S)
+                await self._answer(message, body)
+            except (OutOfTurn, TooLarge) as refusal:
+                await self._talk.end(refusal)
+            except AdmissionError as error:
+                await self._excuse(error)
+                raise
+
+    async def close(self) -> None:
+        """End the work under way and release everything; waits for that a little."""
+        self._prover.stopped.set()
+        released = self._worker.submit(self._prover.release)
+        self._worker.shutdown(wait=False)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_S):
+                await asyncio.wrap_future(released)
+
+    async def _answer(self, message: AnyMessage, body: bytearray) -> None:
+        prover, tell = self._prover, self._talk.tell
+        match message:
+            case Queued(place=place, waiting=waiting):
+                self._watcher.queued(place, waiting)
+            case Stage(name=name, done=done):
+                self._watcher.stage(name, done)
+            case Begin():
+                await tell(prover.on_begin(message))
+            case Echo():
+                await tell(prover.on_echo(message))
+            case Send():
+                await send_chunks(self._talk, prover.on_send(message))
+            case Chunk():
+                self._digest.update(body)
+                if message.last:
+                    await tell(prover.on_chunks(self._digest.digest()))
+                    self._digest = hashlib.sha256()
+            case Fill():
+                await tell(await self._work(prover.on_fill, message))
+            case Chase():
+                await tell(*await self._work(prover.on_chase, message))
+            case ShowPages():
+                await send_chunks(self._talk, pieces_of(await self._work(prover.on_show_pages, message)))
+            case Compute():
+                await tell(await self._work(prover.on_compute, message))
+            case ShowLinks():
+                await send_chunks(self._talk, pieces_of(await self._work(prover.on_show_links, message)))
+
+    async def _work(self, function: Callable[[Any], Any], message: AnyMessage) -> Any:
+        """Off the event loop. What fails there is this machine's own fault."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, function, message)
+        except GridError:
+            raise
+        except MemoryError as error:
+            raise AdmissionError("This machine ran out of memory while it was measured; offer less.") from error
+        except Exception as error:  # torch's and the driver's own errors: out of device memory, a missing kernel
+            raise AdmissionError(f"This machine failed while it was measured: {error}") from error
+
+    async def _excuse(self, error: AdmissionError) -> None:
+        with contextlib.suppress(Refusal):
+            await self._talk.end(NodeFault(f"The candidate cannot go on: {error}"))

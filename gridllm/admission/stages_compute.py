@@ -1,0 +1,120 @@
+"""Speed: chains of real blocks, sized to last about a second; timed from question to commitment, then opened."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from gridllm.admission.judge import invented, judge_links, judge_root
+from gridllm.admission.messages import MAX_STEPS, Committed, Compute, Kind, ShowLinks
+from gridllm.admission.stages import Sitting, off_loop
+from gridllm.errors import AdmissionError
+
+if TYPE_CHECKING:
+    from gridllm.admission.links import LinkChecker
+    from gridllm.admission.workload import Workload
+
+RTT_SHARE: Final = 0.1  # of a round's time, at most, is the way there and back
+MAX_KEPT_BYTES: Final = 512 * 1024**2  # of states that the candidate keeps until a round was shown
+PROOF_BYTES: Final = 4096  # with each link
+SLOWEST_SHOW_BYTES_PER_S: Final = 128 * 1024
+SHARES: Final[dict[Kind, tuple[float, int, int]]] = {
+    "decode": (0.12, 4, 32),
+    "batch": (0.06, 2, 16),
+    "prefill": (0.04, 1, 16),
+}
+"""Of a round's steps, how many are opened: the share, the least, the most. Single rows are checked many in a pass, at
+little more than the price of one; a prompt's tokens fill a pass alone. All of it is under 5 % of the work."""
+
+_random = random.SystemRandom()
+
+
+def links_to_open(kind: Kind, steps: int) -> list[int]:
+    """Which links of a chain are opened; nobody can foresee them."""
+    share, least, most = SHARES[kind]
+    return sorted(_random.sample(range(steps), min(steps, most, max(least, int(share * steps)))))
+
+
+class Speed:
+    """Measures kind after kind with one workload."""
+
+    def __init__(self, sitting: Sitting, workload: Workload) -> None:
+        from gridllm.admission.links import LinkChecker
+
+        self._sitting = sitting
+        self._workload = workload
+        self._checker: LinkChecker = LinkChecker(workload)
+        self._warm = False  # its weights are made
+
+    async def measure(self, kind: Kind) -> None:
+        """Fill in one kind's figure: the best of the measured rounds.
+
+        Raises:
+            Caught: the work was not done, or not done right.
+            Refusal, SwarmError: see ``Conversation.ask``.
+        """
+        from gridllm.admission.links import outliers_allowed, tolerance
+
+        sitting, exam = self._sitting, self._sitting.examination
+        pace, dtype = sitting.pace, exam.hello.dtype
+        number, steps, seconds = await self._calibrate(kind)
+        wanted = self._bounded(kind, round(steps / seconds * pace.round_s))
+        rounds = 1 if exam.renewal else pace.rounds
+        errors: list[float] = []
+        speeds: list[float] = []
+        for done in range(rounds):
+            await sitting.done((1 + done) / (1 + rounds))
+            root, seconds = await self._round(kind, number + done, wanted, wanted * seconds / steps)
+            steps = wanted
+            errors += await self._open(kind, number + done, wanted, root)
+            outliers = outliers_allowed(exam.manifest.config, dtype)
+            sitting.judge(judge_links(kind, errors, tolerance(dtype), dtype, outliers=outliers))
+            speeds.append(wanted * self._workload.blocks * self._workload.tokens(kind) / seconds)
+        sitting.figures[f"{kind}_blocks_per_s"] = round(max(speeds), 3)
+
+    async def _calibrate(self, kind: Kind) -> tuple[int, int, float]:
+        """Double the steps until a chain takes long enough; returns the next round's number, the steps, their seconds.
+
+        Nothing is opened: whoever cheats here only makes the measured rounds too long or too short for itself.
+        """
+        pace, number, steps = self._sitting.pace, 1, self._bounded(kind, self._sitting.pace.first_steps)
+        warm_up_s = 1.0 if self._warm else self._sitting.pace.setup_s / 4
+        _, seconds = await self._round(kind, 0, steps, warm_up_s)  # untimed: allocates, and makes the weights
+        self._warm = True
+        while True:
+            _, seconds = await self._round(kind, number, steps, max(seconds, 2 * pace.calibrated_s))
+            number += 1
+            grown = self._bounded(kind, 2 * steps)
+            if seconds >= pace.calibrated_s or grown == steps:
+                return number, steps, seconds
+            steps = grown
+
+    async def _round(self, kind: Kind, number: int, steps: int, expected_s: float) -> tuple[bytes, float]:
+        """One chain: what was committed to, and how long it took."""
+        sitting, exam = self._sitting, self._sitting.examination
+        question = Compute(kind=kind, round=number, steps=steps)
+        answer = await sitting.conversation.ask(question, Committed, timeout_s=sitting.timeout_s(expected_s))
+        root = answer.message.root
+        sitting.judge(judge_root(exam.seen, root, exam.peer))
+        return root, sitting.net_s(answer.elapsed_s, RTT_SHARE)
+
+    async def _open(self, kind: Kind, number: int, steps: int, root: bytes) -> list[float]:
+        """Relative errors of a few links, recomputed here."""
+        from gridllm.admission.workload import round_seed
+
+        sitting, links = self._sitting, links_to_open(kind, steps)
+        most = (1 + len(links)) * (2 * self._workload.state_bytes(kind) + PROOF_BYTES)
+        shown = await sitting.conversation.collect(
+            ShowLinks(links=links), most_bytes=most, timeout_s=sitting.timeout_s(most / SLOWEST_SHOW_BYTES_PER_S / 4)
+        )
+        seed = round_seed(sitting.seed, kind, number)
+        try:
+            errors: list[float] = await off_loop(self._checker.check, kind, shown.data, root, steps, links, seed)
+        except AdmissionError as error:
+            sitting.judge(invented(str(error)))
+            raise
+        return errors
+
+    def _bounded(self, kind: Kind, steps: int) -> int:
+        """As many as a chain may have, and as can be kept."""
+        return max(1, min(steps, MAX_STEPS, MAX_KEPT_BYTES // self._workload.state_bytes(kind)))
