@@ -17,21 +17,23 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from gridllm.admission.background import in_background
 from gridllm.admission.cards import keep_card
-from gridllm.admission.certificate import Certificate, Measurement, sign_measurement
 from gridllm.admission.conversation import MAX_ANSWER_BYTES, Conversation
-from gridllm.admission.figures import Figures, roles_met
+from gridllm.admission.figures import Figures
+from gridllm.admission.judge import SeenRoots
 from gridllm.admission.messages import ADMISSION_STREAM, Hello, Queued, Verdict
-from gridllm.admission.renewing import renewed
 from gridllm.errors import CallTimeout, Full, GridError, NodeFault, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon
 from gridllm.ids import ModelRoot, PeerId
 from gridllm_bootstrap.certifying import Certifier
 from gridllm_bootstrap.dialback import DialBack
 from gridllm_bootstrap.entrance import certificate_to_renew, check_hello, check_not_revoked
 from gridllm_bootstrap.limits import Limits
+from gridllm_bootstrap.verdicts import verdict_on
 from gridllm_bootstrap.waiting import AT_ONCE, WaitingRoom
 
 if TYPE_CHECKING:
+    from gridllm.admission.certificate import Certificate
     from gridllm.admission.verifier import Examination, Examined
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import ModelEntry, SignedCharter
@@ -46,7 +48,6 @@ EXAMINATION_S: Final = 300.0  # an honest machine takes 10 to 40 s
 FAREWELL_S: Final = 5.0  # the candidate closes; if we did, about one verdict in 2000 would be lost
 MAX_STREAMS: Final = 256
 MAX_STREAMS_OF_ONE: Final = 2  # a second one while the first is noticed to be dead
-TOO_LITTLE: Final = ("", "too_slow", "short")  # reasons that say how much was reached, and not that it was false
 
 Examine = Callable[["Stream", "Examination"], Awaitable["Examined"]]
 
@@ -55,7 +56,7 @@ Examine = Callable[["Stream", "Examination"], Awaitable["Examined"]]
 class Event:
     """Something worth showing to the maintainer."""
 
-    kind: Literal["examining", "admitted", "refused", "left", "certified"]
+    kind: Literal["examining", "admitted", "failed", "refused", "left", "certified"]  # failed: measured; refused: not
     peer: PeerId
     text: str = ""  # why, or which roles
     reason: str = ""  # a word for programs: of judge.Reason, or a Refusal's code
@@ -77,10 +78,17 @@ class Authority:
         dial_back: DialBack | None = None,
         examine: Examine | None = None,
         tell: Callable[[Event], None] = lambda _: None,
+        strict: Callable[[PeerId], bool] = lambda _: False,
+        on_certified: Callable[[Certificate], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from gridllm.admission.judge import SeenRoots
-
+        """
+        Args:
+            manifests: of the charter's models.
+            strict: whether a renewal carries nothing over from the old certificate, by peer.
+            on_certified: called with each certificate that is signed here.
+            examine: ``verifier.examine``; tests have their own.
+        """
         self._swarm = swarm
         self._signed = signed
         self._maintainer = maintainer
@@ -91,30 +99,44 @@ class Authority:
         self._dial_back = dial_back or DialBack()
         self._examine = examine
         self._tell = tell
+        self._strict = strict
+        self._on_certified = on_certified
         self._clock = clock
         self._seen = SeenRoots()
         self._streams: Counter[PeerId] = Counter()
-        self._card: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._opening: asyncio.Task[None] | None = None
         self._certifier = Certifier(signed, maintainer, board, clock=clock, on_certified=self._certified)
 
     async def __aenter__(self) -> Self:
         await self._swarm.serve_streams(ADMISSION_STREAM, self._receive, max_body_bytes=MAX_ANSWER_BYTES)
         await self._certifier.serve(self._swarm)
-        self._card = asyncio.create_task(keep_card(self._swarm, self._signed.grid, self._maintainer))
+        self._opening = asyncio.create_task(self._open())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._card is not None:
-            self._card.cancel()
-            await asyncio.gather(self._card, return_exceptions=True)
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
         await self._dial_back.close()
 
     @property
     def crowd(self) -> tuple[int, int]:
         """How many are examined now, and how many wait."""
         return self._room.examined, self._room.waiting
+
+    def present(self, peer: PeerId) -> bool:
+        """Whether ``peer`` is examined now, or waits for it."""
+        return peer in self._streams
+
+    async def _open(self) -> None:
+        """Load what examinations need, then tell the grid of this authority, again and again."""
+        if self._examine is None:
+            await in_background(_load)
+        self._ready.set()
+        await keep_card(self._swarm, self._signed.grid, self._maintainer)
 
     async def _receive(self, stream: Stream) -> None:
         """One candidate's stream, from its Hello to its end."""
@@ -179,6 +201,7 @@ class Authority:
     async def _judged(self, conversation: Conversation, hello: Hello, entry: ModelEntry) -> Verdict:
         from gridllm.admission.verifier import Examination, Examined, examine
 
+        await self._ready.wait()
         peer, admission = PeerId(conversation.peer), self._board.admission
         old = certificate_to_renew(hello, peer, self._signed, self._board, self._clock())
         self._tell(Event("examining", peer, "renewal" if old else ""))
@@ -191,6 +214,7 @@ class Authority:
             admission=admission,
             hello=hello,
             renewal=old is not None,
+            held_bytes=0 if old is None else old.figures.memory_bytes,
             seen=self._seen,
             dial_back=lambda: self._dial_back.reachable(peer, hello.addresses),
         )
@@ -201,36 +225,21 @@ class Authority:
             examined = Examined(
                 Figures(), "silent", f"The examination was not over in {EXAMINATION_S:.0f} s, and was ended."
             )
-        check_not_revoked(peer, self._board, self._clock())  # it may have happened meanwhile
-        return self._verdict(peer, hello, examined, old)
-
-    def _verdict(self, peer: PeerId, hello: Hello, examined: Examined, old: Certificate | None) -> Verdict:
-        figures = examined.figures if old is None else renewed(old.figures, examined.figures)
-        roles = roles_met(figures, self._board.admission) if examined.reason in TOO_LITTLE else []
-        admitted = bool(set(roles) & set(hello.roles))
-        raw, reason, text = b"", "", f"Admitted to {', '.join(roles)}."
-        if admitted:
-            measurement = Measurement(
-                grid=self._signed.grid,
-                peer=peer,
-                model=hello.model,
-                dtype=hello.dtype,  # type: ignore[arg-type]  # check_hello knows it
-                figures=figures,
-                taken=int(self._clock()),
-                authority=self._maintainer.public_key.hex(),
-            )
-            raw = sign_measurement(measurement, self._maintainer)
-        else:
-            reason = examined.reason or "short"
-            text = examined.text or "The figures reach the minimums of no role; gridllm bench shows what is short."
-        self._tell(Event("admitted" if admitted else "refused", peer, text, reason))
-        return Verdict(
-            admitted=admitted,
-            reason=reason,
-            text=text[:1024],
-            figures=figures.model_dump_json().encode(),
-            measurement=raw,
+        now_s = self._clock()
+        check_not_revoked(peer, self._board, now_s)  # it may have happened meanwhile
+        verdict = verdict_on(
+            examined,
+            hello,
+            peer,
+            self._board.admission,
+            self._maintainer,
+            self._signed.grid,
+            now_s=now_s,
+            old=old,
+            strict=self._strict(peer),
         )
+        self._tell(Event("admitted" if verdict.admitted else "failed", peer, verdict.text, verdict.reason))
+        return verdict
 
     async def _places_of(self, peer: PeerId) -> tuple[str, ...]:
         with suppress(SwarmError):
@@ -238,7 +247,18 @@ class Authority:
         return ()
 
     def _certified(self, certificate: Certificate) -> None:
+        self._on_certified(certificate)
         self._tell(Event("certified", PeerId(certificate.peer), ", ".join(certificate.roles)))
+
+
+def _load() -> None:
+    """Import torch and transformers, which takes seconds, before a candidate's clock runs."""
+    import torch
+
+    import gridllm.admission.verifier
+    import gridllm.admission.workload  # noqa: F401
+
+    torch.set_num_threads(1)  # few rows are checked at a time; the other processors are for the rest of this process
 
 
 async def _await_end(stream: Stream) -> None:
