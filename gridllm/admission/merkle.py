@@ -24,8 +24,8 @@ def node_digest(left: bytes, right: bytes) -> bytes:
 class MerkleTree:
     """All levels in memory, 64 bytes for each leaf."""
 
-    def __init__(self, leaves: Iterable[bytes]) -> None:
-        """``leaves``: their digests (``leaf_digest``), at least one."""
+    def __init__(self, leaves: Iterable[bytes | bytearray]) -> None:
+        """``leaves``: their digests (``leaf_digest``), at least one; several may come joined."""
         level = bytearray().join(leaves)
         if not level:
             raise AdmissionError("A Merkle tree needs at least one leaf.")
