@@ -77,35 +77,39 @@ class Renewal:
         self._shown = standing.raw
         self._rechecked_at: float | None = None  # of the event loop, like the next
         self._looked_at: float | None = None
+        self._looking = asyncio.Lock()
+        self._authorities: set[PeerId] = set()
 
     async def serve_rechecks(self, swarm: Swarm, signed: SignedCharter) -> None:
         """Take calls of authorities from now on."""
 
-        async def is_authority(peer: PeerId) -> bool:
-            return any(card.peer == peer for card in await find_authorities(swarm, signed))
+        async def authorities() -> set[PeerId]:
+            return {PeerId(card.peer) for card in await find_authorities(swarm, signed)}
 
         async def answer(peer: PeerId, _payload: bytes) -> bytes:
-            await self.on_recheck(peer, is_authority)
+            await self.on_recheck(peer, authorities)
             return b""
 
         await swarm.serve_calls(RECHECK_CALL, answer)
 
-    async def on_recheck(self, peer: PeerId, is_authority: Callable[[PeerId], Awaitable[bool]]) -> None:
-        """``peer`` wants this node to be measured again now.
+    async def on_recheck(self, peer: PeerId, authorities: Callable[[], Awaitable[set[PeerId]]]) -> None:
+        """``peer`` wants this node to be measured again now; ``authorities`` looks up who may.
 
         Raises:
-            TooSoon: it was told so, or somebody claimed to be an authority, not long ago.
             NotAdmitted: the caller is no authority of this grid.
+            TooSoon: one of them asked not long ago.
+            SwarmError: they could not be looked up.
         """
-        now = asyncio.get_running_loop().time()
-        if self._rechecked_at is not None and now < self._rechecked_at + RECHECK_EVERY_S:
-            raise TooSoon(f"This node takes that up once in {RECHECK_EVERY_S / 60:.0f} minutes, and was told already.")
-        if self._looked_at is not None and now < self._looked_at + LOOKUP_EVERY_S:
-            raise TooSoon(f"This node looks up authorities once in {LOOKUP_EVERY_S:.0f} s; ask again in a moment.")
-        self._looked_at = now
-        if not await is_authority(peer):
+        clock = asyncio.get_running_loop().time
+        async with self._looking:  # strangers that call at once share one look
+            if self._looked_at is None or clock() > self._looked_at + LOOKUP_EVERY_S:
+                self._authorities = await authorities()
+                self._looked_at = clock()
+        if peer not in self._authorities:
             raise NotAdmitted("Only an admission authority of this grid may have this node measured.")
-        self._rechecked_at = now
+        if self._rechecked_at is not None and clock() < self._rechecked_at + RECHECK_EVERY_S:
+            raise TooSoon(f"This node takes that up once in {RECHECK_EVERY_S / 60:.0f} minutes, and was told already.")
+        self._rechecked_at = clock()
         self._wanted = True
         self._wake()
 
