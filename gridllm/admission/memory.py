@@ -19,19 +19,19 @@
   such a path one must invent about a seventh of its checkpoints (Valiant's cut, calculated): 4 opened segments find
   that in about half of all examinations, 12 in 85 of 100, for 0.9 MB.
 - *Checkpoints from elsewhere.* The start comes from nonce and root: a list fits one fill and one question.
-- *Swapping.* The deadline leaves 23 µs a step. With half on an NVMe disk that answers a lone read in 80 µs (a usual
-  figure, not measured here) the chase takes 10 s.
+- *Swapping.* The deadline leaves 30 µs a step. With half on an NVMe disk that answers a lone read in 80 µs (a usual
+  figure, not measured here) the chase takes 8 s.
 
 **Measured** on 2 shared cores (EPYC), one thread, others at work beside it: 1 GiB filled in 2.2 s, in 5.0 s where the
-virtual machine had to be given fresh memory first; the chase in 0.12 s (0.09 s through 16 MiB); 8 pages and 4
+virtual machine had to be given fresh memory first; the chase in 0.10 s (0.07 s through 16 MiB); 8 pages and 4
 segments of it shown in 8 ms, verified in 14 ms; their document 2.7 MB (0.3 MB a page, 75 kB a segment). Beyond the
 pages the tree takes 1.6 %, 2.4 % while it is built. A holder of half the pages of 1 GiB made 119 pages for each step,
-0.14 s: a chase of 10 hours, though it was let keep all that it made until the step was done, for which it had no
+0.14 s: a chase of 7 hours, though it was let keep all that it made until the step was done, for which it had no
 room.
 
 **What remains.** By estimate, about a twentieth can be saved by machine code that drops single blocks which seldom
-need each other, and the first pages of a lane, made of little, are cheap. Up to three tenths may lie on a fast disk;
-all of it in another machine's memory that is reached within 20 µs. Several names on one machine can show the same
+need each other, and the first pages of a lane, made of little, are cheap. Up to a third may lie on a fast disk;
+all of it in another machine's memory that is reached within 30 µs. Several names on one machine can show the same
 memory one after the other: it is proven for an examination, not for a certificate's life. A GPU's memory can be shown
 out of the host's.
 """
@@ -71,8 +71,8 @@ __all__ = [
     "verify_shown",
 ]
 
-CHASE_STEPS: Final = 262144  # its checkpoints fill half of one frame of CHUNK_BYTES
-CHASE_DEADLINE_S: Final = 6.0  # 23 µs a step
+CHASE_STEPS: Final = 196608  # more would catch slower swaps, but might be too many for reads from a GPU
+CHASE_DEADLINE_S: Final = 6.0  # 30 µs a step
 
 _PAGE_LEVELS: Final = PAGE_CHUNKS.bit_length() - 1  # of the tree, within a page
 _PAGE_LEAVES: Final = PAGE_CHUNKS * DIGEST_BYTES
