@@ -82,23 +82,19 @@ class Course:
 
 
 class Lane:
-    """Caches in which ``copies`` steps of one kind run side by side (the prover runs one at a time)."""
+    """Caches in which rows of a step run side by side: the prover's own, or the same few rows of many steps."""
 
-    def __init__(self, workload: Workload, kind: Kind, copies: int = 1) -> None:
+    def __init__(self, workload: Workload, kind: Kind, rows: Sequence[int]) -> None:
+        """``rows``: which row's context each place of the lane gets (0 … ``workload.rows(kind)`` - 1)."""
         self.span = workload.span
         position = 0 if kind == "prefill" else workload.context_tokens
-        tokens = workload.tokens(kind) // workload.rows(kind)  # of a row
-        self.segments = [
-            Segment(workload.context(kind, row), position, tokens)
-            for _ in range(copies)
-            for row in range(workload.rows(kind))
-        ]
-        one = torch.arange(position, position + tokens, device=workload.device)
-        self.positions = one.repeat(len(self.segments))[None]
+        tokens = workload.tokens_of_row(kind)
+        self.segments = [Segment(workload.context(kind, row), position, tokens) for row in rows]
+        self.positions = torch.arange(position, position + tokens, device=workload.device).repeat(len(rows))[None]
         self.cache = RaggedCache(self.segments, self.span.start)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden [tokens of all copies, hidden_size] → the blocks' output, each token scaled to 1, in float32.
+        """hidden [tokens of all places, hidden_size] → the blocks' output, each token scaled to 1, in float32.
 
         Every pass writes to the same positions: the rows are cut to their context before each step.
         """
@@ -145,7 +141,7 @@ class Chain:
         self.workload = workload
         self.kind: Kind = kind
         self.seed = seed_of_round
-        self.lane = Lane(workload, kind)
+        self.lane = Lane(workload, kind, range(workload.rows(kind)))
         self.computed: Computed | None = None
 
     @torch.inference_mode()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +34,7 @@ MAX_BLOCKS: Final = 16
 CONTEXT_TOKENS: Final = 128  # in the cache before a token is decoded
 PREFILL_TOKENS: Final = 64
 BATCH_ROWS: Final = 8
-CHUNK_VALUES: Final = 1 << 22  # made at a time: bounds the memory that making weights takes besides them
+CHUNK_VALUES: Final = 1 << 18  # made at a time, within a processor's cache
 KEY_SPREAD: Final = 2.0  # of cached keys: attention picks some of them, and does not average them all away
 SMALL: Final = 0.1  # spread of biases, and of norms around their neutral value
 
@@ -77,9 +76,13 @@ class Workload:
         """Sessions that one step takes along."""
         return BATCH_ROWS if kind == "batch" else 1
 
+    def tokens_of_row(self, kind: Kind) -> int:
+        """Tokens of one session in one step."""
+        return self._prefill_tokens if kind == "prefill" else 1
+
     def tokens(self, kind: Kind) -> int:
         """Tokens that one step takes through the blocks, all rows together."""
-        return self._prefill_tokens if kind == "prefill" else self.rows(kind)
+        return self.rows(kind) * self.tokens_of_row(kind)
 
     def state_bytes(self, kind: Kind) -> int:
         """Bytes of one state of a chain: [tokens, hidden_size] in the model's dtype."""
@@ -146,8 +149,7 @@ def seeded(
         part = flat[at : at + CHUNK_VALUES]
         stream = key_stream(sub_seed(seed, "chunk", index), part.numel() * (4 if wide else 2))
         whole = np.frombuffer(stream, dtype="<i4" if wide else "<i2")
-        values = torch.from_numpy(whole.astype(np.float32))
-        part.copy_(values.mul_(scale))
+        part.copy_(torch.from_numpy(whole.astype(np.float32)).mul_(scale))
     return out
 
 
@@ -193,9 +195,3 @@ def _plain_arithmetic(device: torch.device) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-
-
-def parts_of(items: list[int], most: int) -> Iterator[list[int]]:
-    """``items`` in runs of at most ``most``."""
-    for at in range(0, len(items), most):
-        yield items[at : at + most]
