@@ -42,6 +42,7 @@ class Settings(BaseModel):
     host_maddrs: Multiaddrs = ("/ip4/0.0.0.0/tcp/0",)  # where to listen
     announce_maddrs: Multiaddrs = ()  # what to tell others, when it differs (behind a forwarded port)
     relay: bool = True  # use other peers as relays when not reachable, and be one when reachable
+    reports: bool = True  # as a client, tell the grid's authorities how fast its nodes served (no text)
     debug: bool = False  # tracebacks instead of sentences
 
     @property

@@ -25,6 +25,7 @@ from gridllm.swarm.interface import Swarm
 from gridllm.wire.record import NodeRecord
 from gridllm_client.links import LinkPool
 from gridllm_client.model import GridModel
+from gridllm_client.reports import Reporter
 from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
 from gridllm_client.terms import Terms
@@ -47,13 +48,22 @@ class Grid:
     when it is garbage, or at exit). It takes part under a throw-away identity, so any number may exist.
     """
 
-    def __init__(self, home: Path | str | None = None, *, name: str | None = None, swarm: Swarm | None = None) -> None:
+    def __init__(
+        self,
+        home: Path | str | None = None,
+        *,
+        name: str | None = None,
+        swarm: Swarm | None = None,
+        reports: bool | None = None,
+    ) -> None:
         """Enter the network.
 
         Args:
             home: the data folder; the default is the one ``gridllm join`` uses.
             name: which of the grids joined; the default is the last.
             swarm: take part through this one (in tests: in memory), which stays the caller's to close.
+            reports: tell the grid's authorities how fast its nodes served (which nodes, how many tokens, how long; no
+                text); the default is the setting's, which is yes.
 
         Raises:
             CharterError: no grid joined yet.
@@ -62,7 +72,7 @@ class Grid:
         self._pins = Pins(Path(home) if home is not None else load_settings().data_dir)
         self.charter: SignedCharter = self._pins.current(name)
         self._runtime = Runtime()
-        self._net = _Net()
+        self._net = _Net(reports=load_settings().reports if reports is None else reports)
         self._closer = weakref.finalize(self, _close, self._runtime, self._net)
         try:
             self._runtime.run(self._net.enter(self.charter, self._pins, swarm))
@@ -122,14 +132,16 @@ class Grid:
         terms = Terms(model=entry.model_root, blocks=entry.blocks, hidden_size=entry.hidden_size, dtype=dtype)
         pool = self._net.pool
         routes = Routes(self._net.directory, pool, entry.model_root, dtype_name, gate=self._net.gate)
-        return GridModel(self._runtime, pool, routes, terms, ends, entry.name)
+        return GridModel(self._runtime, pool, routes, terms, ends, entry.name, self._net.reporter)
 
 
 class _Net:
     """What a Grid holds on its loop. Knows nothing of the Grid, so that the Grid can become garbage."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reports: bool = False) -> None:
         self.swarm: Swarm | None = None
+        self.reporter: Reporter | None = None
+        self._reports = reports
         self._leaving = contextlib.AsyncExitStack()
 
     @property
@@ -154,6 +166,7 @@ class _Net:
 
     async def enter(self, signed: SignedCharter, pins: Pins, swarm: Swarm | None) -> None:
         """Join the network as a client."""
+        identity: Identity | None = None
         if swarm is None:
             from gridllm.swarm.libp2p import open_swarm
 
@@ -162,7 +175,8 @@ class _Net:
                 raise CharterError(
                     f"No peer of the grid {signed.charter.name!r} is known; run: gridllm join <multiaddr>"
                 )
-            swarm = await open_swarm(Identity.ephemeral(), initial_peers=first, client_only=True, namespace=signed.grid)
+            identity = Identity.ephemeral()
+            swarm = await open_swarm(identity, initial_peers=first, client_only=True, namespace=signed.grid)
             self._leaving.push_async_callback(swarm.close)
         self.swarm = swarm
         self._pool = LinkPool(swarm)
@@ -170,6 +184,8 @@ class _Net:
         self._board.listen(self._pool.notices_changed)
         self._gate = Gatekeeper(signed, self._board)
         self._directory = Directory(swarm, signed.grid, self._gate.admit)
+        if self._reports and identity is not None:  # a report is signed by the key that takes part
+            self.reporter = Reporter(swarm, identity, signed, self._gate, self._pool.rtts_ms)
 
         def peers() -> list[tuple[PeerId, tuple[str, ...]]]:
             return [*pins.peers(signed), *self._directory.seen.items()]
@@ -182,6 +198,8 @@ class _Net:
         if self.swarm is None:
             return
         self.swarm = None
+        if self.reporter is not None:
+            await self.reporter.close()
         await self._pool.close()
         await self._leaving.aclose()
 

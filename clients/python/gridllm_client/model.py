@@ -12,6 +12,7 @@ from gridllm.errors import ModelError, UsageError
 from gridllm.models.ends import Ends
 from gridllm_client.generation import Generation, pieces_of
 from gridllm_client.links import LinkPool
+from gridllm_client.reports import Reporter
 from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
 from gridllm_client.sampling import Picker, generation_config
@@ -46,13 +47,21 @@ class GridModel:
     """
 
     def __init__(
-        self, runtime: Runtime, pool: LinkPool, routes: Routes, terms: Terms, ends: Ends, name: str = ""
+        self,
+        runtime: Runtime,
+        pool: LinkPool,
+        routes: Routes,
+        terms: Terms,
+        ends: Ends,
+        name: str = "",
+        reporter: Reporter | None = None,
     ) -> None:
         self.name = name
         self._runtime = runtime
         self._pool = pool
         self._routes = routes
         self._terms = terms
+        self._reporter = reporter
         self.ends = ends
         self._lock = asyncio.Lock()
         ends.model.generation_config = ends.generation_config
@@ -165,7 +174,8 @@ class GridModel:
             rows=rows,
             tokens=tokens,
         )
-        return Session(self._pool, self._routes, terms, patience=patience, on_event=on_event)
+        pace = self._reporter.pace(terms.model) if self._reporter is not None else None
+        return Session(self._pool, self._routes, terms, patience=patience, on_event=on_event, pace=pace)
 
     async def _generate(self, prompt: str | list[str], wishes: Wishes) -> str | list[str]:
         if isinstance(prompt, str):
