@@ -20,11 +20,11 @@ PROOF_BYTES: Final = 4096  # with each link
 SLOWEST_SHOW_BYTES_PER_S: Final = 128 * 1024
 SHARES: Final[dict[Kind, tuple[float, int, int]]] = {
     "decode": (0.12, 4, 32),
-    "batch": (0.06, 2, 16),
+    "batch": (0.12, 4, 32),
     "prefill": (0.04, 1, 16),
 }
-"""Of a round's steps, how many are opened: the share, the least, the most. Single rows are checked many in a pass, at
-little more than the price of one; a prompt's tokens fill a pass alone. All of it is under 5 % of the work."""
+"""Of a round's steps, how many are opened: the share, the least, the most. Single tokens (of a batch one row each) are
+checked many in a pass, at little more than the price of one; a prompt's fill a pass alone."""
 
 _random = random.SystemRandom()
 
