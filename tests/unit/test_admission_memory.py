@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from gridllm.admission import memory_store
-from gridllm.admission.chase import Words, follow, start_state
-from gridllm.admission.memory import HeldMemory, page_count, segment_count, shown_bytes
+from gridllm.admission.memory import HeldMemory, page_count, shown_bytes
 from gridllm.admission.memory_check import page_root
 from gridllm.admission.memory_store import DevicePages, allocate
 from gridllm.admission.merkle import MerkleTree, leaf_digest
@@ -92,17 +91,18 @@ def test_progress_rises_to_one() -> None:
     assert heard[-1] == 1.0
 
 
-def test_each_stretch_of_the_chase_waits_for_earlier_ones() -> None:
-    """A chase that begins elsewhere ends elsewhere, though its last segments walk the same words."""
-
-    class Same:
-        def __getitem__(self, index: int, /) -> int:
-            return 7
-
-    words: Words = Same()
-    checkpoints = follow(words, 100, start_state(NONCE, b"r" * 32), 161)
-    assert len(checkpoints) == 8 * segment_count(161) == 8 * 11
-    assert len({checkpoints[at : at + 8] for at in range(0, 88, 8)}) == 11
+def test_a_checkpoint_cannot_be_had_without_the_earlier_one_that_its_walk_chooses() -> None:
+    proof = prove(HeldMemory(SEED, 4 * PAGE_BYTES), Proof(b"", b"", b"", steps=1600, pages=(), segments=(50,)))
+    proof.verify()
+    felt = []
+    for earlier in range(1, 101):
+        at = 8 * (earlier - 1)  # the start is not sent
+        other = proof.checkpoints[:at] + bytes(8) + proof.checkpoints[at + 8 :]
+        try:
+            proof.verify(checkpoints=other)
+        except AdmissionError:
+            felt.append(earlier)
+    assert felt == [22, 50, 51]  # 50 and 51 are its own two ends
 
 
 def test_a_holder_of_half_makes_pages_again_without_end() -> None:
