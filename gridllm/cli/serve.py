@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from gridllm.node.wishes import Wishes
     from gridllm.settings import Settings
     from gridllm.swarm.interface import Swarm
-
-DTYPES: Final = ("float32", "bfloat16", "float16")
 
 
 def serve(
@@ -119,9 +117,7 @@ def _wishes(
 
     if span is not None and span[1] > entry.blocks:
         raise UsageError(f"{entry.name} has blocks 0:{entry.blocks}; {span[0]}:{span[1]} are not among them.")
-    dtype = settings.dtype or entry.dtype
-    if dtype not in DTYPES:
-        raise UsageError(f"The dtype {dtype!r} is not served; choose one of {', '.join(DTYPES)}.")
+    dtype = dtype_of(settings, entry)
     memory_bytes = None if memory is None else parse_size(memory)
 
     from gridllm.node.source import local_folder  # imports torch: after what can be said at once
@@ -130,33 +126,11 @@ def _wishes(
         blocks=span,
         memory_bytes=memory_bytes,
         cache_tokens=cache_tokens,
-        device=_device(settings),
+        device=device_of(settings),
         dtype=dtype,
         folder=local_folder(entry, path),
         grace_s=grace_s,
     )
-
-
-def _device(settings: Settings) -> str:
-    """The torch device, checked; also sets the number of threads.
-
-    Raises:
-        UsageError: there is no such device.
-    """
-    import torch
-
-    from gridllm.errors import UsageError
-
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    if settings.device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=settings.device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"The device {settings.device!r} cannot be used here: {reason}") from error
-    return settings.device
 
 
 def _parse_blocks(text: str) -> tuple[int, int] | None:
