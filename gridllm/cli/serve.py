@@ -111,6 +111,7 @@ def _wishes(
     grace_s: float,
 ) -> Wishes:
     """Flags and settings, checked before anything is started."""
+    from gridllm.cli.compute import device_of, dtype_of
     from gridllm.errors import UsageError
     from gridllm.node.wishes import Wishes
     from gridllm.quantities import parse_size
