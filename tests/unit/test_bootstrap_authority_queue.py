@@ -1,0 +1,214 @@
+"""The authority's queue, its limits, its dial-back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gridllm.admission.knock import answer_knocks
+from gridllm.admission.messages import KNOCK_CALL, Begin, Queued, Verdict, encode
+from gridllm.errors import Full, TooSoon, Unreachable
+from gridllm.identity.keys import Identity
+from gridllm.ids import PeerId
+from gridllm.swarm.interface import Swarm
+from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
+from gridllm_bootstrap import limits as limits_module
+from gridllm_bootstrap.dialback import DialBack, direct_addresses
+from gridllm_bootstrap.limits import ADDRESS_TRIES, TRY_EVERY_S, Limits, Tries, places_of
+from gridllm_bootstrap.waiting import WaitingRoom
+from tests.unit.authority_hall import hall, heard, hello, say, signed_charter
+
+SIGNED = signed_charter()
+PEER = Identity.ephemeral().peer
+RELAY = Identity.ephemeral().peer
+
+
+class TestQueue:
+    async def test_places_are_told_as_they_change(self) -> None:
+        async with hall(SIGNED, 0, at_once=1) as made:
+            office = made.offices[0]
+            office.gate.clear()
+            swarms = [made.candidate() for _ in range(3)]
+            lines = []
+            for number, swarm in enumerate(swarms):
+                lines.append(await say(swarm, office, encode(hello(SIGNED, swarm))))
+                while sum(office.authority.crowd) <= number:  # noqa: ASYNC110 - a property
+                    await asyncio.sleep(0.005)
+            assert await heard(lines[1]) == Queued(place=1, waiting=1)
+            assert await heard(lines[1]) == Queued(place=1, waiting=2)
+            assert await heard(lines[2]) == Queued(place=2, waiting=2)
+            await lines[1].stream.close()  # leaves: the one behind moves up at once
+            assert await heard(lines[2]) == Queued(place=1, waiting=1)
+            office.gate.set()
+            assert isinstance(await heard(lines[0]), Verdict)
+            assert isinstance(await heard(lines[2]), Verdict)
+            assert [one.peer for one in office.examined] == [swarms[0].peer, swarms[2].peer]
+
+    async def test_who_leaves_while_examined_makes_room(self) -> None:
+        room = WaitingRoom(at_once=1)
+        async with room.visit() as first:
+            assert room.place(first) == 0
+            async with room.visit() as second:
+                assert room.place(second) == 1
+            assert (room.examined, room.waiting) == (1, 0)
+        assert (room.examined, room.waiting) == (0, 0)
+
+    async def test_it_is_bounded(self) -> None:
+        room = WaitingRoom(at_once=1, most_waiting=1)
+        async with room.visit(), room.visit():
+            with pytest.raises(Full, match="1 machines wait"):
+                async with room.visit():
+                    pass
+
+    async def test_the_place_is_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("gridllm_bootstrap.waiting.TELL_EVERY_S", 0.01)
+        room, told = WaitingRoom(at_once=1), asyncio.Queue[tuple[int, int]]()
+
+        async def tell(place: int, waiting: int) -> None:
+            told.put_nowait((place, waiting))
+
+        async with room.visit(), room.visit() as ticket:
+            waiting = asyncio.create_task(room.turn(ticket, tell, asyncio.Event().wait))
+            assert [await told.get() for _ in range(3)] == [(1, 1)] * 3
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestLimits:
+    def test_tries_come_back_with_time(self) -> None:
+        clock = Clock()
+        tries = Tries(2, clock=clock)
+        assert [tries.take("a", 60.0) for _ in range(2)] == [0.0, 0.0]
+        assert tries.take("a", 60.0) == pytest.approx(60.0)
+        clock.now += 30
+        assert tries.take("a", 60.0) == pytest.approx(30.0)  # having asked too soon does not count
+        clock.now += 30
+        assert tries.take("a", 60.0) == 0.0
+        assert tries.take("b", 60.0) == 0.0
+
+    def test_an_address_has_more_than_a_peer_and_no_end_of_identities_helps(self) -> None:
+        made = Limits(tries=2, clock=Clock())
+        at = ("/ip4/203.0.113.7/tcp/1",)
+        for number in range(2 * ADDRESS_TRIES):
+            made.count(PeerId(f"peer{number}"), at, 86400)
+        with pytest.raises(TooSoon, match="at your address"):
+            made.count(PeerId("another"), at, 86400)
+        made.count(PeerId("another"), ("/ip4/203.0.113.8/tcp/1",), 86400)
+
+    def test_short_certificates_allow_renewals(self) -> None:
+        clock = Clock()
+        made = Limits(clock=clock)
+        for _ in range(50):
+            made.count(PEER, (), 30)
+            clock.now += 15
+        clock.now += TRY_EVERY_S
+
+    def test_an_attempt_given_back(self) -> None:
+        made = Limits(tries=1, clock=Clock())
+        made.count(PEER, (), 86400)
+        made.give_back(PEER, ())
+        made.count(PEER, (), 86400)
+        with pytest.raises(TooSoon, match="This machine"):
+            made.count(PEER, (), 86400)
+
+    def test_the_table_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(limits_module, "MOST_KEPT", 10)
+        tries = Tries(1, clock=Clock())
+        for number in range(100):
+            tries.take(str(number), 60.0)
+        assert len(tries) == 10
+
+    @pytest.mark.parametrize(
+        ("address", "place"),
+        [
+            ("/ip4/203.0.113.7/tcp/4001", {"203.0.113.7"}),
+            ("/ip6/2001:db8:0:17ff::1/tcp/1", {"2001:db8:0:1700::/56"}),
+            ("/ip6/::ffff:203.0.113.7/tcp/1", {"203.0.113.7"}),
+            (f"/ip4/203.0.113.9/tcp/1/p2p/{RELAY}/p2p-circuit", {f"relay {RELAY}"}),
+            ("/ip4/127.0.0.1/tcp/1", set()),
+            ("/dns4/example.org/tcp/1", set()),
+            ("", set()),
+        ],
+    )
+    def test_what_counts_as_one_address(self, address: str, place: set[str]) -> None:
+        assert places_of([address]) == place
+
+
+class TestDialBack:
+    async def test_true_when_the_candidate_answers_over_a_direct_connection(self) -> None:
+        network = MemoryNetwork()
+        candidate = network.join(Identity.ephemeral())
+        opened: list[MemorySwarm] = []
+
+        async def second() -> Swarm:
+            opened.append(network.join(Identity.ephemeral()))
+            return opened[-1]
+
+        dial_back = DialBack(second)
+        assert not await dial_back.reachable(candidate.peer, candidate.addresses)  # answers no knocks yet
+        await answer_knocks(candidate)
+        await answer_knocks(candidate)  # a renewal begins the same way
+        assert await dial_back.reachable(candidate.peer, candidate.addresses)
+        assert len(opened) == 1
+        assert not await dial_back.reachable(candidate.peer, ())
+        relayed = f"/ip4/203.0.113.9/tcp/1/p2p/{RELAY}/p2p-circuit/p2p/{candidate.peer}"
+        assert not await dial_back.reachable(candidate.peer, [relayed])
+        await dial_back.close()
+
+    async def test_a_wrong_answer_or_a_relayed_connection_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = MemoryNetwork()
+        liar, behind_a_relay = network.join(Identity.ephemeral()), network.join(Identity.ephemeral())
+
+        async def lie(_peer: PeerId, nonce: bytes) -> bytes:
+            return nonce
+
+        await liar.serve_calls(KNOCK_CALL, lie)
+        await answer_knocks(behind_a_relay)
+        knocker = network.join(Identity.ephemeral())
+
+        async def second() -> Swarm:
+            return knocker
+
+        dial_back = DialBack(second)
+        assert not await dial_back.reachable(liar.peer, liar.addresses)
+
+        async def through_a_relay(_peer: PeerId) -> tuple[str, ...]:
+            return (f"/ip4/203.0.113.9/tcp/1/p2p/{RELAY}/p2p-circuit",)
+
+        monkeypatch.setattr(knocker, "seen_at", through_a_relay)
+        assert not await dial_back.reachable(behind_a_relay.peer, behind_a_relay.addresses)
+
+    async def test_one_that_does_not_start_is_no_fault_of_ours_to_raise(self) -> None:
+        async def second() -> Swarm:
+            raise Unreachable("no daemon")
+
+        assert not await DialBack(second).reachable(PEER, [f"/ip4/203.0.113.7/tcp/1/p2p/{PEER}"])
+
+    def test_which_addresses_are_dialled(self) -> None:
+        good = f"/ip4/203.0.113.7/tcp/1/p2p/{PEER}"
+        others = [
+            f"/ip4/203.0.113.7/tcp/1/p2p/{RELAY}",  # somebody else's
+            f"/ip4/203.0.113.7/tcp/1/p2p/{RELAY}/p2p-circuit/p2p/{PEER}",
+            "/ip4/203.0.113.7/tcp/1",
+            "rubbish",
+        ]
+        assert direct_addresses(PEER, [*others, good, good]) == (good,)
+        many = [f"/ip4/203.0.113.{number}/tcp/1/p2p/{PEER}" for number in range(20)]
+        assert len(direct_addresses(PEER, many)) == 8
+
+    async def test_an_examination_dials_back(self) -> None:
+        async with hall(SIGNED, 0) as made:
+            office, swarm = made.offices[0], made.candidate()
+            await answer_knocks(swarm)
+            answer = await heard(await say(swarm, office, encode(hello(SIGNED, swarm))))
+            assert isinstance(answer, Verdict)
+            assert not isinstance(answer, Begin)
+            assert office.dialled == [True]
