@@ -16,8 +16,9 @@ int8 weights, by channel or groups of 64       0.007 … 0.014     0.013 … 0.0
 int6, groups of 64                             0.03 … 0.06       0.03 … 0.06       0.03 … 0.06
 int5, groups of 32                             0.06 … 0.11       0.06 … 0.11       0.07 … 0.11
 int4, groups of 32 or 128; nf4 of 64           0.13 … 0.28       0.14 … 0.32       0.15 … 0.29
-a step skipped (state repeated)                1.0               1.0               1.0
-drive picked by a wrong digest                 0.3 … 1.5         as float32        as float32
+attention or a block left out, half a context  0.43 … 0.80
+a step skipped (state repeated)                0.86 … 1.0        as float32        as float32
+drive picked by a wrong digest                 0.6 … 1.5         as float32        as float32
 =============================================  ================  ================  ================
 
 So ``TOLERANCE`` tells float32 from float16 and less, float16 from int8 and less, bfloat16 from int5 and less. It

@@ -143,6 +143,7 @@ class Compute(Message, frozen=True, tag="compute"):
 
     kind: Kind
     round: Annotated[int, Meta(ge=0, le=1000)]  # part of the chain's seed: no round's work fits another
+    nonce: Bytes32  # fresh, and part of it, too: no round can be computed before it is asked for
     steps: Steps
 
 

@@ -135,7 +135,8 @@ class Prover:
             self.workload = Workload(
                 offer.manifest.config, offer.dtype, self.seed, device=offer.device, memory_bytes=offer.memory_bytes
             )
-        self.chain = Chain(self.workload, question.kind, round_seed(self.seed, question.kind, question.round))
+        seed = round_seed(self.seed, question.kind, question.round, question.nonce)
+        self.chain = Chain(self.workload, question.kind, seed)
         return Committed(root=self.chain.run(question.steps, self.progress_within(COMPUTE_S)))
 
     def on_show_links(self, question: ShowLinks) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from typing import TYPE_CHECKING, Final
 
 from gridllm.admission.judge import invented, judge_links, judge_root
@@ -45,6 +46,7 @@ class Speed:
         self._workload = workload
         self._checker: LinkChecker = LinkChecker(workload)
         self._warm = False  # its weights are made
+        self._nonce = b""  # of the last round
 
     async def measure(self, kind: Kind) -> None:
         """Fill in one kind's figure: the best of the measured rounds.
@@ -92,7 +94,8 @@ class Speed:
     async def _round(self, kind: Kind, number: int, steps: int, expected_s: float) -> tuple[bytes, float]:
         """One chain: what was committed to, and how long it took."""
         sitting, exam = self._sitting, self._sitting.examination
-        question = Compute(kind=kind, round=number, steps=steps)
+        self._nonce = secrets.token_bytes(32)
+        question = Compute(kind=kind, round=number, nonce=self._nonce, steps=steps)
         answer = await sitting.conversation.ask(question, Committed, timeout_s=sitting.timeout_s(expected_s))
         root = answer.message.root
         sitting.judge(judge_root(exam.seen, root, exam.peer))
@@ -107,7 +110,7 @@ class Speed:
         shown = await sitting.conversation.collect(
             ShowLinks(links=links), most_bytes=most, timeout_s=sitting.timeout_s(most / SLOWEST_SHOW_BYTES_PER_S / 4)
         )
-        seed = round_seed(sitting.seed, kind, number)
+        seed = round_seed(sitting.seed, kind, number, self._nonce)
         try:
             errors: list[float] = await off_loop(self._checker.check, kind, shown.data, root, steps, links, seed)
         except AdmissionError as error:

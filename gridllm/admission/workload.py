@@ -153,9 +153,15 @@ def seeded(
     return out
 
 
-def round_seed(seed: bytes, kind: Kind, number: int) -> bytes:
-    """Seed of one round's chain: where it starts and what drives it."""
-    return sub_seed(seed, f"round {kind}", number)
+def round_seed(seed: bytes, kind: Kind, number: int, nonce: bytes) -> bytes:
+    """Seed of one round's chain: where it starts and what drives it.
+
+    Args:
+        seed: of the challenge.
+        nonce: of the question (``Compute``): were the seed known earlier, the chain could be computed before the clock
+            runs.
+    """
+    return sub_seed(seed + nonce, f"round {kind}", number)
 
 
 def _parse(config: dict[str, Any]) -> PreTrainedConfig:

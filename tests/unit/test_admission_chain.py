@@ -43,7 +43,7 @@ def test_an_honest_chain_verifies_in_every_family(family: str) -> None:
     config = config_of(family)
     prover, checker = Workload(config, "float32", SEED), LinkChecker(Workload(config, "float32", SEED))
     for kind in KINDS:
-        seed = round_seed(SEED, kind, 1)
+        seed = round_seed(SEED, kind, 1, bytes(32))
         chain = Chain(prover, kind, seed)
         root = chain.run(STEPS)
         errors = checker.check(kind, chain.show(LINKS), root, STEPS, LINKS, seed)
@@ -87,7 +87,8 @@ def test_float32_weights_fit_no_smaller_type(llama: Workload) -> None:
 
 
 def test_each_seed_round_and_kind_has_its_own_chain(llama: Workload) -> None:
-    seeds = [round_seed(seed, kind, n) for seed in (SEED, bytes(32)) for kind in KINDS for n in (0, 1)]
+    others = (SEED, bytes(32))
+    seeds = [round_seed(s, kind, n, nonce) for s in others for kind in KINDS for n in (0, 1) for nonce in others]
     assert len(set(seeds)) == len(seeds)
     roots = {Chain(llama, "decode", seed).run(3) for seed in seeds}
     assert len(roots) == len(seeds)
