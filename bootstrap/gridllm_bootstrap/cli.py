@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridllm_bootstrap.cli_common import (
+    AnnounceMaddrs,
+    HomeOption,
+    HostMaddrs,
+    JsonOption,
+    NameOption,
+    digest_progress,
+    explained,
+    grid_at,
+    grid_facts,
+    home_at,
+    listening_for,
+    print_grid,
+)
+from gridllm_bootstrap.cli_notices import minimums, revoke, sign
+from gridllm_bootstrap.minimum_flags import (
+    CertificateLife,
+    MinBatch,
+    MinDecode,
+    MinDisk,
+    MinDownload,
+    MinMemory,
+    MinPrefill,
+    MinReachable,
+    MinUpload,
+    MinVersion,
+)
+
 if TYPE_CHECKING:
-    from gridllm.charter.document import SignedCharter
-    from gridllm_bootstrap.found import Home, Progress
+    from gridllm_bootstrap.found import Founding, Rules
+    from gridllm_bootstrap.home import Home
+    from gridllm_bootstrap.minimum_flags import Changes
 
 app = typer.Typer(
     help="Found a grid and keep its first peer and relay running (for maintainers).",
@@ -19,18 +45,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-
-HomeOption = Annotated[
-    Path | None, typer.Option("--out", "--home", help="The maintainer's folder; the default is in the data folder.")
-]
-NameOption = Annotated[str | None, typer.Option(help="Which grid, when several were founded here.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-HostMaddrs = Annotated[
-    list[str] | None, typer.Option(help="Where to listen; may be repeated. Default: /ip4/0.0.0.0/tcp/31337")
-]
-AnnounceMaddrs = Annotated[
-    list[str] | None, typer.Option(help="Address others reach it at, if another (a forwarded port); may be repeated.")
-]
 
 
 @app.command()
@@ -45,32 +59,107 @@ def init(
     ] = None,
     host_maddrs: HostMaddrs = None,
     announce_maddrs: AnnounceMaddrs = None,
+    open_grid: Annotated[bool, typer.Option("--open", help="Admit everybody: no machine is measured.")] = False,
+    min_decode: MinDecode = None,
+    min_batch: MinBatch = None,
+    min_prefill: MinPrefill = None,
+    min_memory: MinMemory = None,
+    min_disk: MinDisk = None,
+    min_upload: MinUpload = None,
+    min_download: MinDownload = None,
+    min_reachable: MinReachable = None,
+    min_version: MinVersion = None,
+    certificate_life: CertificateLife = None,
+    maintainer: Annotated[
+        list[str] | None,
+        typer.Option(help="Public key of another maintainer (gridllm bootstrap key); may be repeated."),
+    ] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="How many maintainers must sign charter, certificates and notices. [a majority]")
+    ] = None,
+    first_peer: Annotated[
+        list[str] | None, typer.Option(help="Multiaddr of another maintainer's first peer; may be repeated.")
+    ] = None,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Found a grid: write its maintainer's key, its first peer's key and its signed charter.
 
+    Machines are measured before they may take part. The minimums follow from the model: a chain of the slowest
+    machines admitted still computes 2 tokens a second, and any PC of the last ten years reaches them for the models it
+    can be of use to. A --min-… flag replaces one: a value for the role serve, or relay=… or seed=…; 0 asks for nothing.
+
     Example: gridllm bootstrap init --name home --model demo --announce-maddrs /ip4/203.0.113.7/tcp/31337
     """
-    from gridllm.cli.show import print_json
-    from gridllm_bootstrap.found import ModelWish, found_grid
-    from gridllm_bootstrap.listen import DEFAULT_HOST_MADDRS
+    from gridllm_bootstrap.found import Council, check_new, found_grid
+    from gridllm_bootstrap.minimum_flags import collect
+    from gridllm_bootstrap.offer import ModelWish
 
-    home = _home(out)
-    wishes = [ModelWish(source, revision, dtype) for source in model]
-    with _digest_progress() as progress:
-        signed = found_grid(
+    rules = _rules(
+        open_grid,
+        certificate_life,
+        collect(
+            decode_blocks_per_s=min_decode,
+            batch_blocks_per_s=min_batch,
+            prefill_blocks_per_s=min_prefill,
+            memory_bytes=min_memory,
+            disk_bytes=min_disk,
+            upload_mbit_s=min_upload,
+            download_mbit_s=min_download,
+            reachable=min_reachable,
+            version=min_version,
+        ),
+    )
+    home = home_at(out)
+    check_new(home, name)
+    with digest_progress() as progress:
+        founding = found_grid(
             home,
             name,
-            wishes,
-            host_maddrs=list(host_maddrs or DEFAULT_HOST_MADDRS),
-            announce_maddrs=list(announce_maddrs or ()),
+            [ModelWish(source, revision, dtype) for source in model],
+            listening=listening_for(home, name, host_maddrs, announce_maddrs),
             progress=progress,
+            rules=rules,
+            council=Council(tuple(maintainer or ()), threshold, tuple(first_peer or ())),
         )
+    _show_founding(home, founding, as_json=as_json)
+
+
+@app.command()
+def key(
+    name: Annotated[str, typer.Option(help="Name of the grid that is to be founded.")],
+    host_maddrs: HostMaddrs = None,
+    announce_maddrs: AnnounceMaddrs = None,
+    out: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make (or show) this machine's keys for a grid that another maintainer founds.
+
+    Example: gridllm bootstrap key --name club --announce-maddrs /ip4/203.0.113.8/tcp/31337
+    """
+    from gridllm.cli.show import facts_text, print_json, stdout
+    from gridllm_bootstrap.found import check_name, prepare_keys
+
+    check_name(name)
+    home = home_at(out)
+    listening = listening_for(home, name, host_maddrs, announce_maddrs)
+    if home.listens(name) and not home.prepared(name):
+        listening = home.listening(name)  # founded already: its charter names the addresses
+    maintainer, addresses = prepare_keys(home, name, listening)
+    public = maintainer.public_key.hex()
     if as_json:
-        print_json(_facts(home, signed))
+        print_json({"maintainer": public, "first_peers": addresses, "folder": str(home.folder(name))})
         return
-    _print_grid("[bold green]Founded[/]", home, signed)
+    console = stdout()
+    facts: dict[str, str | list[str]] = {
+        "Maintainer": public,
+        "First peer": addresses,
+        "Folder": str(home.folder(name)),
+    }
+    console.print(facts_text(facts))
+    flags = " ".join((f"--maintainer {public}", *(f"--first-peer {address}" for address in addresses)))
+    console.print("\nGive to whoever founds the grid, for gridllm bootstrap init:")
+    console.print(f"  {flags}", markup=False)
 
 
 @app.command()
@@ -89,8 +178,8 @@ def run(
     from gridllm.identity.keys import hold, load
     from gridllm_bootstrap.serve import serve_until_stopped
 
-    home = _home(out)
-    signed = _grid(home, name)
+    home = home_at(out)
+    signed = grid_at(home, name)
     grid_name = signed.charter.name
     changes = {"host_maddrs": list(host_maddrs or ()), "announce_maddrs": list(announce_maddrs or ())}
     listening = home.listening(grid_name).model_copy(update={key: value for key, value in changes.items() if value})
@@ -107,91 +196,46 @@ def show(name: NameOption = None, out: HomeOption = None, as_json: JsonOption = 
     """
     from gridllm.cli.show import print_json
 
-    home = _home(out)
-    signed = _grid(home, name)
+    home = home_at(out)
+    signed = grid_at(home, name)
     if as_json:
-        print_json(_facts(home, signed))
+        print_json(grid_facts(home, signed))
     else:
-        _print_grid("[bold]Founded here[/]", home, signed)
+        print_grid("[bold]Founded here[/]", home, signed)
 
 
-def _home(out: Path | None) -> Home:
-    from gridllm.settings import load_settings
-    from gridllm_bootstrap.found import Home
-
-    return Home(out.expanduser() if out is not None else load_settings().data_dir / "bootstrap")
+app.command()(sign)
+app.command()(minimums)
+app.command()(revoke)
 
 
-def _grid(home: Home, name: str | None) -> SignedCharter:
-    """The grid called ``name``, or the one founded last.
-
-    Raises:
-        UsageError: none was founded here, or none of that name.
-    """
+def _rules(open_grid: bool, certificate_life: str | None, changes: Changes) -> Rules:
+    """Raises UsageError."""
+    from gridllm.charter.minimums import DAY_S
     from gridllm.errors import UsageError
+    from gridllm_bootstrap.found import Rules
+    from gridllm_bootstrap.minimum_flags import parse_life
 
-    founded = {signed.charter.name: signed for signed in home.pins.all()}
-    if not founded:
-        raise UsageError(
-            f"No grid was founded in {home.root} yet; run: gridllm bootstrap init --name home --model demo — or name "
-            "the folder with --home."
-        )
-    if name is None:
-        return home.pins.current()
-    if name not in founded:
-        raise UsageError(f"No grid called {name!r} was founded in {home.root}; there are: {', '.join(founded)}.")
-    return founded[name]
+    if open_grid and (changes or certificate_life is not None):
+        raise UsageError("An open grid measures nobody: leave out --open, or the --min-… and --certificate-life flags.")
+    return Rules(open_grid, DAY_S if certificate_life is None else parse_life(certificate_life), changes)
 
 
-def _facts(home: Home, signed: SignedCharter) -> dict[str, object]:
-    from gridllm.cli.show import charter_json
+def _show_founding(home: Home, founding: Founding, *, as_json: bool) -> None:
+    from gridllm.cli.show import charter_json, print_json, stdout
+    from gridllm_bootstrap.cli_notices import print_draft
 
-    name = signed.charter.name
-    return {
-        **charter_json(signed),
-        "folder": str(home.folder(name)),
-        "maintainer_key": str(home.maintainer_key(name)),
-        "peer_key": str(home.peer_key(name)),
-        "join": [f"gridllm join {address}" for address in signed.charter.first_peers],
-    }
-
-
-def _print_grid(title: str, home: Home, signed: SignedCharter) -> None:
-    from gridllm.cli.show import charter_facts, facts_text, stdout
-
-    name = signed.charter.name
-    files = {
-        "Files": [
-            f"{home.folder(name) / 'charter.json'}  (public)",
-            f"{home.maintainer_key(name)}  (secret: signs for the grid; keep a copy offline)",
-            f"{home.peer_key(name)}  (secret: the first peer's identity)",
-            f"{home.folder(name) / 'listen.json'}  (where the first peer listens)",
-        ]
-    }
-    console = stdout()
-    console.print(title)
-    console.print(facts_text(charter_facts(signed) | files))
-    console.print("\nStart its first peer:  [bold]gridllm bootstrap run[/]")
-    console.print("Give to volunteers:")
-    for address in signed.charter.first_peers:
-        console.print(f"  gridllm join {address}", markup=False)
-
-
-@contextmanager
-def _digest_progress() -> Iterator[Progress]:
-    """A progress bar on stderr for digesting models, which takes a second for each GB or two."""
-    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    from gridllm.cli.show import stderr
-
-    columns = (TextColumn("Digesting {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-
-    def advance(name: str, done: int, total: int) -> None:
-        if name not in tasks:
-            tasks[name] = bar.add_task(name, total=total)
-        bar.update(tasks[name], completed=done)
-
-    with Bar(*columns, console=stderr(), transient=True) as bar:
-        yield advance
+    if as_json:
+        facts = charter_json(founding.paper.unsigned) if founding.signed is None else grid_facts(home, founding.signed)
+        print_json({**facts, "file": None if founding.file is None else str(founding.file)})
+        return
+    if founding.signed is not None:
+        reasons = explained(founding.signed.charter.admission, founding.defaults)
+        print_grid("[bold green]Founded[/]", home, founding.signed, reasons)
+        if founding.file is not None:
+            stdout().print(
+                f"Give to the other maintainers, who each run gridllm bootstrap sign on it:  {founding.file}"
+            )
+        return
+    if founding.file is not None:
+        print_draft(home, founding.file)

@@ -1,74 +1,92 @@
-"""Founding a grid: keys, manifests of its models, and the charter that names them."""
+"""Founding a grid: keys, manifests of its models, and the charter that names them, alone or with other maintainers."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
-from pydantic import ValidationError
-
-from gridllm.charter.document import NAME_PATTERN, Charter, ModelEntry, SignedCharter, sign_charter
-from gridllm.charter.pin import Pins
-from gridllm.disk import make_private_dir, write_atomically
+from gridllm.charter.address import split_address
+from gridllm.charter.document import CHARTER_TYPE, NAME_PATTERN, Charter, SignedCharter, verify_charter
+from gridllm.charter.minimums import DAY_S, Admission
 from gridllm.errors import CharterError, UsageError
-from gridllm.identity.keys import Identity, load_or_create
+from gridllm.identity.keys import Identity, load, load_or_create
+from gridllm.identity.statement import sign_statement
+from gridllm_bootstrap.defaults import default_admission
+from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
-
-Progress = Callable[[str, int, int], None]
-"""Called with a model's name, bytes digested, bytes in all."""
-
-WIRE_DTYPES: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors name → ours
-DEMO_DTYPE: Final = "float32"  # its weights ship as bfloat16 only to be small; old processors are slow in that
+from gridllm_bootstrap.minimum_flags import Changes, changed
+from gridllm_bootstrap.offer import ModelWish, Offer, Progress, describe
+from gridllm_bootstrap.paper import Paper, paper_of, write_paper
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """The maintainer's folder. Charters, known peers and manifests in it have the layout of a volunteer's ``Pins``."""
+class Rules:
+    """Who is to be admitted, as typed."""
 
-    root: Path
+    open: bool = False
+    certificate_s: int = DAY_S
+    changes: Changes = field(default_factory=dict)  # to the default minimums
 
-    @property
-    def pins(self) -> Pins:
-        """Charters and manifests of the grids founded here."""
-        return Pins(self.root)
-
-    def folder(self, name: str) -> Path:
-        """Where the files of one grid are."""
-        return self.root / "grids" / name
-
-    def maintainer_key(self, name: str) -> Path:
-        """Signs the charter; needed again only to sign for the grid, so it may be kept offline."""
-        return self.folder(name) / "maintainer.key"
-
-    def peer_key(self, name: str) -> Path:
-        """The first peer's libp2p identity; its peer id stands in the charter."""
-        return self.folder(name) / "peer.key"
-
-    def listening(self, name: str) -> Listening:
-        """How the first peer starts.
+    def settled(self, offers: Sequence[Offer]) -> Admission:
+        """As it stands in the charter.
 
         Raises:
-            CharterError: ``listen.json`` is missing or damaged.
+            UsageError: a minimum that cannot be.
         """
-        path = self.folder(name) / "listen.json"
-        try:
-            return Listening.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise CharterError(f"{path} is missing or damaged; restore it from a backup.") from error
+        if self.open:
+            return Admission(certificate_s=self.certificate_s)
+        return changed(default_admission([offer.shape for offer in offers], self.certificate_s), self.changes)
 
 
 @dataclass(frozen=True, slots=True)
-class ModelWish:
-    """A model the maintainer wants served, as typed."""
+class Council:
+    """The other maintainers, as typed."""
 
-    source: str  # "demo", a folder, or a Hub id
-    revision: str | None
-    dtype: str | None  # None: as stored
+    others: tuple[str, ...] = ()  # public keys in hex; the founder's own may be among them
+    threshold: int | None = None  # None: a majority
+    first_peers: tuple[str, ...] = ()  # multiaddrs of theirs
+
+    def maintainers(self, own: str) -> list[str]:
+        """All of them, the founder first.
+
+        Raises:
+            UsageError: one is no public key.
+        """
+        for key in self.others:
+            if not re.fullmatch(r"[0-9a-f]{64}", key):
+                raise UsageError(
+                    f"{key[:80]!r} is no maintainer's public key (64 hex digits); each gets theirs with: gridllm "
+                    "bootstrap key"
+                )
+        return list(dict.fromkeys((own, *self.others)))
+
+    def needed(self, own: str) -> int:
+        """How many must sign.
+
+        Raises:
+            UsageError: more than there are.
+        """
+        count = len(self.maintainers(own))
+        needed = self.threshold if self.threshold is not None else count // 2 + 1
+        if not 1 <= needed <= count:
+            raise UsageError(
+                f"A threshold of {needed} does not fit {count} maintainers; name the others with --maintainer, or "
+                "choose another --threshold."
+            )
+        return needed
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """What founding came to."""
+
+    paper: Paper
+    signed: SignedCharter | None  # None: signatures are missing
+    file: Path | None  # for the other maintainers
+    defaults: Admission  # what the minimums would be if nobody had chosen others
 
 
 def found_grid(
@@ -76,52 +94,100 @@ def found_grid(
     name: str,
     wishes: Sequence[ModelWish],
     *,
-    host_maddrs: list[str],
-    announce_maddrs: list[str],
+    listening: Listening,
     progress: Progress,
-) -> SignedCharter:
+    rules: Rules | None = None,
+    council: Council | None = None,
+) -> Founding:
     """Write keys, manifests and charter of a new grid below ``home``; nothing that exists is overwritten.
 
     Raises:
-        UsageError: a name or address that cannot be used, or a grid of that name exists here.
+        UsageError: a name, address or key that cannot be used, or a grid of that name exists here.
+        AddressError: a multiaddr of another first peer that cannot be dialled.
         ModelError: a model that cannot be found or served.
         CharterError, IdentityError: the folder cannot be written.
     """
-    _check_name(name)
-    folder = home.folder(name)
-    if folder.exists():
-        raise UsageError(
-            f"{folder} exists already, and founding never overwrites a grid; run: gridllm bootstrap run --name "
-            f"{name!r} — or choose another name."
-        )
+    check_new(home, name)
+    rules, council = rules or Rules(), council or Council()
+    for address in council.first_peers:
+        split_address(address)
     # Everything that can fail comes before the first file is written.
-    peer_identity, maintainer = Identity.ephemeral(), Identity.ephemeral()
-    first_peer_addresses(peer_identity.peer, host_maddrs, announce_maddrs)
-    described = [_describe(wish, progress) for wish in wishes]
+    peer, maintainer = _key_or_new(home.peer_key(name)), _key_or_new(home.maintainer_key(name))
+    first_peer_addresses(peer.peer, listening.host_maddrs, listening.announce_maddrs)
+    council.needed(maintainer.public_key.hex())
+    offers = [describe(wish, progress) for wish in wishes]
+    admission = rules.settled(offers)
 
-    maintainer, peer_identity = load_or_create(home.maintainer_key(name)), load_or_create(home.peer_key(name))
+    maintainer, addresses = prepare_keys(home, name, listening)
+    own = maintainer.public_key.hex()
     charter = Charter(
         name=name,
-        maintainers=[maintainer.public_key.hex()],
-        threshold=1,
-        first_peers=first_peer_addresses(peer_identity.peer, host_maddrs, announce_maddrs),
-        models=[entry for entry, _ in described],
+        maintainers=council.maintainers(own),
+        threshold=council.needed(own),
+        first_peers=list(dict.fromkeys((*addresses, *council.first_peers))),
+        models=[offer.entry for offer in offers],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        admission=admission,
     )
-    signed = sign_charter(charter, [maintainer])
-    for entry, manifest in described:
-        home.pins.save_manifest(entry.model_root, manifest)
-    listening = Listening(host_maddrs=host_maddrs, announce_maddrs=announce_maddrs)
-    try:
-        make_private_dir(folder)
-        write_atomically(folder / "listen.json", listening.model_dump_json(indent=1).encode())
-    except OSError as error:
-        raise CharterError(f"The grid's files cannot be written to {folder} ({error.strerror}).") from error
+    manifests = {offer.entry.model_root: offer.manifest for offer in offers}
+    paper = paper_of(sign_statement(charter, CHARTER_TYPE, [maintainer]), manifests)
+    file = home.founding_file(name) if len(charter.maintainers) > 1 else None
+    if file is not None:
+        write_paper(file, paper)
+    signed = install(home, paper) if charter.threshold == 1 else None
+    return Founding(paper, signed, file, default_admission([offer.shape for offer in offers]))
+
+
+def prepare_keys(home: Home, name: str, listening: Listening) -> tuple[Identity, list[str]]:
+    """Make (or read) this machine's keys for a grid → the maintainer's, and the first peer's multiaddrs.
+
+    Raises:
+        UsageError: an address that cannot be used.
+        CharterError, IdentityError: the folder cannot be written.
+    """
+    first_peer_addresses(_key_or_new(home.peer_key(name)).peer, listening.host_maddrs, listening.announce_maddrs)
+    maintainer, peer = load_or_create(home.maintainer_key(name)), load_or_create(home.peer_key(name))
+    home.keep_listening(name, listening)
+    return maintainer, first_peer_addresses(peer.peer, listening.host_maddrs, listening.announce_maddrs)
+
+
+def install(home: Home, paper: Paper) -> SignedCharter:
+    """Make this machine's folder ready for ``gridllm bootstrap run``; again does no harm.
+
+    Raises:
+        CharterError: signatures or manifests are missing, another grid has that name here, or nothing can be written.
+    """
+    signed = verify_charter(paper.raw)
+    missing = [entry.name for entry in signed.charter.models if entry.model_root not in paper.manifests]
+    if missing:
+        raise CharterError(f"The manifest of {missing[0]!r} is missing from the file; ask its founder for it again.")
+    for root, manifest in paper.manifests.items():
+        home.pins.save_manifest(root, manifest)
     home.pins.pin(signed)
     return signed
 
 
-def _check_name(name: str) -> None:
+def check_new(home: Home, name: str) -> None:
+    """Refuse names that cannot be, and those that are taken.
+
+    Raises:
+        UsageError: one of both.
+    """
+    check_name(name)
+    folder = home.folder(name)
+    if folder.exists() and not home.prepared(name):
+        raise UsageError(
+            f"{folder} exists already, and founding never overwrites a grid; run: gridllm bootstrap run --name "
+            f"{name!r} — or choose another name."
+        )
+
+
+def check_name(name: str) -> None:
+    """Refuse names that cannot be a file's.
+
+    Raises:
+        UsageError: it cannot.
+    """
     if not re.fullmatch(NAME_PATTERN, name):
         raise UsageError(
             f"A grid cannot be called {name!r}; use up to 64 letters, digits, blanks, dots, hyphens or underscores, "
@@ -129,38 +195,5 @@ def _check_name(name: str) -> None:
         )
 
 
-def _describe(wish: ModelWish, progress: Progress) -> tuple[ModelEntry, bytes]:
-    """One model's charter entry and its manifest.
-
-    Raises:
-        ModelError: it cannot be found or served.
-        UsageError: its name or dtype cannot stand in a charter.
-    """
-    from gridllm.models.families import read_config
-    from gridllm.models.files import DEMO, find_model
-    from gridllm.models.manifest import build_manifest, manifest_bytes, root
-
-    path = find_model(wish.source, wish.revision)
-    from_folder = wish.source != DEMO and Path(wish.source).expanduser().is_dir()
-    name = path.resolve().name if from_folder else wish.source.split("/")[-1]
-    config = read_config(path)
-    manifest = build_manifest(path, lambda done, total: progress(name, done, total))
-    largest = max(manifest.tensors.values(), key=lambda tensor: tensor.size)
-    fields = {
-        "name": name,
-        "root": root(manifest),
-        "source": "local" if from_folder else wish.source,
-        "revision": None if from_folder or wish.source == DEMO else wish.revision or path.name,  # a snapshot's commit
-        "blocks": config.num_hidden_layers,
-        "parameters": sum(math.prod(tensor.shape) for tensor in manifest.tensors.values()),
-        "hidden_size": config.hidden_size,
-        "dtype": wish.dtype or (DEMO_DTYPE if wish.source == DEMO else WIRE_DTYPES.get(largest.dtype, "float32")),
-    }
-    try:
-        return ModelEntry.model_validate(fields), manifest_bytes(manifest)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise UsageError(
-            f"The model {wish.source!r} cannot stand in a charter: its {fault['loc'][0]} is {fault['input']!r} "
-            f"({fault['msg']})."
-        ) from error
+def _key_or_new(path: Path) -> Identity:
+    return load(path) if path.exists() else Identity.ephemeral()

@@ -113,6 +113,29 @@ def only_signed_by(raw: bytes, keyids: Collection[str]) -> bytes:
     return json.dumps(Envelope(envelope.payload, envelope.payload_type, kept).to_dict(), separators=(",", ":")).encode()
 
 
+def add_signature(raw: bytes, identity: Identity) -> bytes:
+    """The same statement, byte for byte, with one signature more; verifies nothing.
+
+    Raises:
+        StatementError: malformed, or the result would exceed ``MAX_STATEMENT_BYTES``.
+    """
+    envelope = _parse_envelope(raw)
+    keyid = identity.public_key.hex()
+    envelope.signatures[keyid] = Signature(keyid, identity.sign(envelope.pae()).hex())
+    signed = json.dumps(envelope.to_dict(), separators=(",", ":")).encode("ascii")
+    _check_size(signed)
+    return signed
+
+
+def type_of(raw: bytes) -> str:
+    """The payload type an envelope claims, WITHOUT any check.
+
+    Raises:
+        StatementError: malformed.
+    """
+    return str(_parse_envelope(raw).payload_type)
+
+
 def signers_of(raw: bytes) -> tuple[str, ...]:
     """Key ids that an envelope claims to be signed by, WITHOUT any check.
 

@@ -70,10 +70,14 @@ class ProcessGrid:
         """Of all nodes and their helpers, dead or alive."""
         return [pid for node in self.nodes for pid in node.pids]
 
-    def found(self, model: str, dtype: str | None = None) -> None:
-        """Found the grid, run its first peer, join it."""
+    def found(self, model: str, dtype: str | None = None, admission: Sequence[str] = ("--open",)) -> None:
+        """Found the grid, run its first peer, join it.
+
+        Args:
+            admission: flags of ``gridllm bootstrap init``; an open grid measures nobody.
+        """
         listen = f"/ip4/127.0.0.1/tcp/{_free_port()}"
-        wishes = ["--name", "test", "--model", model, *(["--dtype", dtype] if dtype else [])]
+        wishes = ["--name", "test", "--model", model, *(["--dtype", dtype] if dtype else []), *admission]
         maker = self._folder / "maintainer"
         done = gridllm(maker, "bootstrap", "init", *wishes, "--host-maddrs", listen, "--announce-maddrs", listen)
         assert done.returncode == 0, done.stderr
@@ -140,7 +144,12 @@ class ProcessGrid:
 
 @contextmanager
 def process_grid(
-    folder: Path, *spans: str, model: str = "demo", dtype: str | None = None, extra: Sequence[str] = ()
+    folder: Path,
+    *spans: str,
+    model: str = "demo",
+    dtype: str | None = None,
+    extra: Sequence[str] = (),
+    admission: Sequence[str] = ("--open",),
 ) -> Iterator[ProcessGrid]:
     """A running grid with one node for each of ``spans`` ("0:4", "auto"); ends it, and sees to it that nothing is left.
 
@@ -148,10 +157,11 @@ def process_grid(
         folder: temporary; homes and keys go below it.
         model: "demo" or a model folder.
         extra: more flags for each node.
+        admission: flags with which it is founded: () measures every machine by the default minimums.
     """
     grid = ProcessGrid(folder)
     try:
-        grid.found(model, dtype)
+        grid.found(model, dtype, admission)
         path = [] if model == "demo" else ["--path", model]
         grid.add(*spans, extra=[*path, *extra])
         yield grid

@@ -44,6 +44,7 @@ def found(home: Path, name: str, port: int) -> str:
         name,
         "--model",
         "demo",
+        "--open",
         "--host-maddrs",
         listen,
         "--announce-maddrs",
@@ -95,14 +96,14 @@ def test_join_shows_and_pins_the_grid(grid: Grid, tmp_path: Path) -> None:
         "home",
         "demo",
         "1 of 1 must sign",
-        "not required by this grid yet",
+        "open: no certificate needed",
         grid.address,
         "12D3Koo",
     ):
         assert text in done.stdout
     again = gridllm(tmp_path, "join", grid.address, "--json")
     facts = json.loads(again.stdout)
-    assert (facts["name"], facts["new"], facts["admission"]) == ("home", False, "not required")
+    assert (facts["name"], facts["new"], facts["admission"]["required"]) == ("home", False, False)
     shown = json.loads(gridllm(grid.home, "bootstrap", "show", "--json").stdout)
     assert facts["grid"] == shown["grid"]
     assert shown["join"] == [f"gridllm join {grid.address}"]

@@ -19,12 +19,15 @@ from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.record import NodeRecord, State
 from gridllm_bootstrap.first_peer import census, watch
-from gridllm_bootstrap.found import Home, ModelWish, found_grid
+from gridllm_bootstrap.found import found_grid
+from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
+from gridllm_bootstrap.offer import ModelWish
 from tests.charters import MAINTAINERS, charter
 
 PEER = Identity.ephemeral().peer
 LOOPBACK = ["/ip4/127.0.0.1/tcp/31337"]
+LISTENING = Listening(host_maddrs=LOOPBACK, announce_maddrs=[])
 
 
 class TestAddresses:
@@ -78,7 +81,10 @@ class TestFounding:
     def test_what_is_written(self, tmp_path: Path, model: Path) -> None:
         home = Home(tmp_path / "maintainer")
         wishes = [ModelWish(str(model), None, "bfloat16")]
-        signed = found_grid(home, "home", wishes, host_maddrs=LOOPBACK, announce_maddrs=[], progress=ignore_progress)
+        founding = found_grid(home, "home", wishes, listening=LISTENING, progress=ignore_progress)
+        signed = founding.signed
+        assert signed is not None
+        assert founding.file is None
         charter = signed.charter
         assert home.pins.current() == signed
         assert verify_charter((home.folder("home") / "charter.json").read_bytes()) == signed
@@ -88,7 +94,7 @@ class TestFounding:
         assert (entry.blocks, entry.hidden_size, entry.dtype, entry.source) == (2, 32, "bfloat16", "local")
         assert entry.parameters > 2 * 32 * 64
         assert home.pins.manifest(ModelRoot(entry.root)) is not None
-        assert home.listening("home") == Listening(host_maddrs=LOOPBACK, announce_maddrs=[])
+        assert home.listening("home") == LISTENING
         for key in (home.maintainer_key("home"), home.peer_key("home")):
             assert key.stat().st_mode & 0o777 == 0o600
 
@@ -120,7 +126,7 @@ class TestFounding:
 
     def _found(self, home: Home, name: str, source: str, dtype: str | None = None) -> None:
         wishes = [ModelWish(source, None, dtype)]
-        found_grid(home, name, wishes, host_maddrs=LOOPBACK, announce_maddrs=[], progress=ignore_progress)
+        found_grid(home, name, wishes, listening=LISTENING, progress=ignore_progress)
 
 
 def node(start: int, end: int, state: State) -> NodeRecord:

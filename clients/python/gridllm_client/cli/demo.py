@@ -92,7 +92,7 @@ def _found(fleet: Fleet) -> str:
 
     listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
     maddrs = ("--host-maddrs", listen, "--announce-maddrs", listen)
-    fleet.run("gridllm bootstrap init", "bootstrap", "init", "--name", "demo", "--model", "demo", *maddrs)
+    fleet.run("gridllm bootstrap init", "bootstrap", "init", "--name", "demo", "--model", "demo", "--open", *maddrs)
     first = fleet.start("gridllm bootstrap run", "bootstrap", "run")
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:

@@ -1,0 +1,157 @@
+"""What the commands of ``gridllm bootstrap`` share: options, the folder they mean, and how a grid is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gridllm.charter.document import SignedCharter
+    from gridllm.charter.minimums import Admission
+    from gridllm_bootstrap.home import Home
+    from gridllm_bootstrap.listen import Listening
+    from gridllm_bootstrap.offer import Progress
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--out", "--home", help="The maintainer's folder; the default is in the data folder.")
+]
+NameOption = Annotated[str | None, typer.Option(help="Which grid, when several were founded here.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HostMaddrs = Annotated[
+    list[str] | None, typer.Option(help="Where to listen; may be repeated. Default: /ip4/0.0.0.0/tcp/31337")
+]
+AnnounceMaddrs = Annotated[
+    list[str] | None, typer.Option(help="Address others reach it at, if another (a forwarded port); may be repeated.")
+]
+
+
+def home_at(out: Path | None) -> Home:
+    """The maintainer's folder that a command works with."""
+    from gridllm.settings import load_settings
+    from gridllm_bootstrap.home import Home
+
+    return Home(out.expanduser() if out is not None else load_settings().data_dir / "bootstrap")
+
+
+def grid_at(home: Home, name: str | None) -> SignedCharter:
+    """The grid called ``name``, or the one founded last.
+
+    Raises:
+        UsageError: none was founded here, or none of that name.
+    """
+    from gridllm.errors import UsageError
+
+    founded = {signed.charter.name: signed for signed in home.pins.all()}
+    drafts = {path.parent.name: path for path in home.drafts()}
+    if drafts and (name in drafts or (name is None and not founded)):
+        file = drafts[name or next(iter(drafts))]
+        raise UsageError(
+            f"The charter of {file.parent.name!r} lacks signatures; give {file} to the other maintainers, then run: "
+            f"gridllm bootstrap sign {file}"
+        )
+    if not founded:
+        raise UsageError(
+            f"No grid was founded in {home.root} yet; run: gridllm bootstrap init --name home --model demo — or name "
+            "the folder with --home."
+        )
+    if name is None:
+        return home.pins.current()
+    if name not in founded:
+        raise UsageError(f"No grid called {name!r} was founded in {home.root}; there are: {', '.join(founded)}.")
+    return founded[name]
+
+
+def listening_for(
+    home: Home, name: str, host_maddrs: Sequence[str] | None, announce_maddrs: Sequence[str] | None
+) -> Listening:
+    """What was typed, or else what ``gridllm bootstrap key`` wrote down before, or else the default."""
+    from gridllm_bootstrap.listen import DEFAULT_HOST_MADDRS, Listening
+
+    known = home.listening(name) if home.prepared(name) and home.listens(name) else None
+    before = known or Listening(host_maddrs=list(DEFAULT_HOST_MADDRS), announce_maddrs=[])
+    return Listening(
+        host_maddrs=list(host_maddrs or before.host_maddrs),
+        announce_maddrs=list(announce_maddrs or before.announce_maddrs),
+    )
+
+
+def grid_facts(home: Home, signed: SignedCharter) -> dict[str, object]:
+    """A grid founded here, for programs."""
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.cli.show import charter_json
+
+    name = signed.charter.name
+    board = NoticeBoard(signed, home.pins.notices_path(signed))
+    return {
+        **charter_json(signed),
+        "admission": board.admission.model_dump(mode="json"),
+        "folder": str(home.folder(name)),
+        "maintainer_key": str(home.maintainer_key(name)),
+        "peer_key": str(home.peer_key(name)),
+        "join": [f"gridllm join {address}" for address in signed.charter.first_peers],
+    }
+
+
+def print_grid(title: str, home: Home, signed: SignedCharter, explained: dict[str, list[str]] | None = None) -> None:
+    """A grid founded here, for people."""
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.cli.show import charter_facts, facts_text, stdout
+
+    name = signed.charter.name
+    files = {
+        "Files": [
+            f"{home.folder(name) / 'charter.json'}  (public)",
+            f"{home.maintainer_key(name)}  (secret: signs for the grid; keep a copy offline)",
+            f"{home.peer_key(name)}  (secret: the first peer's identity)",
+            f"{home.folder(name) / 'listen.json'}  (where the first peer listens)",
+        ]
+    }
+    board = NoticeBoard(signed, home.pins.notices_path(signed))
+    console = stdout()
+    console.print(title)
+    console.print(facts_text(charter_facts(signed, board.admission) | (explained or {}) | files))
+    console.print("\nStart its first peer:  [bold]gridllm bootstrap run[/]")
+    console.print("Give to volunteers:")
+    for address in signed.charter.first_peers:
+        console.print(f"  gridllm join {address}", markup=False)
+
+
+def explained(admission: Admission, defaults: Admission) -> dict[str, list[str]]:
+    """Each minimum on a line of its own: what it is, and why it has this value."""
+    from gridllm.cli.minimums_view import admission_lines
+    from gridllm_bootstrap.defaults import why
+    from gridllm_bootstrap.minimums import rows
+
+    lines = {"Admission": admission_lines(admission)[:1]}
+    if not admission.required:
+        return lines
+    for row in rows(admission):
+        _, figure, value, what = row.cells
+        usual = getattr(defaults.of(row.role), row.name) == row.value
+        reason = why(row.role, row.name) if usual else "as you asked"
+        lines.setdefault(f"To {row.role}", []).append(f"{figure} {value}: {what}" + (f" ({reason})" if reason else ""))
+    return lines
+
+
+@contextmanager
+def digest_progress() -> Iterator[Progress]:
+    """A progress bar on stderr for digesting models, which takes a second for each GB or two."""
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from gridllm.cli.show import stderr
+
+    columns = (TextColumn("Digesting {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+
+    def advance(name: str, done: int, total: int) -> None:
+        if name not in tasks:
+            tasks[name] = bar.add_task(name, total=total)
+        bar.update(tasks[name], completed=done)
+
+    with Bar(*columns, console=stderr(), transient=True) as bar:
+        yield advance

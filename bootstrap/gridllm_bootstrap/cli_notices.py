@@ -1,0 +1,263 @@
+"""``gridllm bootstrap sign``, ``minimums`` and ``revoke``: what maintainers say about a grid that is founded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gridllm_bootstrap.cli_common import HomeOption, JsonOption, NameOption, grid_at, home_at, print_grid
+from gridllm_bootstrap.minimum_flags import (
+    CertificateLife,
+    MinBatch,
+    MinDecode,
+    MinDisk,
+    MinDownload,
+    MinMemory,
+    MinPrefill,
+    MinReachable,
+    MinUpload,
+    MinVersion,
+)
+
+if TYPE_CHECKING:
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.document import SignedCharter
+    from gridllm.charter.minimums import Admission
+    from gridllm.identity.keys import Identity
+    from gridllm_bootstrap.cosign import Case
+    from gridllm_bootstrap.home import Home
+
+
+def sign(
+    file: Annotated[Path, typer.Argument(help="What init, minimums or revoke wrote, or another maintainer gave you.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    out: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add this machine's signature to a charter or notice; with enough of them it takes effect.
+
+    A charter is then installed here, manifests and all, ready for gridllm bootstrap run; hand the file on, so that the
+    other maintainers can do the same. A notice is posted to the grid.
+
+    Example: gridllm bootstrap sign founding.json
+    """
+    from gridllm.cli.show import print_json, stderr
+    from gridllm_bootstrap.cosign import keep, look
+    from gridllm_bootstrap.cosign import sign as add_signature
+
+    home = home_at(out)
+    before = look(home, file)
+    console = stderr()
+    if not as_json:
+        _print_case(before)
+    if sys.stdin.isatty() and not yes:
+        typer.confirm("Sign this?", abort=True)
+    case = add_signature(home, before)
+    installed = keep(home, case, file)
+    told = None
+    if case.signed is not None and not case.missing:
+        with console.status("Telling the grid…"):
+            told = _post(home, case.signed, lambda _: case.paper.raw)
+    if as_json:
+        print_json({"signed_by": list(case.signers), "missing": case.missing, "file": str(file), "told": told})
+    elif installed is not None:
+        print_grid("[bold green]Signed and founded[/]", home, installed)
+        console.print(f"Hand {file} on: the other maintainers install it with the same command.", markup=False)
+    elif told is not None:
+        _print_told(told)
+    else:
+        _print_missing(case, file)
+
+
+def minimums(
+    min_decode: MinDecode = None,
+    min_batch: MinBatch = None,
+    min_prefill: MinPrefill = None,
+    min_memory: MinMemory = None,
+    min_disk: MinDisk = None,
+    min_upload: MinUpload = None,
+    min_download: MinDownload = None,
+    min_reachable: MinReachable = None,
+    min_version: MinVersion = None,
+    certificate_life: CertificateLife = None,
+    required: Annotated[
+        bool | None, typer.Option("--required/--open", help="Whether machines must be measured at all.")
+    ] = None,
+    name: NameOption = None,
+    out: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the minimums that hold; with flags, change them: an amendment beside the charter, signed, sent to the grid.
+
+    A flag takes a value for the role serve, or relay=… or seed=…; 0 asks for nothing. Certificates issued before stay
+    valid until they expire.
+
+    Example: gridllm bootstrap minimums --min-memory 2GiB --min-upload relay=20
+    """
+    from gridllm.charter.board import NoticeBoard
+    from gridllm_bootstrap.minimum_flags import collect, parse_life
+    from gridllm_bootstrap.minimums import Change, amendment
+
+    home = home_at(out)
+    signed = grid_at(home, name)
+    change = Change(
+        collect(
+            decode_blocks_per_s=min_decode,
+            batch_blocks_per_s=min_batch,
+            prefill_blocks_per_s=min_prefill,
+            memory_bytes=min_memory,
+            disk_bytes=min_disk,
+            upload_mbit_s=min_upload,
+            download_mbit_s=min_download,
+            reachable=min_reachable,
+            version=min_version,
+        ),
+        None if certificate_life is None else parse_life(certificate_life),
+        required,
+    )
+    if not change:
+        _print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=as_json)
+        return
+    _say(
+        home,
+        signed,
+        "amendment",
+        lambda board, maintainer: amendment(signed, board, change, maintainer),
+        as_json=as_json,
+    )
+    if not as_json and signed.charter.threshold == 1:
+        _print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=False)
+
+
+def revoke(
+    peer: Annotated[str, typer.Argument(help="Peer id of the node: 12D3Koo…")],
+    why: Annotated[str, typer.Option(help="The reason; everyone in the grid can read it.")],
+    for_time: Annotated[
+        str, typer.Option("--for", metavar="DURATION", help="It gets no new certificate before; 0: it may at once.")
+    ] = "7d",
+    name: NameOption = None,
+    out: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a node's admission away: clients and nodes leave it within a minute. A later revocation replaces this one.
+
+    Example: gridllm bootstrap revoke 12D3KooWJoin… --why "answers with made-up tokens" --for 7d
+    """
+    from gridllm.quantities import parse_duration
+    from gridllm_bootstrap.revoke import check_wish, revocation
+
+    revoked = check_wish(peer, why, for_s := parse_duration(for_time))
+    home = home_at(out)
+    signed = grid_at(home, name)
+    _say(
+        home,
+        signed,
+        "revocation",
+        lambda board, maintainer: revocation(signed, board, revoked, why, for_s, maintainer),
+        as_json=as_json,
+    )
+
+
+def print_draft(home: Home, file: Path) -> None:
+    """Show a paper that lacks signatures, and what to do with it."""
+    from gridllm_bootstrap.cosign import look
+
+    case = look(home, file)
+    _print_case(case)
+    _print_missing(case, file)
+
+
+def _say(
+    home: Home,
+    signed: SignedCharter,
+    kind: str,
+    make: Callable[[NoticeBoard, Identity], bytes],
+    *,
+    as_json: bool,
+) -> None:
+    """Make a notice; post it, or put it down for the other maintainers' signatures.
+
+    Raises:
+        IdentityError: the maintainer's key cannot be used.
+        NoticeError: it cannot be kept.
+    """
+    from gridllm.cli.show import print_json, stderr
+    from gridllm.identity.keys import load
+    from gridllm_bootstrap.paper import Paper, paper_of, write_paper
+
+    maintainer = load(home.maintainer_key(signed.charter.name))
+    alone = signed.charter.threshold == 1
+    made: list[Paper] = []
+
+    def compose(board: NoticeBoard) -> bytes | None:
+        made.append(paper_of(make(board, maintainer)))
+        return made[0].raw if alone else None
+
+    with stderr().status("Telling the grid…" if alone else "Asking the grid what was said before…"):
+        told = _post(home, signed, compose)
+    file = None
+    if not alone:
+        file = home.folder(signed.charter.name) / f"{kind}-{made[0].content_digest[:16]}.json"
+        write_paper(file, made[0])
+    if as_json:
+        notice = made[0].content.model_dump(mode="json")
+        print_json({**notice, "told": told, "file": None if file is None else str(file)})
+    elif file is not None:
+        print_draft(home, file)
+    else:
+        _print_told(told)
+
+
+def _post(home: Home, signed: SignedCharter, make: Callable[[NoticeBoard], bytes | None]) -> int:
+    from gridllm.cli.runtime import run_async
+    from gridllm_bootstrap.posting import post
+
+    return run_async(post(signed, home.pins, make))
+
+
+def _print_case(case: Case) -> None:
+    from gridllm.cli.show import charter_facts, facts_text, stdout
+    from gridllm_bootstrap.notice_view import notice_facts
+
+    facts = (
+        charter_facts(case.paper.unsigned) if case.signed is None else notice_facts(case.paper.content, case.charter)
+    )
+    signers = [f"{len(case.signers)} of {case.charter.threshold} so far:", *case.signers]
+    stdout().print(facts_text(facts | {"Signed by": signers}))
+
+
+def _print_missing(case: Case, file: Path) -> None:
+    from gridllm.cli.show import stdout
+
+    many = "signature is" if case.missing == 1 else "signatures are"
+    console = stdout()
+    console.print(f"\n{case.missing} more {many} needed. Give this file to other maintainers:  {file}", markup=False)
+    console.print("Each runs gridllm bootstrap sign on it and hands it on; the last one's signature makes it count.")
+
+
+def _print_told(told: int) -> None:
+    from gridllm.cli.show import stdout
+
+    console = stdout()
+    if told:
+        console.print(f"[bold green]Posted[/]: told {told} peer{'' if told == 1 else 's'}, who pass it on.")
+    else:
+        console.print(
+            "[bold yellow]Kept, but nobody answered[/]: it goes out as soon as this machine runs gridllm bootstrap run."
+        )
+
+
+def _print_minimums(signed: SignedCharter, board: NoticeBoard, *, as_json: bool) -> None:
+    from gridllm.cli.show import print_json, stdout
+    from gridllm_bootstrap.notice_view import minimums_table
+
+    admission: Admission = board.admission
+    if as_json:
+        serial = 0 if board.amendment is None else board.amendment.serial
+        print_json({"grid": signed.grid, "serial": serial, **admission.model_dump(mode="json")})
+        return
+    stdout().print(minimums_table(admission))
