@@ -27,9 +27,9 @@ Reason = Literal[
     "too_slow",  # computes slower than every role asks for
     "short",  # lacks something else that every role asks for
     "silent",  # gave no answer in time
-    "unable",  # said itself that it could not go on
 ]
 
+TOO_LITTLE: Final[tuple[Reason, ...]] = ("too_slow", "short")  # say how much was reached, and not that it was false
 NONSENSE: Final = 0.5  # relative error of an update from which on nothing of it was computed; doing nothing gives 1
 FAR_OFF: Final = 2.0  # times the tolerance: one link beyond it is enough
 MOST_WRONG: Final = 0.5  # share of links

@@ -21,6 +21,7 @@ COMMAND_ORDER: Final = (
     "join",
     "generate",
     "status",
+    "bench",
     "serve",
     "grids",
     "id",

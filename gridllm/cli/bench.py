@@ -1,0 +1,126 @@
+"""``gridllm bench``: what this machine reaches of a grid's minimums, without an authority."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from gridllm.admission.candidacy import Candidacy
+    from gridllm.admission.stages import Examined
+    from gridllm.charter.minimums import Admission
+    from gridllm.cli.bench_subject import Subject
+    from gridllm.cli.bench_view import Situation
+
+LOAD_S: Final = 0.5  # for how long the processors are watched before
+
+
+def bench(
+    model: Annotated[
+        str | None, typer.Option(help="Model whose shape is computed; the default is the grid's first, or demo.")
+    ] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
+    memory: Annotated[str | None, typer.Option(help="To be held, like 4GiB; default: what is free.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the best there is.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: the charter's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure this machine as the grid's authorities would, and compare it with each minimum.
+
+    The connection is left out: only another machine can measure it. Where no grid is joined, the model is demo and the
+    minimums are those that a grid is founded with. Exits with 1 when no role is reached.
+
+    Example: gridllm bench --memory 4GiB
+    """
+    from gridllm.cli.bench_subject import find_subject
+    from gridllm.cli.compute import device_of, dtype_of
+    from gridllm.cli.runtime import run_async
+    from gridllm.cli.show import stderr
+    from gridllm.quantities import parse_size
+    from gridllm.settings import load_settings
+
+    settings = load_settings(threads=threads, device=device, dtype=dtype)
+    memory_bytes = None if memory is None else parse_size(memory)
+    with stderr().status("Looking for the model's shape…"):
+        subject = find_subject(settings, grid, model, path)
+
+        from gridllm.node.machine import candidacy_here  # imports torch: after what can be said at once
+
+        candidacy = candidacy_here(
+            subject.entry,
+            subject.manifest,
+            dtype=dtype_of(settings, subject.entry),
+            device=device_of(settings),
+            roles=("serve", "relay", "seed"),
+            memory_bytes=memory_bytes,
+            folder=settings.data_dir,
+        )
+    situation = situation_of(candidacy)
+    examined = run_async(_measure(candidacy, subject.admission))
+    if not _show(subject, situation, examined, as_json=as_json):
+        raise typer.Exit(1)
+
+
+def situation_of(candidacy: Candidacy) -> Situation:
+    """What ``candidacy`` is measured with; watches for half a second what others use of the processors."""
+    import psutil
+    import torch
+
+    from gridllm.cli.bench_view import Situation
+    from gridllm.node.memory import free_bytes
+
+    return Situation(
+        model=candidacy.entry.name,
+        dtype=candidacy.dtype,
+        device=candidacy.device,
+        threads=candidacy.threads,
+        processors=psutil.cpu_count() or 1,
+        busy_share=psutil.cpu_percent(interval=LOAD_S) / 100,
+        memory_bytes=candidacy.memory_bytes,
+        free_bytes=free_bytes(candidacy.device),
+        gpu=candidacy.device == "cpu" and torch.cuda.is_available(),
+    )
+
+
+async def _measure(candidacy: Candidacy, admission: Admission) -> Examined:
+    from gridllm.admission.local import examine_here
+    from gridllm.cli.examination_view import make_watcher
+    from gridllm.cli.show import stderr
+
+    watcher = make_watcher(stderr())
+    try:
+        return await examine_here(candidacy, watcher, admission=admission)
+    finally:
+        watcher.close()
+
+
+def _show(subject: Subject, situation: Situation, examined: Examined, *, as_json: bool) -> bool:
+    """Table or JSON; whether some role is reached.
+
+    Raises:
+        AdmissionError: what this machine computed or held is wrong.
+    """
+    from gridllm.admission.judge import TOO_LITTLE
+    from gridllm.cli.bench_view import NETWORK, bench_json, bench_table, remedies, role_states, rows_of, summary
+    from gridllm.cli.show import print_json, stdout
+    from gridllm.errors import AdmissionError
+
+    if examined.reason and examined.reason not in TOO_LITTLE:
+        raise AdmissionError(f"An authority would not admit this machine ({examined.reason}): {examined.text}")
+    rows = rows_of(examined.figures, subject.admission, unknown=NETWORK)
+    fixes = remedies(rows, situation)
+    if as_json:
+        print_json({"grid": subject.grid} | bench_json(rows, examined.figures, fixes, situation))
+    else:
+        console = stdout()
+        of = f"the grid {subject.grid_name}" if subject.grid_name else "a grid as it is founded (none is joined yet)"
+        console.print(f"{situation.model} in {situation.dtype} on {situation.device}, beside the minimums of {of}:\n")
+        console.print(bench_table(rows, examined.figures), crop=False)
+        console.print(f"\n{summary(rows)}", markup=False)
+        for sentence in fixes:
+            console.print(f"  • {sentence}", markup=False)
+    return "met" in role_states(rows).values()
