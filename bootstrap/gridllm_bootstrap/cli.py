@@ -167,15 +167,23 @@ def run(
     name: NameOption = None,
     host_maddrs: HostMaddrs = None,
     announce_maddrs: AnnounceMaddrs = None,
+    authority: Annotated[
+        bool, typer.Option(help="Measure and certify machines, where the maintainer's key is here.")
+    ] = True,
+    at_once: Annotated[
+        int, typer.Option(min=1, max=64, help="Machines measured together; more disturb each other.")
+    ] = 2,
+    tries: Annotated[int, typer.Option(min=1, max=1000, help="How often one machine may be measured in an hour.")] = 6,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the grid's first peer and relay, which hands out the charter, until Ctrl-C.
+    """Run the grid's first peer and relay, which hands out the charter and measures machines, until Ctrl-C.
 
     Example: gridllm bootstrap run
     """
     from gridllm.cli.runtime import run_async
     from gridllm.identity.keys import hold, load
+    from gridllm_bootstrap.office import Office, find_maintainer
     from gridllm_bootstrap.serve import serve_until_stopped
 
     home = home_at(out)
@@ -184,8 +192,10 @@ def run(
     changes = {"host_maddrs": list(host_maddrs or ()), "announce_maddrs": list(announce_maddrs or ())}
     listening = home.listening(grid_name).model_copy(update={key: value for key, value in changes.items() if value})
     identity = load(home.peer_key(grid_name))
+    maintainer = find_maintainer(home.maintainer_key(grid_name), signed) if authority else None
+    office = None if maintainer is None else Office(maintainer, at_once, tries)
     with hold(identity):
-        run_async(serve_until_stopped(identity, signed, home.pins, listening, as_json=as_json))
+        run_async(serve_until_stopped(identity, signed, home.pins, listening, as_json=as_json, office=office))
 
 
 @app.command()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
@@ -15,13 +16,28 @@ from gridllm.charter.pin import Pins
 from gridllm.cli.runtime import stop_on_signals
 from gridllm.cli.show import print_json, stderr, stdout
 from gridllm_bootstrap.first_peer import Census, open_first_peer, watch
+from gridllm_bootstrap.limits import Tries
+from gridllm_bootstrap.office import Office, open_office
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from gridllm.identity.keys import Identity
     from gridllm.swarm.interface import Swarm
+    from gridllm_bootstrap.authority import Authority, Event
     from gridllm_bootstrap.listen import Listening
+
+
+REFUSED_LINES: Final = 30  # about strangers that were turned away, in a row
+REFUSED_EVERY_S: Final = 10.0  # and one more
+SPELLED: Final = {
+    "examining": "is examined",
+    "admitted": "was measured",
+    "failed": "was measured and is not admitted",
+    "refused": "was turned away",
+    "left": "left",
+    "certified": "is certified to",
+}
 
 
 class Reporter:
@@ -33,6 +49,7 @@ class Reporter:
         self._console = stdout()
         self._status: Status | None = None
         self._last = ""
+        self._lines = Tries(REFUSED_LINES)
         self._since = time.monotonic()
 
     def started(self, swarm: Swarm, signed: SignedCharter) -> None:
@@ -47,9 +64,34 @@ class Reporter:
             self._status.start()
         return None
 
-    def seen(self, census: Census) -> None:
-        """News from the directory."""
+    def open_to(self, office: Office | None, *, required: bool) -> None:
+        """Whether this first peer measures machines."""
+        if self._as_json:
+            return self._event("authority", open=office is not None, at_once=office.at_once if office else 0)
+        if office is not None:
+            self._console.print(f"Machines are measured here, {office.at_once} at a time.", markup=False)
+        elif required:
+            self._console.print(
+                "This first peer measures no machines: no maintainer's key is used here. Others of the grid may."
+            )
+        return None
+
+    def examined(self, event: Event) -> None:
+        """News from the authority."""
+        stranger = event.kind in ("refused", "left")
+        if stranger and self._lines.take("", REFUSED_EVERY_S):
+            return None  # whoever knocks without end does not fill the maintainer's disk
+        if self._as_json:
+            return self._event("candidate", outcome=event.kind, peer=event.peer, reason=event.reason, text=event.text)
+        said = f": {event.text}" if event.text else ""
+        self._console.print(f"Candidate …{event.peer[-8:]} {SPELLED[event.kind]}{said}", markup=False)
+        return None
+
+    def seen(self, census: Census, crowd: tuple[int, int] = (0, 0)) -> None:
+        """News from the directory, and how many machines are examined and wait."""
         sentence = census.sentence()
+        if any(crowd) and not self._as_json:
+            sentence += f" · {crowd[0]} examined, {crowd[1]} waiting"
         if self._status is not None:
             up_s = int(time.monotonic() - self._since)
             clock = f"{up_s // 3600}:{up_s // 60 % 60:02}:{up_s % 60:02}"
@@ -75,9 +117,18 @@ class Reporter:
 
 
 async def serve_until_stopped(
-    identity: Identity, signed: SignedCharter, pins: Pins, listening: Listening, *, as_json: bool
+    identity: Identity,
+    signed: SignedCharter,
+    pins: Pins,
+    listening: Listening,
+    *,
+    as_json: bool,
+    office: Office | None = None,
 ) -> None:
     """Run the first peer until Ctrl-C or SIGTERM, then leave with no process behind.
+
+    Args:
+        office: a maintainer's key and how machines are measured with it; None measures none.
 
     Raises:
         SwarmError: it cannot start (address taken), or the libp2p daemon ended.
@@ -89,9 +140,18 @@ async def serve_until_stopped(
         async with (
             open_first_peer(identity, signed, pins, listening) as swarm,
             gossiping(swarm, board, lambda: pins.peers(signed)),
+            AsyncExitStack() as stack,
         ):
+            if not board.admission.required:
+                office = None
+            authority = None
+            if office is not None:
+                opening = open_office(office, swarm, signed, board, pins, reporter.examined)
+                authority = await stack.enter_async_context(opening)
             reporter.started(swarm, signed)
-            looking = asyncio.create_task(_look(swarm, signed, pins, Gatekeeper(signed, board), reporter))
+            reporter.open_to(office, required=board.admission.required)
+            gate = Gatekeeper(signed, board)
+            looking = asyncio.create_task(_look(swarm, signed, pins, gate, reporter, authority))
             failing = asyncio.create_task(swarm.failed())
             stopping = asyncio.create_task(stop.wait())
             tasks = (looking, failing, stopping)
@@ -108,6 +168,8 @@ async def serve_until_stopped(
                 await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _look(swarm: Swarm, signed: SignedCharter, pins: Pins, gate: Gatekeeper, reporter: Reporter) -> None:
+async def _look(
+    swarm: Swarm, signed: SignedCharter, pins: Pins, gate: Gatekeeper, reporter: Reporter, authority: Authority | None
+) -> None:
     async for census in watch(swarm, signed, pins, gate):
-        reporter.seen(census)
+        reporter.seen(census, (0, 0) if authority is None else authority.crowd)

@@ -1,0 +1,90 @@
+"""What a maintainer's key does on line, inside ``gridllm bootstrap run``: it measures machines and certifies them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridllm.errors import CharterError
+from gridllm_bootstrap.authority import Authority, Event
+from gridllm_bootstrap.limits import TRIES, Limits
+from gridllm_bootstrap.waiting import AT_ONCE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.document import SignedCharter
+    from gridllm.charter.pin import Pins
+    from gridllm.identity.keys import Identity
+    from gridllm.ids import ModelRoot
+    from gridllm.models.manifest import Manifest
+    from gridllm.swarm.interface import Swarm
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Whose key, and what the flags say."""
+
+    maintainer: Identity
+    at_once: int = AT_ONCE  # candidates measured together
+    tries: int = TRIES  # of one candidate in an hour
+
+
+def find_maintainer(path: Path, signed: SignedCharter) -> Identity | None:
+    """The maintainer's key at ``path``; None when it is kept elsewhere, or is not one of this grid's.
+
+    Raises:
+        IdentityError: it is there and cannot be used.
+    """
+    from gridllm.identity.keys import load
+
+    if not path.exists():
+        return None
+    maintainer = load(path)
+    return maintainer if maintainer.public_key.hex() in signed.charter.maintainers else None
+
+
+@asynccontextmanager
+async def open_office(
+    office: Office,
+    swarm: Swarm,
+    signed: SignedCharter,
+    board: NoticeBoard,
+    pins: Pins,
+    tell: Callable[[Event], None],
+) -> AsyncIterator[Authority]:
+    """Measure and certify until the block is left.
+
+    Raises:
+        CharterError: the manifest of a model is missing.
+        ModelError: it does not parse.
+    """
+    manifests = await asyncio.to_thread(_manifests, signed, pins)
+    authority = Authority(
+        swarm,
+        signed,
+        office.maintainer,
+        board,
+        manifests,
+        at_once=office.at_once,
+        limits=Limits(office.tries),
+        tell=tell,
+    )
+    async with authority:
+        yield authority
+
+
+def _manifests(signed: SignedCharter, pins: Pins) -> dict[ModelRoot, Manifest]:
+    from gridllm.models.manifest import verify_manifest
+
+    manifests = {}
+    for entry in signed.charter.models:
+        raw = pins.manifest(entry.model_root)
+        if raw is None:
+            raise CharterError(f"The manifest of model {entry.name!r} is missing; restore 'manifests' from a backup.")
+        manifests[entry.model_root] = verify_manifest(raw, entry.model_root)
+    return manifests
