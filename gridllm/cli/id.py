@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gridllm.admission.certificate import Certificate
+    from gridllm.ids import PeerId
 
 
 def show_id(
     identity: Annotated[Path | None, typer.Option(help="Key file; the default is in the data folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print this machine's peer id and public key; the key is made on first use.
+    """Print this machine's peer id, public key and admission certificates; the key is made on first use.
 
     Example: gridllm id --json
     """
@@ -20,10 +24,47 @@ def show_id(
     from gridllm.identity.keys import load_or_create
     from gridllm.settings import load_settings
 
-    mine = load_or_create(load_settings(identity=identity).identity_path)
+    settings = load_settings(identity=identity)
+    mine = load_or_create(settings.identity_path)
     facts = {"peer": mine.peer, "public_key": mine.public_key.hex(), "key_file": str(mine.path)}
+    held = _certificates(settings.data_dir, mine.peer)
     if as_json:
-        print_json(facts)
+        print_json({**facts, "certificates": [{"name": name, **one.model_dump(mode="json")} for name, one in held]})
     else:
-        named = {"Peer id": facts["peer"], "Public key": facts["public_key"], "Key file": facts["key_file"]}
+        named: dict[str, str | list[str]] = {
+            "Peer id": facts["peer"],
+            "Public key": facts["public_key"],
+            "Key file": facts["key_file"],
+        }
+        if held:
+            named["Admitted"] = [_line(name, one) for name, one in held]
         stdout().print(facts_text(named))
+
+
+def _certificates(data_dir: Path, peer: PeerId) -> list[tuple[str, Certificate]]:
+    """Certificates of this key that can be used now: (name of the grid, certificate)."""
+    from gridllm.admission.certificate import verify_signatures
+    from gridllm.admission.store import Certificates
+    from gridllm.charter.pin import Pins
+    from gridllm.cli.compute import DTYPES
+    from gridllm.errors import CharterError
+
+    store, found = Certificates(data_dir), []
+    try:
+        joined = Pins(data_dir).all()
+    except CharterError:  # who this machine is can be said all the same
+        joined = []
+    for signed in joined:
+        for entry in signed.charter.models:
+            for dtype in DTYPES:
+                raw = store.load(signed, peer, entry.model_root, dtype)
+                if raw is not None:
+                    found.append((signed.charter.name, verify_signatures(raw, signed)))
+    return found
+
+
+def _line(name: str, certificate: Certificate) -> str:
+    from gridllm.node.standing import spell_time
+
+    roles, until = ", ".join(certificate.roles), spell_time(certificate.expires)
+    return f"{name}: to {roles} (model {certificate.model[:16]}…, {certificate.dtype}) until {until}"

@@ -7,9 +7,9 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from gridllm.admission.candidacy import Watcher
+from gridllm.admission.candidacy import Candidacy, Watcher
 from gridllm.charter.document import ModelEntry, SignedCharter
-from gridllm.charter.minimums import ROLES
+from gridllm.charter.minimums import ROLES, Role
 from gridllm.charter.pin import Pins
 from gridllm.errors import AdmissionError, CertificateError, GridError
 from gridllm.models.manifest import Manifest
@@ -35,9 +35,11 @@ class Membership:
 class Enrolment:
     """Gets one node admitted, and admitted again."""
 
-    def __init__(self, membership: Membership, wishes: Wishes) -> None:
+    def __init__(self, membership: Membership, wishes: Wishes, roles: tuple[Role, ...] = ROLES) -> None:
+        """``roles`` are asked for; the certificate names those whose minimums are reached."""
         self._membership = membership
         self._wishes = wishes
+        self._roles = roles
 
     async def examine(
         self, swarm: Swarm, manifest: Manifest, watcher: Watcher, certificate: bytes, wait_s: float
@@ -54,18 +56,21 @@ class Enrolment:
         from gridllm.admission.admit import admit
 
         us = self._membership
-        candidacy = await asyncio.to_thread(
+        candidacy, board = await self.candidacy(manifest), us.standing.gate.board
+        return await admit(swarm, us.signed, board, candidacy, watcher, certificate=certificate, wait_s=wait_s)
+
+    async def candidacy(self, manifest: Manifest) -> Candidacy:
+        """What this machine offers now."""
+        return await asyncio.to_thread(
             candidacy_here,
-            us.entry,
+            self._membership.entry,
             manifest,
             dtype=self._wishes.dtype,
             device=self._wishes.device,
-            roles=ROLES,
+            roles=self._roles,
             memory_bytes=self._wishes.memory_bytes,
-            folder=us.pins.data_dir,
+            folder=self._membership.pins.data_dir,
         )
-        board = us.standing.gate.board
-        return await admit(swarm, us.signed, board, candidacy, watcher, certificate=certificate, wait_s=wait_s)
 
     async def until_admitted(self, swarm: Swarm, manifest: Manifest, report: Report, *, patient: bool) -> None:
         """Return once this node may serve; at once in an open grid.
