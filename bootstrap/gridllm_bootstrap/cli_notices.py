@@ -226,7 +226,7 @@ def _print_case(case: Case) -> None:
     facts = (
         charter_facts(case.paper.unsigned) if case.signed is None else notice_facts(case.paper.content, case.charter)
     )
-    signers = [f"{len(case.signers)} of {case.charter.threshold} so far:", *case.signers]
+    signers = [f"{case.charter.threshold} must sign; so far {len(case.signers)} did:", *case.signers]
     stdout().print(facts_text(facts | {"Signed by": signers}))
 
 

@@ -175,6 +175,11 @@ def check_new(home: Home, name: str) -> None:
     """
     check_name(name)
     folder = home.folder(name)
+    if home.founding_file(name) in home.drafts():
+        raise UsageError(
+            f"A charter called {name!r} waits for signatures in {home.founding_file(name)}; hand that on, or remove "
+            "the file to draft another."
+        )
     if folder.exists() and not home.prepared(name):
         raise UsageError(
             f"{folder} exists already, and founding never overwrites a grid; run: gridllm bootstrap run --name "
