@@ -10,6 +10,7 @@ import torch
 from transformers import CONFIG_MAPPING
 
 from gridllm.admission.chain import Chain
+from gridllm.admission.judge import judge_links
 from gridllm.admission.links import LinkChecker, outliers_allowed, tolerance
 from gridllm.admission.messages import Kind
 from gridllm.admission.workload import Workload, round_seed
@@ -151,6 +152,21 @@ def test_configs_that_make_no_work_are_refused(config: dict[str, Any]) -> None:
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(AdmissionError, match="int4"):
         Workload(config_of("llama"), "int4", SEED)
+
+
+def test_experts_that_tie_excuse_few_links_and_no_skipping() -> None:
+    allowed = outliers_allowed(config_of("mixtral"), "bfloat16")
+
+    def reason(errors: list[float], outliers: float = allowed) -> str:
+        finding = judge_links("decode", errors, tolerance("bfloat16"), "bfloat16", outliers=outliers)
+        return finding.reason if finding else ""
+
+    honest = [0.013] * 84 + [0.3] * 10 + [0.7] * 2
+    assert reason(honest) == ""
+    assert reason(honest, outliers=0.0) == "steps_skipped"
+    assert reason([0.06]) == ""  # one prompt
+    assert reason([0.013] * 80 + [0.95] * 16) == "steps_skipped"
+    assert reason([0.15] * 96) == "imprecise"
 
 
 def test_only_experts_may_disagree() -> None:
