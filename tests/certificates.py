@@ -46,6 +46,12 @@ def certified(signed: SignedCharter, peer: PeerId, **changes: Any) -> bytes:
     return sign_statement(certificate(signed, peer, **changes), CERTIFICATE_TYPE, SIGNERS)
 
 
+def altered(raw: bytes) -> bytes:
+    """One byte of one signature is another."""
+    at = raw.index(b'"sig":"') + 20
+    return raw[:at] + (b"A" if raw[at : at + 1] != b"A" else b"B") + raw[at + 1 :]
+
+
 def revocation(signed: SignedCharter, peer: PeerId, *, issued: float | None = None, until: float = 0.0) -> bytes:
     """The maintainers' word against ``peer``, as of now."""
     issued = time.time() + 1 if issued is None else issued

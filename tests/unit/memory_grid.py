@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -60,46 +61,62 @@ class MemoryGrid:
         """These nodes announce themselves once and for all."""
         return 0.0
 
-    async def add(self, start: int, end: int, *, cache_tokens: int = 8192) -> MemoryNode:
-        """Start a node on blocks [start, end)."""
+    async def add(self, start: int, end: int, *, cache_tokens: int = 8192, **announced: Any) -> MemoryNode:
+        """Start a node on blocks [start, end); ``announced`` are other values for its record."""
         swarm = self.network.join(Identity.ephemeral())
         engine = Engine(load_span(self.folder, None, start, end, attn=RAGGED), cache_tokens=cache_tokens)
         engine.start()
-        service = NodeService(swarm, engine, ROOT)
+        service = self.service(swarm, engine)
         await service.start()
-        record = NodeRecord(
-            peer=swarm.peer,
-            version="0",
-            model=ROOT,
-            start=start,
-            end=end,
-            state="serving",
-            dtype="float32",
-            blocks_per_s=100.0,
-            free_tokens=cache_tokens,
-            total_tokens=cache_tokens,
-            next_hop_ms={},
-            addresses=list(swarm.addresses),
-            since=time.time(),
-        )
+        fields: dict[str, Any] = {
+            "peer": swarm.peer,
+            "version": "0",
+            "model": ROOT,
+            "start": start,
+            "end": end,
+            "state": "serving",
+            "dtype": "float32",
+            "blocks_per_s": 100.0,
+            "free_tokens": cache_tokens,
+            "total_tokens": cache_tokens,
+            "next_hop_ms": {},
+            "addresses": list(swarm.addresses),
+            "since": time.time(),
+        }
+        record = NodeRecord(**(fields | announced))
         node = MemoryNode(swarm, engine, service, record)
         self.listed.append(node)
         self._stack.push_async_callback(_stop, node)
         return node
 
+    def service(self, swarm: MemorySwarm, engine: Engine) -> NodeService:
+        """What a node runs."""
+        return NodeService(swarm, engine, ROOT)
+
+    def routes(self) -> Routes:
+        """A client's view of the nodes."""
+        return Routes(self, self.pool, ROOT, "float32")
+
     def session(self, *, rows: int = 1, on_event: OnEvent | None = None, patience: Patience | None = None) -> Session:
         """A session over all blocks."""
         terms = Terms(model=ROOT, blocks=self.blocks, hidden_size=self.ends.hidden_size, dtype=torch.float32, rows=rows)
-        routes = Routes(self, self.pool, ROOT, "float32")
-        return Session(self.pool, routes, terms, on_event=on_event, patience=patience)
+        return Session(self.pool, self.routes(), terms, on_event=on_event, patience=patience)
+
+
+G = TypeVar("G", bound=MemoryGrid)
+
+
+def memory_grid(folder: Path, blocks: int, cuts: Sequence[int]) -> AbstractAsyncContextManager[MemoryGrid]:
+    """A grid whose nodes serve the blocks between ``cuts`` (0 and ``blocks`` included)."""
+    return grid_of(MemoryGrid, folder, blocks, cuts)
 
 
 @asynccontextmanager
-async def memory_grid(folder: Path, blocks: int, cuts: Sequence[int]) -> AsyncIterator[MemoryGrid]:
-    """A grid whose nodes serve the blocks between ``cuts`` (0 and ``blocks`` included)."""
+async def grid_of(kind: type[G], folder: Path, blocks: int, cuts: Sequence[int]) -> AsyncIterator[G]:
+    """The same, of another kind."""
     register()
     async with AsyncExitStack() as stack:
-        grid = MemoryGrid(MemoryNetwork(), folder, blocks, stack)
+        grid = kind(MemoryNetwork(), folder, blocks, stack)
         stack.push_async_callback(grid.swarm.close)
         for start, end in itertools.pairwise(cuts):
             await grid.add(start, end)

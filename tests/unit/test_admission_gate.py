@@ -22,7 +22,7 @@ from gridllm.ids import ModelRoot
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm.wire.record import NodeRecord
-from tests.certificates import amendment, certificate, certified, closed_grid, gate_of, revocation
+from tests.certificates import altered, amendment, certificate, certified, closed_grid, gate_of, revocation
 from tests.charters import ENTRY, MAINTAINERS
 from tests.unit.test_planning_status_view import drawn
 
@@ -30,12 +30,6 @@ SIGNED = closed_grid()
 PEER = Identity.ephemeral().peer
 ROOT = ENTRY.model_root
 NOW = int(time.time())
-
-
-def altered(raw: bytes) -> bytes:
-    """One byte of one signature is another."""
-    at = raw.index(b'"sig":"') + 20
-    return raw[:at] + (b"A" if raw[at : at + 1] != b"A" else b"B") + raw[at + 1 :]
 
 
 def below_threshold() -> bytes:
