@@ -57,7 +57,9 @@ class ProcessGrid:
         self.address = ""
         self.nodes: list[Node] = []
         self._folder = folder
-        self._bootstrap: Running | None = None
+        self.maintainer = folder / "maintainer"
+        """Home of the maintainer, for ``gridllm bootstrap …``."""
+        self.bootstrap: Running | None = None
         self._everyone: list[psutil.Process] = []
 
     @property
@@ -78,16 +80,25 @@ class ProcessGrid:
         """
         listen = f"/ip4/127.0.0.1/tcp/{_free_port()}"
         wishes = ["--name", "test", "--model", model, *(["--dtype", dtype] if dtype else []), *admission]
-        maker = self._folder / "maintainer"
-        done = gridllm(maker, "bootstrap", "init", *wishes, "--host-maddrs", listen, "--announce-maddrs", listen)
+        maddrs = ("--host-maddrs", listen, "--announce-maddrs", listen)
+        done = gridllm(self.maintainer, "bootstrap", "init", *wishes, *maddrs)
         assert done.returncode == 0, done.stderr
         self.address = done.stdout.split("gridllm join ")[1].split()[0]
-        self._bootstrap = Running(maker, "bootstrap", "run")
-        self._bootstrap.wait_for("Ready")
-        itself = psutil.Process(self._bootstrap.pid)
-        self._everyone += [itself, *itself.children(recursive=True)]
+        self.start_bootstrap()
         joined = gridllm(self.home, "join", self.address)
         assert joined.returncode == 0, joined.stderr
+
+    def start_bootstrap(self) -> None:
+        """Run the first peer: for the first time, or again after ``stop_bootstrap``."""
+        self.bootstrap = Running(self.maintainer, "bootstrap", "run")
+        self.bootstrap.wait_for("Ready")
+        itself = psutil.Process(self.bootstrap.pid)
+        self._everyone += [itself, *itself.children(recursive=True)]
+
+    def stop_bootstrap(self) -> None:
+        """Ctrl-C to the first peer."""
+        assert self.bootstrap is not None
+        self.bootstrap.stop()
 
     def serve_args(self, *extra: str) -> list[str]:
         """A serve command of one thread on loopback; add ``--identity`` and ``--blocks``."""
@@ -135,7 +146,7 @@ class ProcessGrid:
                 self.thaw(number)
                 node.running.process.send_signal(signal.SIGINT)
                 node.running.process.send_signal(signal.SIGTERM)  # twice: no waiting for sessions
-        every = [node.running for node in self.nodes] + ([self._bootstrap] if self._bootstrap else [])
+        every = [node.running for node in self.nodes] + ([self.bootstrap] if self.bootstrap else [])
         for running in every:
             running.__exit__(None, None, None)
         _, alive = psutil.wait_procs(self._everyone, timeout=10)

@@ -1,0 +1,116 @@
+"""What the maintainer says reaches everyone: notices between real processes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.pin import Pins
+from gridllm.ids import PeerId
+from gridllm_client import Grid
+from tests.command import gridllm
+from tests.swarm.grid import ProcessGrid, process_grid
+
+pytestmark = pytest.mark.timeout(300)
+
+WITHIN_S = 60.0  # what is promised
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessGrid]:
+    with process_grid(tmp_path_factory.mktemp("grid"), "0:4", "4:8") as running:
+        yield running
+
+
+def board(grid: ProcessGrid) -> NoticeBoard:
+    """What the volunteers' processes keep on disk."""
+    pins = Pins(grid.data_dir)
+    signed = pins.current()
+    return NoticeBoard(signed, pins.notices_path(signed))
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+def maintain(grid: ProcessGrid, *args: str) -> dict[str, object]:
+    done = gridllm(grid.maintainer, "bootstrap", *args, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_a_revocation_reaches_nodes(grid: ProcessGrid) -> None:
+    peer = PeerId(grid.nodes[0].peer)
+    said = maintain(grid, "revoke", peer, "--why", "a test", "--for", "1h")
+    assert int(str(said["told"])) >= 1
+    within(WITHIN_S, lambda: board(grid).revocation(peer) is not None)
+    found = board(grid).revocation(peer)
+    assert found is not None
+    assert (found.why, found.until - found.issued) == ("a test", 3600)
+
+
+def test_amended_minimums_reach_nodes(grid: ProcessGrid) -> None:
+    said = maintain(grid, "minimums", "--min-memory", "3MiB")
+    assert said["serial"] == 1
+    within(WITHIN_S, lambda: board(grid).admission.serve.memory_bytes == 3 * 2**20)
+    shown = maintain(grid, "minimums")
+    assert shown["serve"]["memory_bytes"] == 3 * 2**20  # type: ignore[index]
+
+
+def test_what_was_written_while_nobody_could_be_told(grid: ProcessGrid) -> None:
+    """As if the maintainer's command had no network: its running first peer reads the file, and passes it on."""
+    from gridllm.identity.keys import load
+    from gridllm_bootstrap.home import Home
+    from gridllm_bootstrap.revoke import revocation
+
+    home = Home(grid.maintainer / "data" / "gridllm" / "bootstrap")
+    signed = home.pins.current()
+    kept = NoticeBoard(signed, home.pins.notices_path(signed))
+    peer = PeerId(grid.nodes[1].peer)
+    kept.add(revocation(signed, kept, peer, "unheard", 60, load(home.maintainer_key(signed.charter.name))))
+    within(WITHIN_S, lambda: board(grid).revocation(peer) is not None)
+
+
+def test_it_survives_a_restart_of_the_first_peer(grid: ProcessGrid, tmp_path: Path) -> None:
+    grid.stop_bootstrap()
+    grid.start_bootstrap()
+    late = tmp_path / "late"  # knows nothing yet, and asks the first peer alone
+    joined = gridllm(late, "join", grid.address)
+    assert joined.returncode == 0, joined.stderr
+    pins = Pins(late / "data" / "gridllm")
+    signed = pins.current()
+    with Grid(late / "data" / "gridllm"):
+        within(WITHIN_S, lambda: NoticeBoard(signed, pins.notices_path(signed)).amendment is not None)
+    asked = NoticeBoard(signed, pins.notices_path(signed))
+    assert asked.admission.serve.memory_bytes == 3 * 2**20
+    assert {one.peer for one in asked.revocations} == {node.peer for node in grid.nodes}
+
+
+def test_wrong_words(grid: ProcessGrid) -> None:
+    for args, says in (
+        (("revoke", "12D3KooWJoin", "--why", "x"), "is not the peer id"),
+        (("revoke", grid.nodes[0].peer, "--why", ""), "Say in up to"),
+        (("revoke", grid.nodes[0].peer, "--why", "x", "--name", "other"), "No grid called 'other'"),
+        (("revoke", grid.nodes[0].peer, "--why", "x", "--for", "ever"), "is not a duration"),
+        (("minimums", "--min-memory", "much"), "is not a size"),
+    ):
+        done = gridllm(grid.maintainer, "bootstrap", *args)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_no_key_no_notice(tmp_path: Path, grid: ProcessGrid) -> None:
+    done = gridllm(tmp_path, "bootstrap", "revoke", grid.nodes[0].peer, "--why", "x")
+    assert done.returncode == 2
+    assert "No grid was founded" in done.stderr
