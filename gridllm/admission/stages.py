@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gridllm.admission.background import in_background
 from gridllm.admission.conversation import Conversation
 from gridllm.admission.figures import Figures
 from gridllm.admission.judge import Finding, SeenRoots
@@ -140,8 +139,3 @@ class Sitting:
     def timeout_s(self, expected_s: float) -> float:
         """For a question whose answer should take ``expected_s``."""
         return 4 * expected_s + self.pace.patience_s
-
-
-async def off_loop(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run in the thread that checks; checking must not hold up the other candidates' clocks."""
-    return await in_background(function, *args, **kwargs)

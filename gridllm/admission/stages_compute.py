@@ -6,9 +6,10 @@ import random
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from gridllm.admission.background import in_background
 from gridllm.admission.judge import invented, judge_links, judge_root
 from gridllm.admission.messages import MAX_STEPS, Committed, Compute, Kind, ShowLinks
-from gridllm.admission.stages import Sitting, off_loop
+from gridllm.admission.stages import Sitting
 from gridllm.errors import AdmissionError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Speed:
         )
         seed = round_seed(sitting.seed, kind, number, self._nonce)
         try:
-            errors: list[float] = await off_loop(self._checker.check, kind, shown.data, root, steps, links, seed)
+            errors: list[float] = await in_background(self._checker.check, kind, shown.data, root, steps, links, seed)
         except AdmissionError as error:
             sitting.judge(invented(str(error)))
             raise

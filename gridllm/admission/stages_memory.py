@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import secrets
 
+from gridllm.admission.background import in_background
 from gridllm.admission.judge import judge_chase, judge_root, memory_invented
 from gridllm.admission.messages import Chase, Chased, Fill, Filled, ShowPages
-from gridllm.admission.stages import MIB, Sitting, off_loop
+from gridllm.admission.stages import MIB, Sitting
 from gridllm.errors import AdmissionError
 from gridllm.models.sizes import block_size
 
@@ -87,7 +88,7 @@ async def chase_memory(sitting: Sitting, nbytes: int, root: bytes, *, share: flo
         timeout_s=sitting.timeout_s(most / SLOWEST_SHOW_BYTES_PER_S),
     )
     try:
-        await off_loop(
+        await in_background(
             verify_shown,
             shown.data,
             seed=sitting.seed,

@@ -7,10 +7,11 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
+from gridllm.admission.background import in_background
 from gridllm.admission.conversation import one_by_one
 from gridllm.admission.messages import Echo, Received, Send
 from gridllm.admission.noise import DOWNLOAD, UPLOAD, noise, noise_digest
-from gridllm.admission.stages import Sitting, off_loop
+from gridllm.admission.stages import Sitting
 from gridllm.errors import GridError, OutOfTurn
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ async def _bandwidth(
 
 async def _upload_s(sitting: Sitting, nbytes: int, timeout_s: float) -> float:
     """Seconds from the question until all bytes, which the challenge's seed gives, are here."""
-    expected = await off_loop(noise_digest, sitting.seed, UPLOAD, nbytes)
+    expected = await in_background(noise_digest, sitting.seed, UPLOAD, nbytes)
     bulk = await sitting.conversation.collect(Send(nbytes=nbytes), most_bytes=nbytes, timeout_s=timeout_s, keep=False)
     if bulk.digest != expected:
         await sitting.conversation.end(OutOfTurn(f"{bulk.nbytes} bytes came which are not those asked for."))
@@ -79,7 +80,7 @@ async def _upload_s(sitting: Sitting, nbytes: int, timeout_s: float) -> float:
 async def _download_s(sitting: Sitting, nbytes: int, timeout_s: float) -> float:
     """Seconds from the first byte sent until the proof that all arrived; nobody else knows the bytes before."""
     secret = secrets.token_bytes(32)
-    expected = await off_loop(noise_digest, secret, DOWNLOAD, nbytes)
+    expected = await in_background(noise_digest, secret, DOWNLOAD, nbytes)
     parts = one_by_one(noise(secret, DOWNLOAD, nbytes))
     answer = await sitting.conversation.deliver(parts, Received, timeout_s=timeout_s)
     if answer.message.digest != expected:

@@ -6,12 +6,13 @@ import secrets
 import time
 from typing import Final
 
+from gridllm.admission.background import in_background
 from gridllm.admission.conversation import Conversation
 from gridllm.admission.figures import Figures
 from gridllm.admission.judge import Finding, judge_claims, judge_minimums
 from gridllm.admission.messages import Begin, Kind, Started
 from gridllm.admission.seeds import challenge_seed
-from gridllm.admission.stages import KINDS, Caught, Examination, Examined, Pace, Sitting, off_loop
+from gridllm.admission.stages import KINDS, Caught, Examination, Examined, Pace, Sitting
 from gridllm.admission.stages_compute import Speed
 from gridllm.admission.stages_memory import chase_memory, fill_memory, memory_to_prove
 from gridllm.admission.stages_network import measure_network
@@ -98,7 +99,7 @@ async def _measure_speed(sitting: Sitting) -> None:
     exam = sitting.examination
     config, hello = exam.manifest.config, exam.hello
     try:
-        workload = await off_loop(Workload, config, hello.dtype, sitting.seed, memory_bytes=hello.memory_bytes)
+        workload = await in_background(Workload, config, hello.dtype, sitting.seed, memory_bytes=hello.memory_bytes)
     except AdmissionError as error:
         raise Caught(Finding("short", str(error))) from error
     speed = Speed(sitting, workload)

@@ -145,7 +145,7 @@ def bench_table(rows: Sequence[Row], figures: Figures, roles: Sequence[Role] = R
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for title in ("to", "minimum", "asked", "this machine", "met?"):
         table.add_column(title, no_wrap=True, justify="right" if title in ("asked", "this machine") else "left")
     styles: Mapping[State, tuple[str, str]] = {
