@@ -170,7 +170,9 @@ def verdict_of(examined: Examined) -> Verdict:
     )
 
 
-async def authority_script(script: Callable[[Conversation], Awaitable[None]], **changes: Any) -> Prover:
+async def authority_script(
+    script: Callable[[Conversation], Awaitable[None]], *, prover: type[Prover] = Prover, **changes: Any
+) -> None:
     """An honest candidate meets an authority that follows ``script``; raises what the candidate met with."""
     network = MemoryNetwork()
     authority, here = network.join(Identity.ephemeral()), network.join(Identity.ephemeral())
@@ -182,11 +184,10 @@ async def authority_script(script: Callable[[Conversation], Awaitable[None]], **
 
     await authority.serve_streams(ADMISSION_STREAM, serve)
     candidate = candidacy(**changes)
-    mine = Prover(candidate, GRID, here.peer)
+    mine = prover(candidate, GRID, here.peer)
     try:
         stream = await here.open_stream(authority.peer, ADMISSION_STREAM)
         await answer_examination(stream, mine, hello_of(candidate, GRID, ()), Notes())
     finally:
         await here.close()
         await authority.close()
-    return mine
