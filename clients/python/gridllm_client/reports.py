@@ -158,6 +158,8 @@ class Reporter:
 
     async def _send(self, card: AuthorityCard, raw: bytes) -> None:
         peer = PeerId(card.peer)
-        with contextlib.suppress(GridError):
+        try:
             await self._swarm.connect(peer, tuple(card.addresses), timeout_s=TIMEOUT_S)
             await self._swarm.call(peer, FITNESS_CALL, raw, timeout_s=TIMEOUT_S)
+        except GridError as error:
+            log.debug("Authority %s took no report: %s", peer, error)

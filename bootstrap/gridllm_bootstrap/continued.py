@@ -1,0 +1,70 @@
+"""Continued fitness of one authority: reports come in, suspects are measured again, consequences drawn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from gridllm.admission.gate import Gatekeeper
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.document import SignedCharter
+from gridllm.identity.keys import Identity
+from gridllm.ids import PeerId
+from gridllm.swarm.directory import Directory
+from gridllm.swarm.interface import Swarm
+from gridllm_bootstrap.fitness import Fitness
+from gridllm_bootstrap.rechecks import FitnessEvent, Rechecks
+from gridllm_bootstrap.reports import SPACING_S, DirectoryRoster, SpeedReports
+
+
+@asynccontextmanager
+async def continued_fitness(
+    swarm: Swarm,
+    signed: SignedCharter,
+    maintainer: Identity,
+    board: NoticeBoard,
+    *,
+    tell: Callable[[FitnessEvent], None],
+    present: Callable[[PeerId], bool],
+    drafts: Path | None = None,
+    fitness: Fitness | None = None,
+    spacing_s: float = SPACING_S,
+    **bounds: Any,
+) -> AsyncIterator[Rechecks]:
+    """Take reports and carry out what follows from them, for as long as the context lasts.
+
+    The authority that measures gets ``strict``, ``certified`` and ``not_admitted`` of what is handed out.
+
+    Args:
+        present: whether a peer is being examined, or waits for it.
+        drafts: folder for revocations that other maintainers must sign, too.
+        bounds: of ``Rechecks``.
+    """
+    gate = Gatekeeper(signed, board)
+    directory = Directory(swarm, signed.grid, gate.admit)
+    roster = DirectoryRoster(directory, gate.check)
+    rechecks = Rechecks(
+        swarm,
+        signed,
+        maintainer,
+        board,
+        roster,
+        tell=tell,
+        present=present,
+        addresses=lambda peer: directory.seen.get(peer, ()),
+        drafts=drafts,
+        **bounds,
+    )
+    reports = SpeedReports(
+        signed, Fitness() if fitness is None else fitness, roster, rechecks.suspect, spacing_s=spacing_s
+    )
+    await reports.serve(swarm)
+    carrying_out = asyncio.create_task(rechecks.run())
+    try:
+        yield rechecks
+    finally:
+        carrying_out.cancel()
+        await asyncio.gather(carrying_out, return_exceptions=True)
