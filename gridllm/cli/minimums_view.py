@@ -22,5 +22,5 @@ def admission_lines(admission: Admission) -> list[str]:
     ]
     for role in ROLES:
         asks = [f"{label(name)} {text}" for name, text in asked(admission.of(role)).items()]
-        lines.append(f"to {role}: {', '.join(asks) or 'nothing asked for'}")
+        lines.append(f"to {role}: {'; '.join(asks) or 'nothing asked for'}")
     return lines

@@ -85,7 +85,7 @@ class ProcessGrid:
         assert done.returncode == 0, done.stderr
         self.address = done.stdout.split("gridllm join ")[1].split()[0]
         self.start_bootstrap()
-        joined = gridllm(self.home, "join", self.address)
+        joined = gridllm(self.home, "join", "--no-admission", self.address)  # each node is measured when it serves
         assert joined.returncode == 0, joined.stderr
 
     def start_bootstrap(self) -> None:
