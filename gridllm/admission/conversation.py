@@ -19,6 +19,7 @@ from gridllm.errors import CallTimeout, Malformed, OutOfTurn, PeerLost, Refusal,
 from gridllm.swarm.interface import Stream
 
 WRITE_TIMEOUT_S: Final = 30.0  # for the transport to take one frame
+LAST_WORDS_S: Final = 0.1  # to read what had arrived before a stream broke
 FAREWELL_S: Final = 2.0  # to tell the other side why this ends
 MAX_ANSWER_BYTES: Final = 1024 * 1024  # body of one message: the checkpoints of the longest chase are half of it
 MAX_TEXT_CHARS: Final = 1024
@@ -67,12 +68,16 @@ class Conversation:
         """Say something that is not answered, or an answer.
 
         Raises:
+            Refusal: the other side had ended the conversation: the class of its code.
             PeerLost: the stream broke.
             CallTimeout: the other side takes nothing in.
         """
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self.stream.write(encode(message), body)
+        except PeerLost:
+            await self._last_words()
+            raise
         except TimeoutError as error:
             raise CallTimeout(f"Peer {self.peer} took nothing in for {WRITE_TIMEOUT_S:.0f} s.") from error
 
@@ -184,6 +189,15 @@ class Conversation:
                 text = str(refusal)[:MAX_TEXT_CHARS]
                 await self.stream.write(encode(Refused(code=refusal.code, text=text)))
         raise refusal from cause
+
+    async def _last_words(self) -> None:
+        """What the other side said before it closed, if that was why. Raises that Refusal."""
+        with contextlib.suppress(PeerLost, WireError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while True:
+                    message = decode((await self.stream.read()).header)
+                    if isinstance(message, Refused):
+                        raise Refusal.from_wire(message.code, message.text)
 
     def _now(self) -> _Moment:
         return _Moment(self._loop.time(), time.perf_counter())
