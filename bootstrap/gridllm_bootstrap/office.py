@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gridllm.errors import CharterError
 from gridllm_bootstrap.authority import Authority, Event
+from gridllm_bootstrap.continued import continued_fitness
 from gridllm_bootstrap.limits import TRIES, Limits
 from gridllm_bootstrap.waiting import AT_ONCE
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from gridllm.charter.document import SignedCharter
     from gridllm.charter.pin import Pins
     from gridllm.identity.keys import Identity
-    from gridllm.ids import ModelRoot
+    from gridllm.ids import ModelRoot, PeerId
     from gridllm.models.manifest import Manifest
     from gridllm.swarm.interface import Swarm
+    from gridllm_bootstrap.rechecks import FitnessEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +58,45 @@ async def open_office(
     board: NoticeBoard,
     pins: Pins,
     tell: Callable[[Event], None],
+    tell_fitness: Callable[[FitnessEvent], None] = lambda _: None,
 ) -> AsyncIterator[Authority]:
-    """Measure and certify until the block is left.
+    """Measure and certify until the block is left, and measure again whom clients find slow.
 
     Raises:
         CharterError: the manifest of a model is missing.
         ModelError: it does not parse.
     """
     manifests = await asyncio.to_thread(_manifests, signed, pins)
-    authority = Authority(
-        swarm,
-        signed,
-        office.maintainer,
-        board,
-        manifests,
-        at_once=office.at_once,
-        limits=Limits(office.tries),
-        tell=tell,
+    authority: Authority | None = None
+
+    def present(peer: PeerId) -> bool:
+        return authority is not None and authority.present(peer)
+
+    drafts = pins.notices_path(signed).parent
+    upkeep = continued_fitness(
+        swarm, signed, office.maintainer, board, tell=tell_fitness, present=present, drafts=drafts
     )
-    async with authority:
-        yield authority
+    async with upkeep as rechecks:
+
+        def hear(event: Event) -> None:
+            if event.kind == "failed":
+                rechecks.not_admitted(event.peer, event.text)
+            tell(event)
+
+        authority = Authority(
+            swarm,
+            signed,
+            office.maintainer,
+            board,
+            manifests,
+            at_once=office.at_once,
+            limits=Limits(office.tries),
+            tell=hear,
+            strict=rechecks.strict,
+            on_certified=rechecks.certified,
+        )
+        async with authority:
+            yield authority
 
 
 def _manifests(signed: SignedCharter, pins: Pins) -> dict[ModelRoot, Manifest]:

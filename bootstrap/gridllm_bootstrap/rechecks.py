@@ -21,13 +21,13 @@ from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import DAY_S
 from gridllm.charter.notices import REVOCATION_TYPE, Revocation
-from gridllm.disk import write_atomically
-from gridllm.errors import GridError, NoticeError
+from gridllm.errors import GridError
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import sign_statement
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm_bootstrap.fitness import Suspicion
+from gridllm_bootstrap.paper import paper_of, write_paper
 from gridllm_bootstrap.reports import Roster
 
 log = logging.getLogger(__name__)
@@ -240,15 +240,8 @@ class Rechecks:
             await self._board.take([raw])
             return
         if self._drafts is not None:
-            path = self._drafts / f"revoke-{revocation.peer}-{issued}.json"
-            self._write(path, raw)
-            self._tell(
-                FitnessEvent("draft", case.suspicion.peer, f"Other maintainers must sign the revocation: {path}")
-            )
-
-    def _write(self, path: Path, raw: bytes) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, raw)
-        except OSError as error:
-            raise NoticeError(f"The draft cannot be written to {path} ({error.strerror}).") from error
+            paper = paper_of(raw)
+            path = self._drafts / f"revocation-{paper.content_digest[:16]}.json"
+            write_paper(path, paper)
+            text = f"Other maintainers must sign its revocation, with: gridllm bootstrap sign {path}"
+            self._tell(FitnessEvent("draft", case.suspicion.peer, text))

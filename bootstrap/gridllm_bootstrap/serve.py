@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gridllm.swarm.interface import Swarm
     from gridllm_bootstrap.authority import Authority, Event
     from gridllm_bootstrap.listen import Listening
+    from gridllm_bootstrap.rechecks import FitnessEvent
 
 
 REFUSED_LINES: Final = 30  # about strangers that were turned away, in a row
@@ -37,6 +38,15 @@ SPELLED: Final = {
     "refused": "was turned away",
     "left": "left",
     "certified": "is certified to",
+}
+SPELLED_FITNESS: Final = {
+    "suspect": "slower than certified",
+    "confirmed": "measured again",
+    "lowered": "certified lower",
+    "demoted": "demoted",
+    "let_go": "let go",
+    "gone": "gone",
+    "draft": "to be revoked",
 }
 
 
@@ -85,6 +95,13 @@ class Reporter:
             return self._event("candidate", outcome=event.kind, peer=event.peer, reason=event.reason, text=event.text)
         said = f": {event.text}" if event.text else ""
         self._console.print(f"Candidate …{event.peer[-8:]} {SPELLED[event.kind]}{said}", markup=False)
+        return None
+
+    def unfit(self, event: FitnessEvent) -> None:
+        """News of a node that clients found slower than certified."""
+        if self._as_json:
+            return self._event("fitness", outcome=event.kind, peer=event.peer, text=event.text)
+        self._console.print(f"Node …{event.peer[-8:]}, {SPELLED_FITNESS[event.kind]}: {event.text}", markup=False)
         return None
 
     def seen(self, census: Census, crowd: tuple[int, int] = (0, 0)) -> None:
@@ -146,7 +163,7 @@ async def serve_until_stopped(
                 office = None
             authority = None
             if office is not None:
-                opening = open_office(office, swarm, signed, board, pins, reporter.examined)
+                opening = open_office(office, swarm, signed, board, pins, reporter.examined, reporter.unfit)
                 authority = await stack.enter_async_context(opening)
             reporter.started(swarm, signed)
             reporter.open_to(office, required=board.admission.required)

@@ -16,13 +16,13 @@ from gridllm.admission.figures import Figures
 from gridllm.admission.messages import RECHECK_CALL
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.minimums import DAY_S
-from gridllm.charter.notices import REVOCATION_TYPE, Revocation
+from gridllm.charter.notices import Revocation
 from gridllm.errors import CertificateError, TooSoon
 from gridllm.identity.keys import Identity
-from gridllm.identity.statement import verify_statement
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm_bootstrap.fitness import Suspicion
+from gridllm_bootstrap.paper import read_paper
 from gridllm_bootstrap.rechecks import FitnessEvent, Outcome, Rechecks, decide
 from tests.certificates import certificate, certified, closed_grid, gate_of
 from tests.charters import MAINTAINERS
@@ -230,15 +230,19 @@ async def test_what_other_authorities_certified_meanwhile_counts() -> None:
 
 
 async def test_where_one_maintainer_is_not_enough_a_draft_is_left_for_the_others(tmp_path: Path) -> None:
-    async with stage(TWO_SIGN, drafts=tmp_path / "drafts") as made:
+    async with stage(TWO_SIGN, drafts=tmp_path) as made:
         made.rechecks.suspect(SUSPICION, old())
         await heard(made)
         made.rechecks.not_admitted(NODE.peer, "Too slow.")
         await made.until("suspect", "let_go", "draft")
         assert made.board.revocation(NODE.peer) is None
-        (draft,) = (tmp_path / "drafts").iterdir()
-        notice = verify_statement(draft.read_bytes(), Revocation, REVOCATION_TYPE, [MAINTAINERS[0].public_key], 1)
-        assert notice.peer == NODE.peer
+        (draft,) = list(tmp_path.iterdir())  # noqa: ASYNC240 - one local folder
+        paper = read_paper(draft)
+        assert isinstance(paper.content, Revocation)
+        assert paper.content.peer == NODE.peer
+        assert paper.signers(TWO_SIGN.charter.maintainers) == [MAINTAINERS[0].public_key.hex()]
+        made.board.add(paper.signed_by(MAINTAINERS[1]).raw)
+        assert made.board.revocation(NODE.peer) is not None
         assert str(draft) in made.events[-1].text
 
 
