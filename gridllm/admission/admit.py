@@ -8,8 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
-
 from gridllm.admission.candidacy import Candidacy, Watcher
 from gridllm.admission.cards import AuthorityCard, find_authorities, those_answering
 from gridllm.admission.certificate import (
@@ -18,9 +16,9 @@ from gridllm.admission.certificate import (
     verify_measurement,
     verify_signatures,
 )
-from gridllm.admission.figures import Figures
 from gridllm.admission.knock import answer_knocks
 from gridllm.admission.messages import ADMISSION_STREAM, CERTIFY_CALL, Certify, Hello, Verdict, encode
+from gridllm.admission.outcome import NotAdmittedHere, check_not_revoked, figures_of
 from gridllm.admission.prover import Prover, answer_examination, hello_of
 from gridllm.admission.rounds import Rounds, Taken, short
 from gridllm.errors import (
@@ -42,11 +40,12 @@ from gridllm.ids import ModelRoot, PeerId
 if TYPE_CHECKING:
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import SignedCharter
-    from gridllm.charter.notices import Revocation
     from gridllm.swarm.interface import Stream, Swarm
 
-OPEN_S: Final = 10.0
-CERTIFY_S: Final = 15.0
+__all__ = ["NotAdmittedHere", "admit"]
+
+OPEN_S: Final = 10.0  # for a stream
+CERTIFY_S: Final = 15.0  # for one signature
 FIRST_PAUSE_S: Final = 5.0  # while too few authorities answer; twice that after each further look
 LONGEST_PAUSE_S: Final = 60.0
 AGREE_S: Final = 10.0  # how long notices take to reach all authorities
@@ -55,18 +54,6 @@ FOR_GOOD: Final = (Revoked, Outdated, WrongGrid, WrongModel)  # every authority 
 
 Answer = Callable[["Stream", Hello, Watcher], Awaitable[Verdict]]
 """Takes part in one examination, from Hello to the verdict."""
-
-
-class NotAdmittedHere(AdmissionError):
-    """An authority measured this machine, or declined to, and does not admit it."""
-
-    def __init__(self, reason: str, text: str, figures: Figures | None = None) -> None:
-        super().__init__(text)
-        self.reason = reason
-        """A word for programs: of ``judge.Reason``, or a Refusal's code."""
-        self.text = text
-        self.figures = figures
-        """As far as measured."""
 
 
 async def admit(
@@ -91,7 +78,7 @@ async def admit(
         NotAdmittedHere: measured, refused for good, or revoked as far as ``board`` knows.
         AdmissionError: not done within ``wait_s`` (the text says what was missing), or this machine cannot compute it.
     """
-    _check_not_revoked(board.revocation(swarm.peer))
+    check_not_revoked(board.revocation(swarm.peer))
     await answer_knocks(swarm)
     application = _Application(swarm, signed, candidacy, watcher, certificate, answer)
     try:
@@ -196,7 +183,7 @@ class _Application:
         finally:
             await stream.close()
         if not verdict.admitted:
-            raise NotAdmittedHere(verdict.reason, verdict.text, _figures_of(verdict))
+            raise NotAdmittedHere(verdict.reason, verdict.text, figures_of(verdict))
         try:
             measurement = verify_measurement(verdict.measurement, self._signed)
         except AdmissionError as error:
@@ -254,23 +241,6 @@ class _Application:
     async def _answer_honestly(self, stream: Stream, hello: Hello, watcher: Watcher) -> Verdict:
         prover = Prover(self._candidacy, self._signed.grid, self._swarm.peer)
         return await answer_examination(stream, prover, hello, watcher)
-
-
-def _check_not_revoked(revocation: Revocation | None) -> None:
-    if revocation is not None and time.time() < revocation.until:
-        until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(revocation.until))
-        raise NotAdmittedHere(
-            Revoked.code,
-            f"The maintainers revoked this machine's admission ({revocation.why}); it may be measured again after "
-            f"{until}.",
-        )
-
-
-def _figures_of(verdict: Verdict) -> Figures | None:
-    try:
-        return Figures.model_validate_json(verdict.figures)
-    except ValidationError:
-        return None
 
 
 def _now() -> float:
