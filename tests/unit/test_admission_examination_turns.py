@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gridllm.admission import desk
 from gridllm.admission import prover as provers
 from gridllm.admission.conversation import Conversation
 from gridllm.admission.figures import Figures
@@ -35,7 +36,7 @@ from gridllm.admission.messages import (
 )
 from gridllm.admission.stages import Examined
 from gridllm.admission.turns import MAX_QUESTIONS, MAX_SEND_BYTES, Turns
-from gridllm.errors import CallTimeout, Malformed, OutOfTurn, PeerLost, Refusal, TooLarge
+from gridllm.errors import AdmissionError, CallTimeout, Malformed, OutOfTurn, PeerLost, Refusal, TooLarge
 from tests.unit.examinations import GRID, MAINTAINER, MIB, Prover, authority_script, candidacy, verdict_of
 
 NONCE = bytes(32)
@@ -155,7 +156,7 @@ async def test_both_sides_are_told(script: Sequence[Message], refusal: type[Refu
         except (Refusal, PeerLost) as error:
             met.append(error)
 
-    with pytest.raises((refusal, provers.AdmissionError)):
+    with pytest.raises((refusal, AdmissionError)):
         await authority_script(authority)
     await asyncio.sleep(0.05)
     assert [isinstance(one, refusal) for one in met] == [True]
@@ -194,7 +195,7 @@ async def test_an_authority_that_falls_silent_is_left(monkeypatch: pytest.Monkey
         await talk.tell(Queued(place=2, waiting=3))
         await asyncio.sleep(1)
 
-    monkeypatch.setattr(provers, "QUEUE_SILENCE_S", 0.1)
+    monkeypatch.setattr(desk, "QUEUE_SILENCE_S", 0.1)
     with pytest.raises(CallTimeout):
         await authority_script(queue)
 
@@ -202,13 +203,13 @@ async def test_an_authority_that_falls_silent_is_left(monkeypatch: pytest.Monkey
         await talk.ask(BEGIN, Started, timeout_s=5)
         await asyncio.sleep(1)
 
-    monkeypatch.setattr(provers, "SILENCE_S", 0.1)
+    monkeypatch.setattr(desk, "SILENCE_S", 0.1)
     with pytest.raises(CallTimeout):
         await authority_script(begin)
 
 
 async def test_an_authority_that_never_ends_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provers, "MOST_S", 0.3)
+    monkeypatch.setattr(desk, "MOST_S", 0.3)
 
     async def endless(talk: Conversation) -> None:
         await talk.ask(BEGIN, Started, timeout_s=5)
