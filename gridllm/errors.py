@@ -22,6 +22,7 @@
         ├── Malformed  UnknownSession  SessionExists  NotUpstream  WrongModel  WrongSpan
         ├── BadTensor  BadPosition  TooLarge  StaleEpoch
         ├── Full  Draining  NextHopLost  NodeFault
+        ├── NotHeld                a seed lacks that tensor or file
         ├── NotAdmitted            no valid certificate: said by nodes
         └── OutOfTurn  TooSoon  Revoked  Outdated  ClockSkew  WrongGrid  Disagreement   said by admission authorities
 """
@@ -203,6 +204,12 @@ class NodeFault(Refusal):
     """The node failed in a way it did not expect; the fault is the node's, not the caller's."""
 
     code = "node_fault"
+
+
+class NotHeld(Refusal):
+    """The peer does not hold that tensor or file of the model; another seed may."""
+
+    code = "not_held"
 
 
 class NotAdmitted(Refusal):

@@ -53,17 +53,22 @@ def find_model(
 
 def needed_shards(shards: dict[str, str], layers: str, blocks: tuple[int, int] | None, ends: bool | None) -> list[str]:
     """Shard files that hold the wanted tensors. ``shards``: tensor name → file; ``layers``: name of the layer list."""
+    return sorted({shards[name] for name in needed_tensors(shards, layers, blocks, ends)})
+
+
+def needed_tensors(names: Iterable[str], layers: str, blocks: tuple[int, int] | None, ends: bool | None) -> list[str]:
+    """Those of ``names`` that ``find_model`` would fetch for the same ``blocks`` and ``ends``."""
     everything = blocks is None and ends is None
     with_ends = ends if ends is not None else blocks is None
     pattern = re.compile(rf"(?:^|\.){re.escape(layers)}\.(\d+)\.")
-    needed = set()
-    for name, file in shards.items():
+    needed = []
+    for name in names:
         match = pattern.search(name)
         block = None if match is None else int(match.group(1))
         wanted = with_ends if block is None else blocks is not None and blocks[0] <= block < blocks[1]
         if everything or wanted:
-            needed.add(file)
-    return sorted(needed)
+            needed.append(name)
+    return needed
 
 
 def _checked(folder: Path) -> Path:

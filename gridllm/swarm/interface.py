@@ -102,6 +102,10 @@ class Swarm(Protocol):
         """
         ...
 
+    async def connected(self) -> int:
+        """How many peers have a connection with this one now. Raises SwarmError."""
+        ...
+
     async def serve_calls(self, name: str, handler: CallHandler) -> None:
         """Answer unary calls of that name. A GridError raised by the handler reaches the caller as code and text."""
         ...
@@ -118,8 +122,14 @@ class Swarm(Protocol):
         """
         ...
 
-    async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:
-        """Open a stream. Raises Unreachable, CallTimeout."""
+    async def open_stream(
+        self, peer: PeerId, name: str, *, timeout_s: float = 5.0, max_body_bytes: int = MAX_BODY_BYTES
+    ) -> Stream:
+        """Open a stream; ``max_body_bytes`` bounds what arrives, as in ``serve_streams``.
+
+        Raises:
+            Unreachable, CallTimeout: there is no way to the peer.
+        """
         ...
 
     async def store(self, key: str, name: str, value: bytes, *, expires_at: float) -> bool:

@@ -131,6 +131,13 @@ class Libp2pSwarm:
         except _DAEMON_FAULTS as error:
             raise SwarmError(f"The libp2p daemon does not list its connections: {_reason(error)}.") from error
 
+    async def connected(self) -> int:
+        """See ``interface.Swarm``."""
+        try:
+            return await self._life.within(CONTROL_S, None, self._daemon.connected())
+        except _DAEMON_FAULTS as error:
+            raise SwarmError(f"The libp2p daemon does not list its connections: {_reason(error)}.") from error
+
     async def failed(self) -> SwarmError:
         """See ``interface.Swarm``: returns when the libp2p daemon died."""
         return await self._life.failed()
@@ -192,13 +199,15 @@ class Libp2pSwarm:
 
         await self._register(name, self._daemon.p2p._client.stream_handler(name, accept))
 
-    async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:
+    async def open_stream(
+        self, peer: PeerId, name: str, *, timeout_s: float = 5.0, max_body_bytes: int = MAX_BODY_BYTES
+    ) -> Stream:
         """See ``interface.Swarm``."""
         try:
             reader, writer = await self._life.within(timeout_s, peer, self._daemon.open_stream(_peer_id(peer), name))
         except _DAEMON_FAULTS as error:
             raise Unreachable(f"No stream {name} to peer {peer}: {_reason(error)}.") from error
-        stream = FrameStream.adopt(peer, reader, writer)
+        stream = FrameStream.adopt(peer, reader, writer, max_body_bytes=max_body_bytes)
         self._streams.add(stream)
         stream.on_end = self._streams.discard
         return stream

@@ -88,6 +88,11 @@ class MemoryNetwork:
         """The living swarm of ``peer``, if there is one."""
         return self._swarms.get(peer)
 
+    @property
+    def size(self) -> int:
+        """How many take part."""
+        return len(self._swarms)
+
     def forget(self, peer: PeerId) -> None:
         """Called by a swarm that ended."""
         self._swarms.pop(peer, None)
@@ -144,6 +149,10 @@ class MemorySwarm:
         other = self._network.peek(peer)
         return () if other is None else other.addresses
 
+    async def connected(self) -> int:
+        """See ``interface.Swarm``; everyone is connected to everyone."""
+        return self._network.size - 1
+
     async def serve_calls(self, name: str, handler: CallHandler) -> None:
         """See ``interface.Swarm``."""
         if name in self._calls:
@@ -172,7 +181,9 @@ class MemorySwarm:
             raise SwarmError(f"Streams named {name!r} are taken already.")
         self._handlers[name] = handler
 
-    async def open_stream(self, peer: PeerId, name: str, *, timeout_s: float = 5.0) -> Stream:
+    async def open_stream(
+        self, peer: PeerId, name: str, *, timeout_s: float = 5.0, max_body_bytes: int = MAX_BODY_BYTES
+    ) -> Stream:
         """See ``interface.Swarm``."""
         await self._with_peer(timeout_s, peer, self._round_trip(peer))
         other = self._network.find(peer)
@@ -180,6 +191,7 @@ class MemorySwarm:
             raise Unreachable(f"Peer {peer} does not take streams named {name!r}.")
         mine, theirs = stream_pair(self._network, self.peer, peer)
         theirs.max_body_bytes = other._caps[name]
+        mine.max_body_bytes = max_body_bytes
         self._hold(mine)
         other._hold(theirs)
         other._spawn(_serve(other._handlers[name], theirs))

@@ -130,10 +130,18 @@ class Daemon:
 
     async def seen_at(self, peer: Any) -> tuple[str, ...]:
         """Far ends of the open connections with ``peer``, as multiaddrs."""
+        mine = [info for info in await self._connections() if info.id == peer.to_bytes()]
+        return tuple(str(Multiaddr(bytes(address))) for info in mine for address in info.addrs)
+
+    async def connected(self) -> int:
+        """How many peers there are connections with."""
+        return len({info.id for info in await self._connections()})
+
+    async def _connections(self) -> list[Any]:
+        """Peer and addresses, one entry for each connection."""
         response, _, writer = await self._ask(p2pd_pb2.Request(type=p2pd_pb2.Request.LIST_PEERS))
         writer.close()
-        mine = [info for info in response.peers if info.id == peer.to_bytes()]  # one for each connection
-        return tuple(str(Multiaddr(bytes(address))) for info in mine for address in info.addrs)
+        return list(response.peers)
 
     async def _ask(self, request: Any) -> tuple[Any, asyncio.StreamReader, asyncio.StreamWriter]:
         """One request on a control connection of its own, which hivemind would leak on failure."""

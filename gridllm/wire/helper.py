@@ -1,0 +1,61 @@
+"""The announcement of a member that serves no blocks but helps: a relay, or a seed that hands out weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gridllm.errors import WireError
+from gridllm.ids import ModelRoot, PeerId
+from gridllm.wire.record import MAX_RECORD_BYTES
+
+HelperRole = Literal["relay", "seed"]
+Root = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class HelperRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One helper's entry in the directory. Signed by its key, owner-bound, expires unless refreshed."""
+
+    peer: PeerId  # must equal the peer the record is signed by; readers check
+    role: HelperRole  # a seed relays, too
+    models: Annotated[list[Root], Meta(max_length=16)]  # roots of the models whose weights it hands out
+    addresses: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=8)]  # multiaddrs to dial
+    version: Annotated[str, Meta(max_length=32)]  # gridllm version it runs
+    since: Annotated[float, Meta(ge=0, le=1e11)]  # Unix time it began to help, seconds
+    certificate: Annotated[bytes, Meta(max_length=4096)] = b""  # admits it to its role; b"" in an open grid
+
+    def seeds(self, root: ModelRoot) -> bool:
+        """Whether it hands out the weights of that model."""
+        return self.role == "seed" and root in self.models
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(HelperRecord)
+
+
+def encode_helper(record: HelperRecord) -> bytes:
+    """Record → msgpack bytes, at most ``MAX_RECORD_BYTES``.
+
+    Raises:
+        WireError: the record is larger than the directory accepts.
+    """
+    raw = _encoder.encode(record)
+    if len(raw) > MAX_RECORD_BYTES:
+        raise WireError(f"A helper's record of {len(raw)} bytes exceeds the directory's {MAX_RECORD_BYTES}.")
+    return raw
+
+
+def decode_helper(raw: bytes) -> HelperRecord:
+    """Msgpack bytes → record, strictly.
+
+    Raises:
+        WireError: oversized, not a record, or a value outside its bounds.
+    """
+    if len(raw) > MAX_RECORD_BYTES:
+        raise WireError(f"A helper's record of {len(raw)} bytes exceeds the directory's {MAX_RECORD_BYTES}.")
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"A helper's record does not parse: {error}.") from error
