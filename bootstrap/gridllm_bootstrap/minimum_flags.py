@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from pydantic import ValidationError
 
-from gridllm.charter.minimums import ROLES, Admission
 from gridllm.errors import UsageError
 from gridllm.quantities import parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from gridllm.charter.minimums import Admission
 
 Changes = Mapping[tuple[str, str], object]
 """(role, field of ``Minimums``) → its new value."""
@@ -40,6 +41,8 @@ def collect(**flags: Sequence[str] | None) -> Changes:
     Raises:
         UsageError: no such role, or a value that does not fit.
     """
+    from gridllm.charter.minimums import ROLES
+
     changes: dict[tuple[str, str], object] = {}
     for name, values in flags.items():
         for text in values or ():
@@ -57,11 +60,13 @@ def changed(admission: Admission, changes: Changes) -> Admission:
     Raises:
         UsageError: a value that no minimum can have.
     """
+    from pydantic import ValidationError
+
     document = admission.model_dump()
     for (role, name), value in changes.items():
         document[role][name] = value
     try:
-        return Admission.model_validate(document)
+        return type(admission).model_validate(document)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = " ".join(map(str, fault["loc"]))

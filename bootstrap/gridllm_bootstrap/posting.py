@@ -46,14 +46,14 @@ async def post(
     peers = pins.peers(signed)
     async with _entered(open_swarm or _throw_away) as swarm:
         if swarm is not None:
-            await _with_each(swarm, peers, lambda peer: fetch_notices(swarm, peer, board, timeout_s=TIMEOUT_S))
+            peers = await _with_each(swarm, peers, lambda peer: fetch_notices(swarm, peer, board, timeout_s=TIMEOUT_S))
         raw = make(board)
         if raw is None:
             return 0
         board.add(raw)
         if swarm is None:
             return 0
-        return await _with_each(swarm, peers, lambda peer: push_notice(swarm, peer, raw, timeout_s=TIMEOUT_S))
+        return len(await _with_each(swarm, peers, lambda peer: push_notice(swarm, peer, raw, timeout_s=TIMEOUT_S)))
 
 
 async def _throw_away() -> Swarm:
@@ -76,8 +76,8 @@ async def _entered(open_swarm: Open) -> AsyncIterator[Swarm | None]:
         await swarm.close()
 
 
-async def _with_each(swarm: Swarm, peers: Peers, deed: Callable[[PeerId], Awaitable[object]]) -> int:
-    """Do it with all peers → with how many it worked."""
+async def _with_each(swarm: Swarm, peers: Peers, deed: Callable[[PeerId], Awaitable[object]]) -> Peers:
+    """Do it with all peers → those with which it worked."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def with_one(peer: PeerId, addresses: tuple[str, ...]) -> bool:
@@ -90,4 +90,5 @@ async def _with_each(swarm: Swarm, peers: Peers, deed: Callable[[PeerId], Awaita
                 return False
             return True
 
-    return sum(await asyncio.gather(*(with_one(peer, addresses) for peer, addresses in peers)))
+    worked = await asyncio.gather(*(with_one(peer, addresses) for peer, addresses in peers))
+    return [one for one, well in zip(peers, worked, strict=True) if well]
