@@ -13,11 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from gridllm.admission.background import in_background
+from gridllm.admission.background import in_background, warm_up
 from gridllm.admission.cards import keep_card
 from gridllm.admission.conversation import MAX_ANSWER_BYTES, Conversation
 from gridllm.admission.figures import Figures
@@ -28,6 +27,7 @@ from gridllm.ids import ModelRoot, PeerId
 from gridllm_bootstrap.certifying import Certifier
 from gridllm_bootstrap.dialback import DialBack
 from gridllm_bootstrap.entrance import certificate_to_renew, check_hello, check_not_revoked
+from gridllm_bootstrap.events import Event
 from gridllm_bootstrap.limits import Limits
 from gridllm_bootstrap.verdicts import verdict_on
 from gridllm_bootstrap.waiting import AT_ONCE, WaitingRoom
@@ -49,17 +49,9 @@ FAREWELL_S: Final = 5.0  # the candidate closes; if we did, about one verdict in
 MAX_STREAMS: Final = 256
 MAX_STREAMS_OF_ONE: Final = 2  # a second one while the first is noticed to be dead
 
+__all__ = ["Authority", "Event", "Examine"]
+
 Examine = Callable[["Stream", "Examination"], Awaitable["Examined"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something worth showing to the maintainer."""
-
-    kind: Literal["examining", "admitted", "failed", "refused", "left", "certified"]  # failed: measured; refused: not
-    peer: PeerId
-    text: str = ""  # why, or which roles
-    reason: str = ""  # a word for programs: of judge.Reason, or a Refusal's code
 
 
 class Authority:
@@ -134,7 +126,13 @@ class Authority:
     async def _open(self) -> None:
         """Load what examinations need, then tell the grid of this authority, again and again."""
         if self._examine is None:
-            await in_background(_load)
+            try:
+                await in_background(warm_up)
+            except Exception:
+                log.exception("This authority cannot load what it measures with")
+                return
+            finally:
+                self._ready.set()  # those who wait are told of the fault
         self._ready.set()
         await keep_card(self._swarm, self._signed.grid, self._maintainer)
 
@@ -145,23 +143,23 @@ class Authority:
         try:
             await self._conduct(conversation)
         except Refusal as refusal:
-            self._tell(Event("refused", peer, str(refusal), refusal.code))
-            with suppress(GridError):
-                await conversation.end(refusal)
-            await _await_end(stream)
+            await self._turn_away(conversation, refusal)
         except GridError as error:
             self._tell(Event("left", peer, str(error)))
         except Exception:
             log.exception("The examination of %s failed", peer)
             fault = NodeFault("This authority failed to measure the machine; the fault is its own. Try another.")
-            self._tell(Event("refused", peer, str(fault), fault.code))
-            with suppress(GridError):
-                await conversation.end(fault)
-            await _await_end(stream)
+            await self._turn_away(conversation, fault)
         finally:
             self._streams[peer] -= 1
             if not self._streams[peer]:
                 del self._streams[peer]
+
+    async def _turn_away(self, conversation: Conversation, refusal: Refusal) -> None:
+        self._tell(Event("refused", PeerId(conversation.peer), str(refusal), refusal.code))
+        with suppress(GridError):
+            await conversation.end(refusal)
+        await _await_end(conversation.stream)
 
     async def _conduct(self, conversation: Conversation) -> None:
         peer = PeerId(conversation.peer)
@@ -249,16 +247,6 @@ class Authority:
     def _certified(self, certificate: Certificate) -> None:
         self._on_certified(certificate)
         self._tell(Event("certified", PeerId(certificate.peer), ", ".join(certificate.roles)))
-
-
-def _load() -> None:
-    """Import torch and transformers, which takes seconds, before a candidate's clock runs."""
-    import torch
-
-    import gridllm.admission.verifier
-    import gridllm.admission.workload  # noqa: F401
-
-    torch.set_num_threads(1)  # few rows are checked at a time; the other processors are for the rest of this process
 
 
 async def _await_end(stream: Stream) -> None:

@@ -34,3 +34,16 @@ async def in_background(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
     """Run ``function`` in the worker thread, after what was given to it before. Cancelling gives up only the wait."""
     call = functools.partial(function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_worker(), call)
+
+
+def warm_up() -> None:
+    """Import torch and transformers, which takes seconds, before a candidate's clock runs. For an authority's process.
+
+    Few rows are checked at a time: one processor does, and the others are for the rest of the process.
+    """
+    import torch
+
+    import gridllm.admission.verifier
+    import gridllm.admission.workload  # noqa: F401
+
+    torch.set_num_threads(1)
