@@ -8,6 +8,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
+from gridllm.admission.background import in_background, warm_up
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
@@ -154,13 +155,15 @@ async def serve_until_stopped(
     reporter = Reporter(signed, as_json=as_json)
     with stop_on_signals() as stop:
         board = NoticeBoard(signed, pins.notices_path(signed))
+        if not board.admission.required:
+            office = None
+        if office is not None:
+            await in_background(warm_up)  # before anyone can call: importing torch stops Python for up to a second
         async with (
             open_first_peer(identity, signed, pins, listening) as swarm,
             gossiping(swarm, board, lambda: pins.peers(signed)),
             AsyncExitStack() as stack,
         ):
-            if not board.admission.required:
-                office = None
             authority = None
             if office is not None:
                 opening = open_office(office, swarm, signed, board, pins, reporter.examined, reporter.unfit)
