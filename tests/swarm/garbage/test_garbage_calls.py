@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridllm.charter.fetch import CHARTER_CALL, MANIFEST_CALL
+from gridllm.charter.gossip import NOTICE_CALL, NOTICES_CALL
 from gridllm.errors import GridError, Refusal
 from gridllm.ids import PeerId
 from gridllm.node.service import METRICS_CALL, PING_CALL
@@ -45,6 +46,11 @@ def test_calls_with_any_payload(scene: Scene, payload: bytes) -> None:
     answer = scene.run(quietly(swarm.call(node, MANIFEST_CALL, payload)))
     assert isinstance(answer, Refusal)
     assert len(scene.run(swarm.call(node, MANIFEST_CALL, known))) == 8  # its size, and nothing from beyond its end
+    answer = scene.run(quietly(swarm.call(node, NOTICES_CALL, payload)))
+    assert isinstance(answer, Refusal) == (len(payload) != 36)
+    assert "no notice of the maintainers" in str(scene.run(quietly(swarm.call(node, NOTICE_CALL, payload))))
+    beyond = scene.run(swarm.call(node, NOTICES_CALL, bytes(32) + b"\xff" * 4))
+    assert msgspec.msgpack.decode(beyond) == [0, []]
 
 
 CALLS = [
@@ -52,6 +58,8 @@ CALLS = [
     CHARTER_CALL,
     METRICS_CALL,
     MANIFEST_CALL,
+    NOTICES_CALL,
+    NOTICE_CALL,
     *(f"DHTProtocol.rpc_{n}" for n in ("ping", "store", "find")),
 ]
 
