@@ -58,28 +58,30 @@ class Door:
         """Living sessions with a neighbour that is admitted no longer, and who that is; the next hop before others."""
         if self._gate is None or not self._gate.required:
             return
-        known: dict[tuple[PeerId, bytes], bool] = {}  # sessions share neighbours
+        known: dict[tuple[PeerId, bytes, str], NotAdmitted | None] = {}  # sessions share neighbours
         for session in sessions:
-            for peer, certificate, purpose in _neighbours(session):
-                key = peer, certificate
-                if known.get(key):
-                    continue
-                try:
-                    self._check(peer, certificate, None, purpose)
-                    known[key] = True
-                except NotAdmitted as refusal:
+            for neighbour in _neighbours(session):
+                if neighbour not in known:
+                    known[neighbour] = self._refusal(*neighbour)
+                if (refusal := known[neighbour]) is not None:
                     yield session, refusal
                     break
 
     def _check(self, peer: PeerId, certificate: bytes, client: PeerId | None, purpose: str) -> None:
-        if self._gate is None or peer == client:
-            return
+        if peer != client and (refusal := self._refusal(peer, certificate, purpose)) is not None:
+            raise refusal
+
+    def _refusal(self, peer: PeerId, certificate: bytes, purpose: str) -> NotAdmitted | None:
+        """Why this node does not work with ``peer`` in that way; None: it does."""
+        if self._gate is None:
+            return None
         try:
             self._gate.check(certificate, peer, model=self._model, dtype=self._dtype)
         except CertificateError as error:
             refusal = NotAdmitted(f"This node does not {purpose} {peer} ({error.rule}): {error}")
             refusal.blamed = peer
-            raise refusal from error
+            return refusal
+        return None
 
 
 def _neighbours(session: NodeSession) -> Iterator[tuple[PeerId, bytes, str]]:
