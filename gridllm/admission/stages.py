@@ -79,12 +79,12 @@ class Pace:
     dial_back_s: float = 20.0
     chase_share: float = 1.0  # of memory.CHASE_STEPS
     last_chase_share: float = 0.5  # at the end: it was held all the while
-    pages: int = 4  # opened after the first chase
-    segments: int = 8
+    pages: int = 8  # opened after the first chase
+    segments: int = 12
     first_steps: int = 8
     calibrated_s: float = 0.25  # a chain this long says how many steps take ``round_s``
-    round_s: float = 1.0
-    rounds: int = 3  # measured ones; the best counts
+    round_s: float = 0.6
+    rounds: int = 5  # measured ones; the best counts, so one that nothing disturbs is enough
     patience_s: float = 10.0  # for an answer, beside four times what it should take
     setup_s: float = 180.0  # for the first chain, whose weights must be made first
 
