@@ -16,6 +16,7 @@ from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import Role
 from gridllm.errors import CertificateError
 from gridllm.ids import ModelRoot, PeerId
+from gridllm.wire.helper import HelperRecord
 from gridllm.wire.record import NodeRecord
 
 T = TypeVar("T")
@@ -76,6 +77,14 @@ class Gatekeeper:
         proven = certificate.figures.decode_blocks_per_s
         speed = min(record.blocks_per_s or proven, proven)  # 0: the node has not measured itself yet
         return record if speed == record.blocks_per_s else msgspec.structs.replace(record, blocks_per_s=speed)
+
+    def admit_helper(self, record: HelperRecord) -> None:
+        """Nothing, for a relay or seed that is admitted to that role, whichever model it was measured with.
+
+        Raises:
+            CertificateError: it is not.
+        """
+        self.check(record.certificate, record.peer, role=record.role)
 
     def _check_revoked(self, certificate: Certificate, now_s: float) -> None:
         revocation = self.board.revocation(PeerId(certificate.peer))

@@ -23,6 +23,8 @@ COMMAND_ORDER: Final = (
     "status",
     "bench",
     "serve",
+    "relay",
+    "seed",
     "grids",
     "id",
     "bootstrap",

@@ -131,6 +131,7 @@ def _wishes(
         dtype=dtype,
         folder=local_folder(entry, path),
         grace_s=grace_s,
+        cache_dir=settings.cache_dir,
     )
 
 

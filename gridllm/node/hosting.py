@@ -19,7 +19,7 @@ from gridllm.node.memory import free_bytes, spell_size
 from gridllm.node.presence import Presence
 from gridllm.node.report import Report
 from gridllm.node.sizing import check_fits, fitting_blocks
-from gridllm.node.source import span_folder
+from gridllm.node.source import Source
 from gridllm.node.speed import measure_blocks_per_s
 from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import BlockRange, cache_tokens_beside, choose_span
@@ -38,6 +38,7 @@ class Hosting:
     engine: Engine
     blocks_per_s: float
     manifest: Manifest  # of the whole model
+    folder: Path  # the span's files, perhaps more
 
     @property
     def span(self) -> BlockRange:
@@ -74,8 +75,12 @@ async def prepare(
         target = await _settle(entry.blocks, size, memory_bytes, wishes, presence)
     presence.span = target
     await presence.announce()
+    folder = wishes.folder
+    if folder is None:
+        report.phase(f"Getting the files of blocks {target[0]}:{target[1]} of {entry.name}")
+        source = Source(presence.swarm, entry, manifest, presence.seeds, wishes.cache_dir, report.loading)
+        folder = await source.folder(target)
     report.phase(f"Loading blocks {target[0]}:{target[1]} of {entry.name} as {wishes.dtype}")
-    folder = await span_folder(entry, wishes.folder, target)
     hosting = await _load(folder, manifest, target, memory_bytes, wishes, report)
     presence.blocks_per_s, presence.engine = hosting.blocks_per_s, hosting.engine
     return hosting
@@ -154,4 +159,4 @@ async def _load(
     log.info("Loaded blocks %s:%s, %s of weights", *span, spell_size(loaded.held_bytes))
     engine = Engine(loaded, cache_tokens=max(tokens, MIN_CACHE_TOKENS))
     engine.start()
-    return Hosting(engine, blocks_per_s, manifest)
+    return Hosting(engine, blocks_per_s, manifest, folder)

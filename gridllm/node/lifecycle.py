@@ -18,8 +18,9 @@ from typing import Final, TypeVar
 
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
-from gridllm.errors import GridError, SwarmError
+from gridllm.errors import GridError, ModelError, SwarmError
 from gridllm.ids import PeerId
+from gridllm.models.seeding import Seeding, Shelf
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.hosting import Hosting, prepare
 from gridllm.node.presence import Presence
@@ -31,7 +32,9 @@ from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import BlockRange
 from gridllm.planning.rebalancing import should_move
 from gridllm.swarm.directory import Directory
+from gridllm.swarm.helpers import Helpers
 from gridllm.swarm.interface import Swarm
+from gridllm.wire.helper import HelperRecord
 from gridllm.wire.record import NodeRecord
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ RESTARTS: Final = 6  # in a row, of a swarm that keeps failing
 FIRST_BACKOFF_S: Final = 1.0
 STEADY_S: Final = 60.0  # a swarm that lived this long starts the count anew
 FAREWELL_S: Final = 2.0  # for taking the record back
+SEED_STREAMS: Final = 16  # of weights, to others that lack them
 REVOKED_GRACE_S: Final = 2.0  # for clients to hear that they must move
 
 
@@ -151,7 +155,8 @@ class Volunteer:
         leaving.push_async_callback(swarm.close)
         await leaving.enter_async_context(gossiping(swarm, self._gate.board, self._acquaintances))
         directory = Directory(swarm, self._signed.grid, self._gate.admit)
-        presence = Presence(swarm, directory, self._entry.model_root, self._wishes.dtype)
+        helpers = Helpers(swarm, self._signed.grid, self._gate.admit_helper)
+        presence = Presence(swarm, directory, helpers, self._entry.model_root, self._wishes.dtype)
         leaving.push_async_callback(_farewell, presence)
         return presence
 
@@ -178,9 +183,19 @@ class Volunteer:
                 self._entry, manifest, self._wishes, presence, self._report, target=self._target
             )
             self._target = None
+        await self._seed(swarm, self._hosting)
         presence.span, presence.engine = self._hosting.span, self._hosting.engine
         presence.blocks_per_s = self._hosting.blocks_per_s
         return self._hosting
+
+    async def _seed(self, swarm: Swarm, hosting: Hosting) -> None:
+        """Hand out what is here of the model's files, less eagerly than a seed would: serving goes first."""
+        shelf = Shelf()
+        try:
+            await asyncio.to_thread(shelf.put, self._entry.model_root, hosting.manifest, hosting.folder)
+        except ModelError as error:
+            log.warning("This node hands out no weights: %s", error)
+        await Seeding(shelf, streams=SEED_STREAMS, reads_at_once=1).serve(swarm)
 
     async def _serve(self, presence: Presence, hosting: Hosting) -> Ending:
         """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
@@ -279,7 +294,7 @@ class Volunteer:
             try:
                 others = await presence.others()
                 await presence.measure_next_hops(others)
-                self._remember(others)
+                self._remember([*others, *await presence.helpers.admitted()])
             except GridError as error:
                 log.info("Could not look around: %s", error)
             await asyncio.sleep(SURVEY_S)
@@ -305,8 +320,8 @@ class Volunteer:
         """Whom to exchange the maintainers' notices with: first peers, and nodes met now or before."""
         return self._pins.peers(self._signed)
 
-    def _remember(self, records: Sequence[NodeRecord]) -> None:
-        """Keep the addresses of peers for the next start; written only when there is news."""
+    def _remember(self, records: Sequence[NodeRecord | HelperRecord]) -> None:
+        """Keep the addresses of peers, relays among them, for the next start; written only when there is news."""
         fresh = {record.peer: tuple(record.addresses) for record in records}
         if fresh.items() - self._remembered.items():
             self._remembered |= fresh

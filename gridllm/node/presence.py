@@ -14,6 +14,7 @@ from gridllm.ids import ModelRoot, PeerId
 from gridllm.node.service import PING_CALL
 from gridllm.planning.placement import BlockRange
 from gridllm.swarm.directory import Announcer, Directory
+from gridllm.swarm.helpers import Addresses, Helpers
 from gridllm.swarm.interface import Swarm
 from gridllm.wire.record import NodeRecord, State
 
@@ -29,7 +30,7 @@ MAX_ADDRESS_CHARS: Final = 256
 class Presence:
     """Announces this node; whoever changes a field calls ``announce``."""
 
-    def __init__(self, swarm: Swarm, directory: Directory, model: ModelRoot, dtype: str) -> None:
+    def __init__(self, swarm: Swarm, directory: Directory, helpers: Helpers, model: ModelRoot, dtype: str) -> None:
         self.state: State = "joining"
         self.span: BlockRange = (0, 0)
         self.blocks_per_s = 0.0
@@ -39,6 +40,7 @@ class Presence:
         self.returning = False  # leaves this swarm only to enter it again: the record stays
         self._next_hop_ms: dict[str, float] = {}
         self.swarm = swarm
+        self.helpers = helpers
         self._directory = directory
         self._model = model
         self._dtype = dtype
@@ -84,6 +86,15 @@ class Presence:
             SwarmError: the DHT did not answer.
         """
         return [record for record in await self._directory.nodes(self._model) if record.peer != self.swarm.peer]
+
+    async def seeds(self) -> Addresses:
+        """Who may hand out the model's weights: seeds, and other nodes as far as they hold them.
+
+        Raises:
+            SwarmError: the DHT did not answer.
+        """
+        nodes = {one.peer: tuple(one.addresses) for one in await self.others() if one.state != "joining"}
+        return nodes | await self.helpers.seeds(self._model)
 
     async def measure_next_hops(self, others: list[NodeRecord]) -> None:
         """Ping nodes that can take over where this one ends; announced with the next refresh."""

@@ -6,17 +6,20 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from gridllm.charter.address import split_address
 from gridllm.charter.document import ModelEntry
 from gridllm.charter.fetch import fetch_manifest
 from gridllm.charter.pin import Pins
-from gridllm.errors import GridError, ModelError, UsageError
+from gridllm.errors import GridError, ModelError
 from gridllm.ids import PeerId
+from gridllm.models.fetching import FindSeeds, Progress, obtain_weights
 from gridllm.models.files import DEMO, find_model
 from gridllm.models.manifest import Manifest, build_manifest, manifest_bytes, verify_manifest
 from gridllm.planning.placement import BlockRange
+from gridllm.settings import load_settings
 from gridllm.swarm.interface import Swarm
 from gridllm.wire.record import NodeRecord
 
@@ -61,33 +64,49 @@ async def obtain_manifest(
 
 
 def local_folder(entry: ModelEntry, path: Path | None) -> Path | None:
-    """The folder given, or that of the packaged demo model; None when the model is to come from the Hub.
+    """The folder given, or that of the packaged demo model; None when the model is to come from the Hub or from seeds.
 
     Raises:
-        UsageError: the charter says that everyone brings the files, and no folder was given.
         ModelError: the folder is none of a model.
     """
     if path is not None:
         return find_model(path)
     if entry.source == DEMO:
         return find_model(DEMO)
-    if entry.source == LOCAL:
-        raise UsageError(
-            f"The model {entry.name!r} is not on the Hub; get its files from the grid's maintainer, then run: "
-            f"gridllm serve --path <folder>."
-        )
     return None
 
 
-async def span_folder(entry: ModelEntry, folder: Path | None, span: BlockRange) -> Path:
-    """A folder with the weights of ``span``; downloads those shards from the Hub where there is no folder.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the files of one model come from when they are not in a folder of the volunteer's."""
 
-    Raises:
-        ModelError: the Hub cannot be reached, or lacks the model.
-    """
-    if folder is not None:
-        return folder
-    return await asyncio.to_thread(find_model, entry.source, entry.revision, blocks=span, ends=False)
+    swarm: Swarm
+    entry: ModelEntry
+    manifest: Manifest
+    find_seeds: FindSeeds
+    cache_dir: Path | None  # None: the settings' folder
+    progress: Progress
+
+    async def folder(self, blocks: BlockRange | None) -> Path:
+        """A folder with the weights of ``blocks`` (None: of everything, tokenizer included), downloaded as needed.
+
+        Raises:
+            ModelError: the Hub cannot be reached or lacks the model; or, for one that is not there, no seed is up.
+        """
+        entry, ends = self.entry, None if blocks is None else False
+        if entry.source != LOCAL:
+            return await asyncio.to_thread(find_model, entry.source, entry.revision, blocks=blocks, ends=ends)
+        return await obtain_weights(
+            self.swarm,
+            entry.model_root,
+            self.manifest,
+            self.cache_dir or load_settings().cache_dir,
+            self.find_seeds,
+            name=entry.name,
+            blocks=blocks,
+            ends=ends,
+            progress=self.progress,
+        )
 
 
 async def _ask_around(

@@ -11,6 +11,7 @@ from gridllm.admission.certificate import Certificate
 from gridllm.admission.gate import Gatekeeper
 from gridllm.admission.store import Certificates
 from gridllm.charter.document import SignedCharter
+from gridllm.charter.minimums import Role
 from gridllm.errors import AdmissionError, CertificateError
 from gridllm.ids import ModelRoot, PeerId
 
@@ -66,11 +67,13 @@ class Standing:
         model: ModelRoot,
         dtype: str,
         *,
+        role: Role = "serve",
         store: Certificates | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
+            role: what the certificate must admit to.
             store: where certificates are kept for the next start; None keeps nothing.
             clock: Unix time in seconds.
         """
@@ -82,6 +85,7 @@ class Standing:
         self._peer = peer
         self._model = model
         self._dtype = dtype
+        self._role = role
         self._store = store
         self._clock = clock
 
@@ -103,7 +107,7 @@ class Standing:
     def fault(self) -> CertificateError | None:
         """Why this node may not serve now; None: it may. Others tolerate clocks that differ; its own end is exact."""
         try:
-            certificate = self.gate.check(self.raw, self._peer, model=self._model, dtype=self._dtype)
+            certificate = self._check(self.raw)
         except CertificateError as error:
             return error
         if certificate is not None and self._clock() >= certificate.expires:
@@ -116,7 +120,7 @@ class Standing:
         Raises:
             CertificateError: it does not admit this node to serve this model in this dtype; the old one stays.
         """
-        certificate = self.gate.check(raw, self._peer, model=self._model, dtype=self._dtype)
+        certificate = self._check(raw)
         if certificate is None:  # the grid became an open one while this node was measured
             raise CertificateError("missing", "This grid asks for no certificates.")
         self.raw, self.certificate = raw, certificate
@@ -135,7 +139,7 @@ class Standing:
         if raw is None:
             return False
         try:
-            certificate = self.gate.check(raw, self._peer, model=self._model, dtype=self._dtype)
+            certificate = self._check(raw)
         except CertificateError as error:
             log.info("The certificate kept from before is of no use now: %s", error)
             return False
@@ -157,8 +161,12 @@ class Standing:
         return CertificateError(
             "revoked",
             f"The grid's maintainers revoked this node's admission: {revocation.why.rstrip('.')}. It may be measured "
-            f"again {again}, with: gridllm serve",
+            f"again {again}, with: gridllm {self._role}",
         )
+
+    def _check(self, raw: bytes) -> Certificate | None:
+        """Raises CertificateError."""
+        return self.gate.check(raw, self._peer, role=self._role, model=self._model, dtype=self._dtype)
 
 
 def spell_time(unix_s: float) -> str:

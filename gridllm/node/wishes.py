@@ -17,5 +17,6 @@ class Wishes:
     cache_tokens: int | None  # None: what fits
     device: str
     dtype: str
-    folder: Path | None  # the model's files; None: from the Hub
+    folder: Path | None  # the model's files; None: from the Hub, or from seeds where the charter names no Hub id
     grace_s: float  # how long sessions may go on once the node is told to stop
+    cache_dir: Path | None = None  # where fetched weights are kept; None: the settings' folder

@@ -39,7 +39,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"dtype": "int7"}, UsageError, "'int7' is not served; choose one of float32"),
         ({"device": "abacus"}, UsageError, "The device 'abacus' cannot be used here"),
         ({"path": Path("/nonexistent")}, ModelError, "/nonexistent"),
-        ({"model": "mine"}, UsageError, "gridllm serve --path <folder>"),
         ({"grid": "other"}, CharterError, "No grid called 'other'"),
     ],
 )
