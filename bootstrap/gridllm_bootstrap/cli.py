@@ -233,7 +233,7 @@ def _rules(open_grid: bool, certificate_life: str | None, changes: Changes) -> R
 
 def _show_founding(home: Home, founding: Founding, *, as_json: bool) -> None:
     from gridllm.cli.show import charter_json, print_json, stdout
-    from gridllm_bootstrap.cli_notices import print_draft
+    from gridllm_bootstrap.notice_view import print_draft
 
     if as_json:
         facts = charter_json(founding.paper.unsigned) if founding.signed is None else grid_facts(home, founding.signed)

@@ -26,9 +26,7 @@ from gridllm_bootstrap.minimum_flags import (
 if TYPE_CHECKING:
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import SignedCharter
-    from gridllm.charter.minimums import Admission
     from gridllm.identity.keys import Identity
-    from gridllm_bootstrap.cosign import Case
     from gridllm_bootstrap.home import Home
 
 
@@ -48,12 +46,13 @@ def sign(
     from gridllm.cli.show import print_json, stderr
     from gridllm_bootstrap.cosign import keep, look
     from gridllm_bootstrap.cosign import sign as add_signature
+    from gridllm_bootstrap.notice_view import print_case, print_missing, print_told
 
     home = home_at(out)
     before = look(home, file)
     console = stderr()
     if not as_json:
-        _print_case(before)
+        print_case(before)
     if sys.stdin.isatty() and not yes:
         typer.confirm("Sign this?", abort=True)
     case = add_signature(home, before)
@@ -68,9 +67,9 @@ def sign(
         print_grid("[bold green]Signed and founded[/]", home, installed)
         console.print(f"Hand {file} on: the other maintainers install it with the same command.", markup=False)
     elif told is not None:
-        _print_told(told)
+        print_told(told)
     else:
-        _print_missing(case, file)
+        print_missing(case, file)
 
 
 def minimums(
@@ -101,6 +100,7 @@ def minimums(
     from gridllm.charter.board import NoticeBoard
     from gridllm_bootstrap.minimum_flags import collect, parse_life
     from gridllm_bootstrap.minimums import Change, amendment
+    from gridllm_bootstrap.notice_view import print_minimums
 
     home = home_at(out)
     signed = grid_at(home, name)
@@ -120,7 +120,7 @@ def minimums(
         required,
     )
     if not change:
-        _print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=as_json)
+        print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=as_json)
         return
     _say(
         home,
@@ -130,7 +130,7 @@ def minimums(
         as_json=as_json,
     )
     if not as_json and signed.charter.threshold == 1:
-        _print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=False)
+        print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=False)
 
 
 def revoke(
@@ -162,15 +162,6 @@ def revoke(
     )
 
 
-def print_draft(home: Home, file: Path) -> None:
-    """Show a paper that lacks signatures, and what to do with it."""
-    from gridllm_bootstrap.cosign import look
-
-    case = look(home, file)
-    _print_case(case)
-    _print_missing(case, file)
-
-
 def _say(
     home: Home,
     signed: SignedCharter,
@@ -187,6 +178,7 @@ def _say(
     """
     from gridllm.cli.show import print_json, stderr
     from gridllm.identity.keys import load
+    from gridllm_bootstrap.notice_view import print_draft, print_told
     from gridllm_bootstrap.paper import Paper, paper_of, write_paper
 
     maintainer = load(home.maintainer_key(signed.charter.name))
@@ -209,7 +201,7 @@ def _say(
     elif file is not None:
         print_draft(home, file)
     else:
-        _print_told(told)
+        print_told(told)
 
 
 def _post(home: Home, signed: SignedCharter, make: Callable[[NoticeBoard], bytes | None]) -> int:
@@ -217,47 +209,3 @@ def _post(home: Home, signed: SignedCharter, make: Callable[[NoticeBoard], bytes
     from gridllm_bootstrap.posting import post
 
     return run_async(post(signed, home.pins, make))
-
-
-def _print_case(case: Case) -> None:
-    from gridllm.cli.show import charter_facts, facts_text, stdout
-    from gridllm_bootstrap.notice_view import notice_facts
-
-    facts = (
-        charter_facts(case.paper.unsigned) if case.signed is None else notice_facts(case.paper.content, case.charter)
-    )
-    signers = [f"{case.charter.threshold} must sign; so far {len(case.signers)} did:", *case.signers]
-    stdout().print(facts_text(facts | {"Signed by": signers}))
-
-
-def _print_missing(case: Case, file: Path) -> None:
-    from gridllm.cli.show import stdout
-
-    many = "signature is" if case.missing == 1 else "signatures are"
-    console = stdout()
-    console.print(f"\n{case.missing} more {many} needed. Give this file to other maintainers:  {file}", markup=False)
-    console.print("Each runs gridllm bootstrap sign on it and hands it on; the last one's signature makes it count.")
-
-
-def _print_told(told: int) -> None:
-    from gridllm.cli.show import stdout
-
-    console = stdout()
-    if told:
-        console.print(f"[bold green]Posted[/]: told {told} peer{'' if told == 1 else 's'}, who pass it on.")
-    else:
-        console.print(
-            "[bold yellow]Kept, but nobody answered[/]: it goes out as soon as this machine runs gridllm bootstrap run."
-        )
-
-
-def _print_minimums(signed: SignedCharter, board: NoticeBoard, *, as_json: bool) -> None:
-    from gridllm.cli.show import print_json, stdout
-    from gridllm_bootstrap.notice_view import minimums_table
-
-    admission: Admission = board.admission
-    if as_json:
-        serial = 0 if board.amendment is None else board.amendment.serial
-        print_json({"grid": signed.grid, "serial": serial, **admission.model_dump(mode="json")})
-        return
-    stdout().print(minimums_table(admission))

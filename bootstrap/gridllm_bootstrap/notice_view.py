@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich.text import Text
 
-from gridllm.charter.document import Charter
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.document import Charter, SignedCharter
 from gridllm.charter.minimums import Admission
 from gridllm.charter.notices import Amendment, Revocation
 from gridllm.cli.minimums_view import admission_lines
+from gridllm.cli.show import charter_facts, facts_text, print_json, stdout
+from gridllm_bootstrap.cosign import Case, look
+from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.minimums import rows
 
 
@@ -45,6 +50,51 @@ def minimums_table(admission: Admission) -> Text:
         text.append("".join(cells) + line[3] + "\n", style="bold" if number == 0 else "")
     text.rstrip()
     return text
+
+
+def print_draft(home: Home, file: Path) -> None:
+    """Show a paper that lacks signatures, and what to do with it."""
+    case = look(home, file)
+    print_case(case)
+    print_missing(case, file)
+
+
+def print_case(case: Case) -> None:
+    """What a paper says, and who signed it."""
+    facts = (
+        charter_facts(case.paper.unsigned) if case.signed is None else notice_facts(case.paper.content, case.charter)
+    )
+    signers = [f"{case.charter.threshold} must sign; so far {len(case.signers)} did:", *case.signers]
+    stdout().print(facts_text(facts | {"Signed by": signers}))
+
+
+def print_missing(case: Case, file: Path) -> None:
+    """What to do with a paper that lacks signatures."""
+    many = "signature is" if case.missing == 1 else "signatures are"
+    console = stdout()
+    console.print(f"\n{case.missing} more {many} needed. Give this file to other maintainers:  {file}", markup=False)
+    console.print("Each runs gridllm bootstrap sign on it and hands it on; the last one's signature makes it count.")
+
+
+def print_told(told: int) -> None:
+    """How many peers took a notice."""
+    console = stdout()
+    if told:
+        console.print(f"[bold green]Posted[/]: told {told} peer{'' if told == 1 else 's'}, who pass it on.")
+    else:
+        console.print(
+            "[bold yellow]Kept, but nobody answered[/]: it goes out as soon as this machine runs gridllm bootstrap run."
+        )
+
+
+def print_minimums(signed: SignedCharter, board: NoticeBoard, *, as_json: bool) -> None:
+    """The minimums that hold now."""
+    admission = board.admission
+    if as_json:
+        serial = 0 if board.amendment is None else board.amendment.serial
+        print_json({"grid": signed.grid, "serial": serial, **admission.model_dump(mode="json")})
+        return
+    stdout().print(minimums_table(admission))
 
 
 def _moment(unix_s: int) -> str:
