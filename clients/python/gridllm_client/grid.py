@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
@@ -16,11 +16,12 @@ from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.fetch import fetch_manifest
 from gridllm.charter.gossip import gossiping
 from gridllm.charter.pin import Pins
-from gridllm.errors import CharterError, GridError, ModelError, UsageError
+from gridllm.errors import CharterError, GridError, ModelError
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.settings import load_settings
 from gridllm.swarm.directory import Directory
+from gridllm.swarm.helpers import Addresses, Helpers
 from gridllm.swarm.interface import Swarm
 from gridllm.wire.record import NodeRecord
 from gridllm_client.links import LinkPool
@@ -29,6 +30,9 @@ from gridllm_client.reports import Reporter
 from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
 from gridllm_client.terms import Terms
+
+if TYPE_CHECKING:
+    from gridllm.models.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +91,11 @@ class Grid:
         Args:
             name: as the charter names it, or its root; the default is the grid's first.
             dtype: use nodes that serve it in this one; the default is the charter's.
-            path: folder of its files, when they are not on the Hub.
+            path: folder of its files; without it they come from the Hub, or from the grid's seeds.
 
         Raises:
             CharterError: the grid serves no such model.
-            UsageError: no such dtype, or a folder is needed.
+            UsageError: no such dtype.
             ModelError: its files cannot be found, or are not the grid's.
         """
         entry = self.charter.charter.model(name)
@@ -128,7 +132,9 @@ class Grid:
 
         dtype = dtype_named(dtype_name)
         raw = self._runtime.run(self._net.manifest(self.charter, entry, self._pins))
-        ends = Ends.load(_folder(entry, path), verify_manifest(raw, entry.model_root), dtype)
+        manifest = verify_manifest(raw, entry.model_root)
+        folder = _folder(entry, path) or self._runtime.run(self._net.ends_folder(self.charter, entry, manifest))
+        ends = Ends.load(folder, manifest, dtype)
         terms = Terms(model=entry.model_root, blocks=entry.blocks, hidden_size=entry.hidden_size, dtype=dtype)
         pool = self._net.pool
         routes = Routes(self._net.directory, pool, entry.model_root, dtype_name, gate=self._net.gate)
@@ -223,6 +229,26 @@ class _Net:
             return raw
         raise ModelError(f"No peer could send the manifest of {entry.name!r}; try again when a node is up.")
 
+    async def ends_folder(self, signed: SignedCharter, entry: ModelEntry, manifest: Manifest) -> Path:
+        """Embedding, head and tokenizer as seeds and nodes hand them out, kept in the cache.
+
+        Raises:
+            ModelError: nobody does.
+        """
+        from gridllm.models.fetching import obtain_weights
+
+        helpers = Helpers(self._pool.swarm, signed.grid, self._gate.admit_helper)
+
+        async def find() -> Addresses:
+            nodes = await self._directory.nodes(entry.model_root)
+            held = {one.peer: tuple(one.addresses) for one in nodes if one.state != "joining"}
+            return held | await helpers.seeds(entry.model_root)
+
+        cache_dir = load_settings().cache_dir
+        return await obtain_weights(
+            self._pool.swarm, entry.model_root, manifest, cache_dir, find, name=entry.name, ends=True
+        )
+
     async def _askable(self, signed: SignedCharter, entry: ModelEntry, pins: Pins) -> dict[PeerId, tuple[str, ...]]:
         found = dict(pins.peers(signed))
         with contextlib.suppress(GridError):
@@ -231,17 +257,14 @@ class _Net:
         return found
 
 
-def _folder(entry: ModelEntry, path: Path | None) -> Path:
-    """Where the model's embedding and head are; downloads those shards when it is on the Hub."""
+def _folder(entry: ModelEntry, path: Path | None) -> Path | None:
+    """Where the model's embedding and head are; downloads those shards when it is on the Hub. None: to be fetched."""
     from gridllm.models.files import find_model
 
     if path is not None:
         return find_model(path)
     if entry.source == "local":
-        raise UsageError(
-            f"The model {entry.name!r} is not on the Hub; get its files from the grid's maintainer and give their "
-            "folder (path=…, or --path on the command line)."
-        )
+        return None
     return find_model(entry.source, entry.revision, ends=True)
 
 
