@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -57,10 +59,21 @@ class ProcessGrid:
         self.address = ""
         self.nodes: list[Node] = []
         self._folder = folder
-        self.maintainer = folder / "maintainer"
-        """Home of the maintainer, for ``gridllm bootstrap …``."""
-        self.bootstrap: Running | None = None
+        self.maintainers = [folder / "maintainer"]
+        """Their homes, for ``gridllm bootstrap …``."""
+        self.bootstraps: dict[int, Running] = {}
+        """Their first peers, by the maintainer's number."""
         self._everyone: list[psutil.Process] = []
+
+    @property
+    def maintainer(self) -> Path:
+        """Home of the one who founded the grid."""
+        return self.maintainers[0]
+
+    @property
+    def bootstrap(self) -> Running | None:
+        """The first maintainer's first peer."""
+        return self.bootstraps.get(0)
 
     @property
     def data_dir(self) -> Path:
@@ -72,33 +85,62 @@ class ProcessGrid:
         """Of all nodes and their helpers, dead or alive."""
         return [pid for node in self.nodes for pid in node.pids]
 
-    def found(self, model: str, dtype: str | None = None, admission: Sequence[str] = ("--open",)) -> None:
-        """Found the grid, run its first peer, join it.
+    def found(
+        self,
+        model: str,
+        dtype: str | None = None,
+        admission: Sequence[str] = ("--open",),
+        maintainers: int = 1,
+        threshold: int = 1,
+    ) -> None:
+        """Found the grid, run its first peers, join it.
 
         Args:
             admission: flags of ``gridllm bootstrap init``; an open grid measures nobody.
+            maintainers: each with a home of its own and a first peer.
+            threshold: of them must sign.
         """
-        listen = f"/ip4/127.0.0.1/tcp/{_free_port()}"
+        self.maintainers += [self._folder / f"maintainer{number}" for number in range(1, maintainers)]
+        council = [flag for home in self.maintainers[1:] for flag in self._key(home)]
+        if council:
+            council += ["--threshold", str(threshold)]
         wishes = ["--name", "test", "--model", model, *(["--dtype", dtype] if dtype else []), *admission]
-        maddrs = ("--host-maddrs", listen, "--announce-maddrs", listen)
-        done = gridllm(self.maintainer, "bootstrap", "init", *wishes, *maddrs)
-        assert done.returncode == 0, done.stderr
-        self.address = done.stdout.split("gridllm join ")[1].split()[0]
-        self.start_bootstrap()
-        joined = gridllm(self.home, "join", "--no-admission", self.address)  # each node is measured when it serves
+        drafted = self.maintain("init", *wishes, *_listening(), *council)
+        if council:
+            signing = self.maintainers * 2  # who signs before there are enough signatures installs in a second round
+            for home in signing:
+                self.maintain("sign", str(drafted["file"]), home=home)
+        self.address = str(self.maintain("show")["join"][0]).removeprefix("gridllm join ")
+        for number in range(maintainers):
+            self.start_bootstrap(number)
+        # Each node is measured when it serves.
+        joined = gridllm(self.home, "join", "--no-admission", self.address)
         assert joined.returncode == 0, joined.stderr
 
-    def start_bootstrap(self) -> None:
-        """Run the first peer: for the first time, or again after ``stop_bootstrap``."""
-        self.bootstrap = Running(self.maintainer, "bootstrap", "run")
-        self.bootstrap.wait_for("Ready")
-        itself = psutil.Process(self.bootstrap.pid)
+    def maintain(self, *args: str, home: Path | None = None) -> dict[str, Any]:
+        """One ``gridllm bootstrap`` command of the first maintainer, or of ``home``: its JSON."""
+        done = gridllm(home or self.maintainer, "bootstrap", *args, "--json")
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert isinstance(answer, dict)
+        return answer
+
+    def start_bootstrap(self, number: int = 0) -> None:
+        """Run a maintainer's first peer: for the first time, or again after ``stop_bootstrap``."""
+        running = Running(self.maintainers[number], "bootstrap", "run")
+        self.bootstraps[number] = running
+        running.wait_for("Ready")
+        itself = psutil.Process(running.pid)
         self._everyone += [itself, *itself.children(recursive=True)]
 
-    def stop_bootstrap(self) -> None:
-        """Ctrl-C to the first peer."""
-        assert self.bootstrap is not None
-        self.bootstrap.stop()
+    def stop_bootstrap(self, number: int = 0) -> None:
+        """Ctrl-C to a first peer."""
+        self.bootstraps[number].stop()
+
+    def _key(self, home: Path) -> list[str]:
+        """Another maintainer's keys, as flags for ``gridllm bootstrap init``."""
+        made = self.maintain("key", "--name", "test", *_listening(), home=home)
+        return ["--maintainer", made["maintainer"], "--first-peer", made["first_peers"][0]]
 
     def serve_args(self, *extra: str) -> list[str]:
         """A serve command of one thread on loopback; add ``--identity`` and ``--blocks``."""
@@ -146,7 +188,7 @@ class ProcessGrid:
                 self.thaw(number)
                 node.running.process.send_signal(signal.SIGINT)
                 node.running.process.send_signal(signal.SIGTERM)  # twice: no waiting for sessions
-        every = [node.running for node in self.nodes] + ([self.bootstrap] if self.bootstrap else [])
+        every = [*(node.running for node in self.nodes), *self.bootstraps.values()]
         for running in every:
             running.__exit__(None, None, None)
         _, alive = psutil.wait_procs(self._everyone, timeout=10)
@@ -161,6 +203,8 @@ def process_grid(
     dtype: str | None = None,
     extra: Sequence[str] = (),
     admission: Sequence[str] = ("--open",),
+    maintainers: int = 1,
+    threshold: int = 1,
 ) -> Iterator[ProcessGrid]:
     """A running grid with one node for each of ``spans`` ("0:4", "auto"); ends it, and sees to it that nothing is left.
 
@@ -169,15 +213,22 @@ def process_grid(
         model: "demo" or a model folder.
         extra: more flags for each node.
         admission: flags with which it is founded: () measures every machine by the default minimums.
+        maintainers: how many, each with a first peer (and authority).
+        threshold: how many of them must sign.
     """
     grid = ProcessGrid(folder)
     try:
-        grid.found(model, dtype, admission)
+        grid.found(model, dtype, admission, maintainers, threshold)
         path = [] if model == "demo" else ["--path", model]
         grid.add(*spans, extra=[*path, *extra])
         yield grid
     finally:
         grid.close()
+
+
+def _listening() -> tuple[str, ...]:
+    listen = f"/ip4/127.0.0.1/tcp/{_free_port()}"
+    return "--host-maddrs", listen, "--announce-maddrs", listen
 
 
 def _free_port() -> int:

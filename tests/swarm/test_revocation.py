@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.pin import Pins
+from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm_client import Grid
 from tests.command import gridllm
@@ -41,18 +41,10 @@ def within(seconds: float, condition: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def maintain(grid: ProcessGrid, *args: str) -> dict[str, object]:
-    done = gridllm(grid.maintainer, "bootstrap", *args, "--json")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert isinstance(answer, dict)
-    return answer
-
-
 def test_a_revocation_reaches_nodes(grid: ProcessGrid) -> None:
     peer = PeerId(grid.nodes[0].peer)
-    said = maintain(grid, "revoke", peer, "--why", "a test", "--for", "1h")
-    assert int(str(said["told"])) >= 1
+    said = grid.maintain("revoke", peer, "--why", "a test", "--for", "1h")
+    assert said["told"] >= 1
     within(WITHIN_S, lambda: board(grid).revocation(peer) is not None)
     found = board(grid).revocation(peer)
     assert found is not None
@@ -60,11 +52,11 @@ def test_a_revocation_reaches_nodes(grid: ProcessGrid) -> None:
 
 
 def test_amended_minimums_reach_nodes(grid: ProcessGrid) -> None:
-    said = maintain(grid, "minimums", "--min-memory", "3MiB")
+    said = grid.maintain("minimums", "--min-memory", "3MiB")
     assert said["serial"] == 1
     within(WITHIN_S, lambda: board(grid).admission.serve.memory_bytes == 3 * 2**20)
-    shown = maintain(grid, "minimums")
-    assert shown["serve"]["memory_bytes"] == 3 * 2**20  # type: ignore[index]
+    shown = grid.maintain("minimums")
+    assert shown["serve"]["memory_bytes"] == 3 * 2**20
 
 
 def test_what_was_written_while_nobody_could_be_told(grid: ProcessGrid) -> None:
@@ -114,3 +106,17 @@ def test_no_key_no_notice(tmp_path: Path, grid: ProcessGrid) -> None:
     done = gridllm(tmp_path, "bootstrap", "revoke", grid.nodes[0].peer, "--why", "x")
     assert done.returncode == 2
     assert "No grid was founded" in done.stderr
+
+
+def test_two_of_three_maintainers(tmp_path: Path) -> None:
+    """Founded, revoked and amended by two of three; the third's first peer hears of it."""
+    with process_grid(tmp_path, maintainers=3, threshold=2) as council:
+        peer = Identity.ephemeral().peer
+        draft = council.maintain("revoke", peer, "--why", "together")
+        assert (draft["told"], board(council).revocation(peer)) == (0, None)
+        said = council.maintain("sign", draft["file"], home=council.maintainers[1])
+        assert (said["missing"], said["told"]) == (0, 3)
+        amended = council.maintain("minimums", "--required", "--min-memory", "1MiB", home=council.maintainers[2])
+        council.maintain("sign", amended["file"], home=council.maintainers[0])
+        for home in council.maintainers:
+            within(WITHIN_S, lambda home=home: council.maintain("minimums", home=home)["serial"] == 1)  # type: ignore[misc]
