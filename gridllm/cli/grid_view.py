@@ -179,11 +179,11 @@ def _node_table(view: ModelView, bar_cells: int) -> Table:
             span_bar(record.start, record.end, view.blocks, bar_cells),
             f"{record.start}:{record.end}",
             Text(record.state, style=STATE_STYLES[record.state]),
-            Text(_printable(stored)),
+            Text(printable(stored)),
             f"{record.blocks_per_s:.0f}" if record.blocks_per_s else "?",
             _cache(record),
             _rtt(view, record),
-            Text(_printable(record.version)),
+            Text(printable(record.version)),
             age_of(view.now_s - record.since),
             *([_left(view, record)] if view.certificates else []),
         )
@@ -210,7 +210,7 @@ def _outsider_table(outsiders: Sequence[tuple[NodeRecord, CertificateError]]) ->
             f"{record.start}:{record.end}",
             Text(record.state),
             Text(fault.rule, style="red"),
-            Text(_printable(str(fault))),
+            Text(printable(str(fault))),
         )
     return table
 
@@ -233,6 +233,6 @@ def _in_order(records: Sequence[NodeRecord]) -> list[NodeRecord]:
     return sorted(records, key=lambda record: (record.start, record.end, record.peer))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters, which could move the cursor of whoever looks."""
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from rich.console import Group
 
     from gridllm.admission.certificate import Certificate
     from gridllm.admission.gate import Gatekeeper
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     from gridllm.charter.document import ModelEntry, SignedCharter
     from gridllm.charter.pin import Pins
     from gridllm.cli.grid_view import ModelView
+    from gridllm.cli.helper_view import HelperView
     from gridllm.ids import PeerId
     from gridllm.swarm.directory import Directory
     from gridllm.swarm.interface import Swarm
+    from gridllm.wire.helper import HelperRecord
     from gridllm.wire.record import NodeRecord
 
 PING_CALL: Final = "gridllm.ping"
@@ -37,7 +41,7 @@ def status(
     watch: Annotated[bool, typer.Option(help="Refresh until Ctrl-C.")] = False,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
-    """Show the grid: nodes, their blocks and speed, and how well each block is covered.
+    """Show the grid: nodes, their blocks and speed, how well each block is covered, and who helps besides.
 
     Example: gridllm status --watch
     """
@@ -64,15 +68,15 @@ async def _show(
     as_json: bool,
     watch: bool,
 ) -> None:
-    from rich.console import Group
-
     from gridllm.admission.gate import Gatekeeper
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.gossip import gossiping
-    from gridllm.cli.grid_view import WIDE, model_renderable, view_json
+    from gridllm.cli.grid_view import WIDE, view_json
+    from gridllm.cli.helper_view import helpers_json, look_for_helpers
     from gridllm.cli.show import print_json, stderr, stdout
     from gridllm.identity.keys import Identity
     from gridllm.swarm.directory import Directory
+    from gridllm.swarm.helpers import Helpers
     from gridllm.swarm.libp2p import open_swarm
 
     with stderr().status(f"Looking up the nodes of {signed.charter.name}…"):
@@ -84,17 +88,26 @@ async def _show(
         gate = Gatekeeper(signed, board)
         directory = Directory(swarm, signed.grid, gate.admit)
         await _hear_news(swarm, board, signed, pins)
+        helpers = Helpers(swarm, signed.grid, gate.admit_helper)
+
+        async def look_once() -> tuple[list[ModelView], HelperView]:
+            return (
+                await look(swarm, directory, gate, entries, everything=everything),
+                await look_for_helpers(swarm, helpers, signed.charter, everything=everything),
+            )
+
         if watch:
             async with gossiping(swarm, board, lambda: pins.peers(signed), serve=False):
-                await _watch(swarm, directory, gate, entries, everything=everything)
-        views = await look(swarm, directory, gate, entries, everything=everything)
+                await _watch(look_once)
+        views, helping = await look_once()
         if as_json:
             models = [view_json(view) for view in views]
-            print_json({"grid": signed.grid, "name": signed.charter.name, "models": models})
+            grid = {"grid": signed.grid, "name": signed.charter.name, "models": models}
+            print_json(grid | helpers_json(helping))
         else:
             console = stdout()
             width = console.width if console.is_terminal else WIDE
-            console.print(Group(*(model_renderable(view, width) for view in views)), width=width, crop=False)
+            console.print(_everything(views, helping, width), width=width, crop=False)
     finally:
         await swarm.close()
 
@@ -115,22 +128,27 @@ async def _hear_news(swarm: Swarm, board: NoticeBoard, signed: SignedCharter, pi
     await asyncio.gather(*(ask(*one) for one in pins.peers(signed)[:NEWS_PEERS]))
 
 
-async def _watch(
-    swarm: Swarm, directory: Directory, gate: Gatekeeper, entries: Sequence[ModelEntry], *, everything: bool
-) -> NoReturn:
-    import asyncio
-
+def _everything(views: Sequence[ModelView], helping: HelperView, width: int) -> Group:
     from rich.console import Group
-    from rich.live import Live
 
     from gridllm.cli.grid_view import model_renderable
+    from gridllm.cli.helper_view import helpers_renderable
+
+    table = helpers_renderable(helping)
+    return Group(*(model_renderable(view, width) for view in views), *([] if table is None else [table]))
+
+
+async def _watch(look_once: Callable[[], Awaitable[tuple[list[ModelView], HelperView]]]) -> NoReturn:
+    import asyncio
+
+    from rich.live import Live
+
     from gridllm.cli.show import stdout
 
     console = stdout()
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
-            views = await look(swarm, directory, gate, entries, everything=everything)
-            live.update(Group(*(model_renderable(view, console.width) for view in views)), refresh=True)
+            live.update(_everything(*await look_once(), console.width), refresh=True)
             await asyncio.sleep(WATCH_S)
 
 
@@ -185,8 +203,8 @@ def certificates_of(records: Sequence[NodeRecord], gate: Gatekeeper) -> dict[Pee
     return found
 
 
-async def ping_ms(swarm: Swarm, record: NodeRecord) -> float | None:
-    """Round trip to a node in milliseconds, the connection already up; None when it does not answer."""
+async def ping_ms(swarm: Swarm, record: NodeRecord | HelperRecord) -> float | None:
+    """Round trip to a node or helper in milliseconds, the connection already up; None when it does not answer."""
     import time
 
     from gridllm.errors import GridError
