@@ -16,7 +16,8 @@ from gridllm.ids import PeerId
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.interface import Swarm
 from gridllm_bootstrap.fitness import Fitness
-from gridllm_bootstrap.rechecks import FitnessEvent, Rechecks
+from gridllm_bootstrap.outcomes import FitnessEvent
+from gridllm_bootstrap.rechecks import Rechecks
 from gridllm_bootstrap.reports import SPACING_S, DirectoryRoster, SpeedReports
 
 

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridllm.errors import CharterError
 from gridllm_bootstrap.authority import Authority, Event
 from gridllm_bootstrap.continued import continued_fitness
 from gridllm_bootstrap.limits import TRIES, Limits
+from gridllm_bootstrap.verdicts import TOO_LITTLE
 from gridllm_bootstrap.waiting import AT_ONCE
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from gridllm.ids import ModelRoot, PeerId
     from gridllm.models.manifest import Manifest
     from gridllm.swarm.interface import Swarm
-    from gridllm_bootstrap.rechecks import FitnessEvent
+    from gridllm_bootstrap.outcomes import FitnessEvent
+
+
+NOT_FALSE: Final = (*TOO_LITTLE, "silent", "bandwidth_short")  # reasons that a bad minute can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ async def open_office(
 
         def hear(event: Event) -> None:
             if event.kind == "failed":
-                rechecks.not_admitted(event.peer, event.text)
+                rechecks.not_admitted(event.peer, event.text, final=event.reason not in NOT_FALSE)
             tell(event)
 
         authority = Authority(

@@ -1,7 +1,7 @@
 """What follows when clients agree that a node serves at less than half of its certified speed: it is measured again.
 
 The node is called and must come within minutes. This examination is strict: no figure of the old certificate is carried
-over. What it shows decides (``decide``, pure); reports alone never do.
+over. What it shows decides (``outcomes.decide``); reports alone never do.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from gridllm.admission.certificate import SKEW_S, Certificate
 from gridllm.admission.messages import RECHECK_CALL
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
-from gridllm.charter.minimums import DAY_S
 from gridllm.charter.notices import REVOCATION_TYPE, Revocation
 from gridllm.errors import GridError
 from gridllm.identity.keys import Identity
@@ -27,6 +26,7 @@ from gridllm.identity.statement import sign_statement
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm_bootstrap.fitness import Suspicion
+from gridllm_bootstrap.outcomes import FitnessEvent, Outcome, decide
 from gridllm_bootstrap.paper import paper_of, write_paper
 from gridllm_bootstrap.reports import Roster
 
@@ -37,19 +37,6 @@ STAY_S: Final = 900.0  # longer than that no queue is: one that waits in it is n
 CALL_EVERY_S: Final = 60.0  # until the node has heard
 CALL_TIMEOUT_S: Final = 10.0
 VOID_AFTER_S: Final = 30.0  # from the new certificate to the end of the older one: until then all have seen the new one
-AS_BEFORE: Final = 0.9  # of each old figure: two measurements of one machine differ by that much
-COMPARED: Final = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s")
-
-Kind = Literal["suspect", "confirmed", "lowered", "demoted", "let_go", "gone", "draft"]
-
-
-@dataclass(frozen=True, slots=True)
-class FitnessEvent:
-    """Something worth showing to the maintainer."""
-
-    kind: Kind
-    peer: PeerId
-    text: str
 
 
 @dataclass(slots=True)
@@ -58,40 +45,7 @@ class _Case:
     old: Certificate
     over: asyncio.Event = field(default_factory=asyncio.Event)
     new: Certificate | None = None  # what this authority signed since
-    refused: str = ""  # measured, and why it is not admitted
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What is to be done about a node that was suspect."""
-
-    kind: Kind
-    why: str  # for people
-    voids: bool  # whether the old certificate must not be shown any more
-    bar_s: int = 0  # how long it gets no new one
-
-
-def decide(old: Certificate, new: Certificate | None, refused: str, *, serving: bool) -> Outcome:
-    """What the examination, or its absence, means. Pure.
-
-    Args:
-        new: what it was certified at since; None: not at all.
-        refused: why its examination was not passed; empty when there was none.
-        serving: whether the directory still lists it.
-    """
-    if new is not None:
-        lost = [role for role in old.roles if role not in new.roles]
-        figures = f"{new.figures.decode_blocks_per_s:.6g} blocks/s instead of {old.figures.decode_blocks_per_s:.6g}"
-        if lost:
-            return Outcome("demoted", f"Measured again at {figures}: no longer admitted to {', '.join(lost)}.", True)
-        if all(getattr(new.figures, name) >= AS_BEFORE * getattr(old.figures, name) for name in COMPARED):
-            return Outcome("confirmed", "Measured again: it is as fast as certified.", False)
-        return Outcome("lowered", f"Measured again at {figures}.", True)
-    if refused:
-        return Outcome("let_go", f"Measured again and not admitted: {refused}", True, DAY_S)
-    if serving:
-        return Outcome("let_go", "It was called to be measured again and did not come.", True, DAY_S)
-    return Outcome("gone", "It left when it was called to be measured again; it may be admitted anew.", True)
+    refused: str = ""  # measured, and why it was not admitted the last time
 
 
 class Rechecks:
@@ -153,12 +107,18 @@ class Rechecks:
             case.new = certificate
             case.over.set()
 
-    def not_admitted(self, peer: PeerId, why: str) -> None:
-        """This authority measured a machine and did not admit it."""
+    def not_admitted(self, peer: PeerId, why: str, *, final: bool) -> None:
+        """This authority measured a machine and did not admit it.
+
+        Args:
+            final: something was found false. A machine that was only too slow may try again while there is time, so
+                that nobody has it thrown out with a few lies and a minute's load.
+        """
         case = self._cases.get(peer)
         if case is not None:
             case.refused = why
-            case.over.set()
+            if final:
+                case.over.set()
 
     async def run(self) -> None:
         """Carry out what is suspected, until cancelled."""

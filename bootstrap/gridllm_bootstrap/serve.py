@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gridllm.swarm.interface import Swarm
     from gridllm_bootstrap.authority import Authority, Event
     from gridllm_bootstrap.listen import Listening
-    from gridllm_bootstrap.rechecks import FitnessEvent
+    from gridllm_bootstrap.outcomes import FitnessEvent
 
 
 REFUSED_LINES: Final = 30  # about strangers that were turned away, in a row

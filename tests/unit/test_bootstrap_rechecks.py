@@ -22,8 +22,9 @@ from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm_bootstrap.fitness import Suspicion
+from gridllm_bootstrap.outcomes import FitnessEvent, Outcome, decide
 from gridllm_bootstrap.paper import read_paper
-from gridllm_bootstrap.rechecks import FitnessEvent, Outcome, Rechecks, decide
+from gridllm_bootstrap.rechecks import Rechecks
 from tests.certificates import certificate, certified, closed_grid, gate_of
 from tests.charters import MAINTAINERS
 
@@ -176,12 +177,34 @@ async def test_a_node_that_fails_is_let_go_with_the_reason() -> None:
     async with stage() as made:
         made.rechecks.suspect(SUSPICION, old())
         await heard(made)
-        made.rechecks.not_admitted(NODE.peer, "It holds none of the memory it claims.")
+        made.rechecks.not_admitted(NODE.peer, "It holds none of the memory it claims.", final=True)
         await made.until("suspect", "let_go")
         revocation = made.board.revocation(NODE.peer)
         assert revocation is not None
         assert revocation.until - revocation.issued == DAY_S
         assert "none of the memory" in revocation.why
+
+
+async def test_a_node_that_was_only_slow_may_try_again_while_there_is_time() -> None:
+    async with stage() as made:
+        made.rechecks.suspect(SUSPICION, old())
+        await heard(made)
+        made.rechecks.not_admitted(NODE.peer, "Too slow.", final=False)
+        await asyncio.sleep(0.1)
+        assert made.kinds == ["suspect"]
+        made.rechecks.certified(old(issued=int(time.time())))
+        await made.until("suspect", "confirmed")
+
+
+async def test_a_node_that_is_slow_every_time_is_let_go_in_the_end() -> None:
+    async with stage(come_s=0.3) as made:
+        made.rechecks.suspect(SUSPICION, old())
+        await heard(made)
+        made.rechecks.not_admitted(NODE.peer, "Too slow for any role.", final=False)
+        await made.until("suspect", "let_go")
+        revocation = made.board.revocation(NODE.peer)
+        assert revocation is not None
+        assert "Too slow for any role" in revocation.why
 
 
 async def test_a_node_that_does_not_come_is_called_until_it_has_heard_and_then_let_go() -> None:
@@ -233,7 +256,7 @@ async def test_where_one_maintainer_is_not_enough_a_draft_is_left_for_the_others
     async with stage(TWO_SIGN, drafts=tmp_path) as made:
         made.rechecks.suspect(SUSPICION, old())
         await heard(made)
-        made.rechecks.not_admitted(NODE.peer, "Too slow.")
+        made.rechecks.not_admitted(NODE.peer, "Too slow.", final=True)
         await made.until("suspect", "let_go", "draft")
         assert made.board.revocation(NODE.peer) is None
         (draft,) = list(tmp_path.iterdir())  # noqa: ASYNC240 - one local folder
@@ -259,5 +282,5 @@ async def test_a_second_suspicion_changes_nothing_while_the_first_is_dealt_with(
 async def test_news_of_others_is_nobodys_case() -> None:
     async with stage() as made:
         made.rechecks.certified(old())
-        made.rechecks.not_admitted(NODE.peer, "Too slow.")
+        made.rechecks.not_admitted(NODE.peer, "Too slow.", final=True)
         assert made.events == []

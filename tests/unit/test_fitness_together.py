@@ -32,12 +32,13 @@ from gridllm.node.renewal import Renewal
 from gridllm.node.standing import Standing
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
-from gridllm_bootstrap.authority import Authority
+from gridllm_bootstrap.authority import Authority, Event
 from gridllm_bootstrap.continued import continued_fitness
 from gridllm_bootstrap.dialback import DialBack
 from gridllm_bootstrap.fitness import Fitness
 from gridllm_bootstrap.limits import Limits
-from gridllm_bootstrap.rechecks import FitnessEvent
+from gridllm_bootstrap.office import NOT_FALSE
+from gridllm_bootstrap.outcomes import FitnessEvent
 from gridllm_client.links import LinkPool
 from gridllm_client.reports import Reporter
 from gridllm_client.routes import Routes
@@ -126,8 +127,14 @@ class Grid(ClosedGrid):
                 fitness=Fitness(least_sessions=5),
                 spacing_s=0.0,
                 void_after_s=0.3,
+                come_s=6.0,
             )
         )
+
+        def hear(event: Event) -> None:
+            if event.kind == "failed":
+                rechecks.not_admitted(event.peer, event.text, final=event.reason not in NOT_FALSE)
+
         authority = Authority(
             self.office,
             SIGNED,
@@ -139,7 +146,7 @@ class Grid(ClosedGrid):
             examine=self.examine,
             strict=rechecks.strict,
             on_certified=rechecks.certified,
-            tell=lambda event: rechecks.not_admitted(event.peer, event.text) if event.kind == "failed" else None,
+            tell=hear,
         )
         await self._stack.enter_async_context(authority)
         await serve_charter(self.office, SIGNED.raw, {})
