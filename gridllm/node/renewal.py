@@ -26,6 +26,7 @@ RECHECK_EVERY_S: Final = 600.0  # an authority cannot keep a node busy with exam
 LOOKUP_EVERY_S: Final = 5.0  # between looks in the directory at who is an authority, whoever asks for them
 WAIT_FOR_QUIET: Final = 0.8  # of a certificate's life: until then, a renewal that is due waits for sessions to end
 QUIET_LOOK_S: Final = 1.0
+RECHECK_QUIET_S: Final = 120.0  # an authority that calls waits so long for sessions to end: others' load is no fault
 SHORTEST_WAIT_S: Final = 60.0  # of one attempt, for authorities that are down and queues, too
 LONGEST_WAIT_S: Final = 900.0
 LONGEST_NAP_S: Final = 30.0  # waits are cut: a machine that slept, or whose clock was set, notices
@@ -188,7 +189,9 @@ class Renewal:
         if certificate is None or not self._standing.required:
             return LONGEST_NAP_S  # an open grid; or one that has just been closed, and ``run`` returns
         if self._wanted:
-            return 0.0
+            called_at = self._rechecked_at if self._rechecked_at is not None else 0.0
+            patient = asyncio.get_running_loop().time() < called_at + RECHECK_QUIET_S
+            return QUIET_LOOK_S if patient and self._busy() else 0.0
         if self._failures:
             return self._again_at_s - self._clock()
         wait_s = renewal_at_s(certificate.issued, certificate.expires, self._drawn) - self._clock()

@@ -18,6 +18,7 @@ from gridllm.charter.minimums import DAY_S, Admission
 from gridllm.errors import AdmissionError, CertificateError, NotAdmitted, TooSoon
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
+from gridllm.node import renewal
 from gridllm.node.renewal import Renewal
 from gridllm.node.standing import Standing, lasts, renewal_at_s, retry_pause_s, spell_duration
 from tests.certificates import amendment, certified, closed_grid, revocation
@@ -258,3 +259,25 @@ async def test_only_authorities_ask_and_not_often() -> None:
             await node.renewal.on_recheck(authority, authorities)
         assert looks == 1, "a flood of strangers costs no look-ups"
         assert len(node.examined) == 1
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+async def test_a_recheck_waits_for_a_quiet_moment_but_not_for_long(
+    quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "RECHECK_QUIET_S", 20.0 if quiet else 0.3)
+    monkeypatch.setattr(renewal, "QUIET_LOOK_S", 0.02)
+    node, busy = Node(), True
+    node.standing.adopt(node.fresh())
+    node.renewal = Renewal(node.standing, node.examine, node.show, node.notes, busy=lambda: busy, clock=node.clock)
+    authority = Identity.ephemeral().peer
+
+    async def authorities() -> set[PeerId]:
+        return {authority}
+
+    async with node.living():
+        await node.renewal.on_recheck(authority, authorities)
+        await asyncio.sleep(0.1)
+        assert node.examined == []
+        busy = not quiet
+        await until(lambda: len(node.examined) == 1)
