@@ -67,7 +67,7 @@ async def test_a_renewal_is_short_and_keeps_the_memory_that_was_certified() -> N
     assert examined.figures.memory_bytes == 123
     assert examined.figures.decode_blocks_per_s > 0
     assert "memory" not in dict(notes.stages)
-    assert sum(name == "decode" for name, _ in notes.stages) == 2
+    assert len({done for name, done in notes.stages if name == "decode"}) == 2
 
 
 async def test_a_smaller_role_computes_nothing() -> None:
@@ -118,10 +118,10 @@ class Inventor(Prover):
 
 
 class Skipping(chains.Chain):
-    """Takes one step of three for done."""
+    """Takes one step of five for done."""
 
     def step(self, t: int, hidden: torch.Tensor, drive: torch.Tensor) -> torch.Tensor:
-        return super().step(t, hidden, drive) if t % 3 else hidden.float() + drive
+        return super().step(t, hidden, drive) if t % 5 else hidden.float() + drive
 
 
 def skip_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,8 @@ async def test_cheats_are_refused_each_with_its_reason(prover: type[Prover], rea
 
 async def test_skipped_steps_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     skip_steps(monkeypatch)
-    examined = await (await Room().open()).visit()
+    slower = {name: getattr(QUICK, name) for name in QUICK.__slots__} | {"round_s": 0.4}
+    examined = await (await Room(pace=type(QUICK)(**slower)).open()).visit()  # of 4 links opened, most may be skipped
     assert examined.reason == "steps_skipped", examined.text
 
 
@@ -237,6 +238,9 @@ async def test_a_machine_that_fails_says_so_on_both_sides() -> None:
     room = await Room().open()
     with pytest.raises(AdmissionError, match="out of device memory"):
         await room.visit(Broken)
+    async with asyncio.timeout(5):
+        while not room.outcomes:  # noqa: ASYNC110 - what is waited for is plain data
+            await asyncio.sleep(0.01)
     assert isinstance(room.outcomes[-1], NodeFault)
 
 
