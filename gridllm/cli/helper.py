@@ -116,10 +116,11 @@ def helping_line(record: HelperRecord, model: str) -> str:
 
 def helper_pulse_line(pulse: HelperPulse) -> str:
     """The helper's life in a line."""
-    peers = "peers unknown" if pulse.peers is None else "1 peer" if pulse.peers == 1 else f"{pulse.peers} peers"
+    count = "1 peer" if pulse.peers == 1 else f"{pulse.peers} peers"
+    peers = "no word of peers" if pulse.peers is None else f"{count} connected"
     fetching = f" · {pulse.readers} fetching" if pulse.readers else ""
     sent = f" · {pulse.sent_bytes / 1e6:.0f} MB of weights sent" if pulse.sent_bytes else ""
-    return f"{peers} connected{fetching}{sent} · up {age_of(pulse.uptime_s)}"
+    return f"{peers}{fetching}{sent} · up {age_of(pulse.uptime_s)}"
 
 
 class PlainHelperReport(PlainReport):
