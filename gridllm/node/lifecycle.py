@@ -113,7 +113,7 @@ class Volunteer:
                 try:
                     ending = await self._in_swarm()
                 except SwarmError as error:
-                    if self._hosting is None:
+                    if self._hosting is None and not self._lapsed:
                         raise  # it never worked: for the volunteer to mend
                     self._report.note(str(error))
                     ending = Ending.LOST
@@ -123,12 +123,12 @@ class Volunteer:
                     await self._let_go()  # an examination fills the memory that the span takes
                     continue
                 failures = 1 if time.monotonic() - entered_at > STEADY_S else failures + 1
-                if failures > RESTARTS:
+                if failures > RESTARTS and not self._lapsed:
                     raise SwarmError(
                         f"The connection to the grid failed {failures} times in a row; look at the messages above, "
                         "then run gridllm serve again."
                     )
-                pause_s = FIRST_BACKOFF_S * 2 ** (failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+                pause_s = FIRST_BACKOFF_S * 2 ** min(failures - 1, RESTARTS) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
                 self._report.note(f"Lost the connection to the grid; entering again in {pause_s:.1f} s.")
                 if await self._or_stop(asyncio.sleep(pause_s)) is Ending.STOPPED:
                     return
