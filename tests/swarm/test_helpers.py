@@ -82,3 +82,18 @@ def test_nodes_without_files_and_without_a_seed_say_what_to_do(grid: ProcessGrid
     assert done.returncode == 1
     assert "gridllm seed --model model --path <folder>" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_in_a_closed_grid_a_relay_is_measured_for_what_it_does(tmp_path: Path) -> None:
+    serving = ("--min-decode", "1000000")  # nobody can serve here; a relay is not asked for that
+    with process_grid(tmp_path, admission=serving) as grid:
+        with helper(grid, "relay", "relay.key") as relay:
+            relay.wait_for("Being measured for admission")
+            line = relay.wait_for("helping as relay", timeout_s=120.0)
+            assert not any("decode" in said or "memory" in said for said in relay.output)
+            (listed,) = status(grid)["helpers"]
+            assert (listed["peer"], listed["role"]) == (line.split()[-1], "relay")
+            assert relay.stop() == 0
+        with helper(grid, "relay", "relay.key") as again:
+            again.wait_for("Admitted until")  # the certificate was kept
+            again.wait_for("helping as relay")
