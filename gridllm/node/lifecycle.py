@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -20,14 +18,17 @@ from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
 from gridllm.errors import GridError, ModelError, SwarmError
 from gridllm.ids import PeerId
+from gridllm.models.manifest import Manifest
 from gridllm.models.seeding import Seeding, Shelf
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.hosting import Hosting, prepare
 from gridllm.node.presence import Presence
+from gridllm.node.pulse import beat
 from gridllm.node.renewal import Renewal
-from gridllm.node.report import Pulse, Report
+from gridllm.node.report import Report
 from gridllm.node.service import NodeService
 from gridllm.node.source import obtain_manifest
+from gridllm.node.stops import Ending, Stops, until_stopped
 from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import BlockRange
 from gridllm.planning.rebalancing import should_move
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PULSE_S: Final = 1.0
 SURVEY_S: Final = 20.0  # between looks at who follows in the chain
 FIRST_SURVEY_S: Final = 2.0
 REBALANCE_S: Final = (120.0, 300.0)  # drawn anew each time, so that nodes do not look at the same moment
@@ -52,23 +52,6 @@ STEADY_S: Final = 60.0  # a swarm that lived this long starts the count anew
 FAREWELL_S: Final = 2.0  # for taking the record back
 SEED_STREAMS: Final = 16  # of weights, to others that lack them
 REVOKED_GRACE_S: Final = 2.0  # for clients to hear that they must move
-
-
-class Ending(enum.Enum):
-    """Why a stretch of serving ended."""
-
-    STOPPED = enum.auto()  # the volunteer asked for it
-    LOST = enum.auto()  # the swarm failed
-    MOVING = enum.auto()  # other blocks need this node more
-    LAPSED = enum.auto()  # it is admitted no longer, and may be again
-
-
-@dataclass(frozen=True, slots=True)
-class Stops:
-    """What the volunteer asks for with Ctrl-C."""
-
-    stop: asyncio.Event  # once: drain, then leave
-    hurry: asyncio.Event  # twice: leave now
 
 
 class Volunteer:
@@ -95,6 +78,8 @@ class Volunteer:
         self._stops = stops
         self._hosting: Hosting | None = None
         self._target: BlockRange | None = None  # where to move; None: choose
+        self._left: BlockRange | None = None  # where it served before it moved
+        self._settled = False  # it cannot move: the files of other blocks are not to be had
         self._remembered: dict[PeerId, tuple[str, ...]] = {}
 
     async def run(self) -> None:
@@ -179,14 +164,25 @@ class Volunteer:
         await self._enrolment.until_admitted(swarm, manifest, self._report, patient=self._lapsed)
         presence.certificate = self._standing.raw
         if self._hosting is None:
-            self._hosting = await prepare(
-                self._entry, manifest, self._wishes, presence, self._report, target=self._target
-            )
-            self._target = None
+            self._hosting = await self._prepare(manifest, presence)
         await self._seed(swarm, self._hosting)
         presence.span, presence.engine = self._hosting.span, self._hosting.engine
         presence.blocks_per_s = self._hosting.blocks_per_s
         return self._hosting
+
+    async def _prepare(self, manifest: Manifest, presence: Presence) -> Hosting:
+        """The blocks it is to move to, or such as it chooses; the ones it left where the files of others are not to be
+        had: a move must not cost the grid a node."""
+        load = partial(prepare, self._entry, manifest, self._wishes, presence, self._report)
+        target, self._target = self._target, None
+        try:
+            return await load(target)
+        except ModelError as error:
+            if target is None or self._left is None:
+                raise
+            self._settled = True
+            self._report.note(f"{error} Going back to blocks {self._left[0]}:{self._left[1]}, and staying there.")
+            return await load(self._left)
 
     async def _seed(self, swarm: Swarm, hosting: Hosting) -> None:
         """Hand out what is here of the model's files, less eagerly than a seed would: serving goes first."""
@@ -210,7 +206,7 @@ class Volunteer:
             self._report.serving(presence.record())
             async with asyncio.TaskGroup() as tasks:
                 background = [
-                    tasks.create_task(self._beat(service, hosting)),
+                    tasks.create_task(beat(service, hosting.engine, self._report)),
                     tasks.create_task(self._survey(presence)),
                 ]
                 ending = await self._or_stop(self._until_called_off(service, presence, renewal), swarm)
@@ -245,7 +241,7 @@ class Volunteer:
                 if fault.rule != "revoked":
                     self._report.note(f"{fault} This node serves nobody until it is admitted again.")
                 return Ending.LAPSED
-            self._target = moving.result()
+            self._target, self._left = moving.result(), presence.span
             return Ending.MOVING
         finally:
             for task in (moving, lapsing):
@@ -268,25 +264,6 @@ class Volunteer:
                 task.cancel()
             await asyncio.gather(hurry, draining, return_exceptions=True)
 
-    async def _beat(self, service: NodeService, hosting: Hosting) -> None:
-        started = before_s = time.monotonic()
-        before = hosting.engine.metrics()
-        while True:
-            await asyncio.sleep(PULSE_S)
-            now_s, now = time.monotonic(), hosting.engine.metrics()
-            self._report.pulse(
-                Pulse(
-                    sessions=service.sessions,
-                    tokens_per_s=(now.tokens - before.tokens) / (now_s - before_s),
-                    tokens=now.tokens,
-                    mean_batch=now.mean_batch,
-                    free_tokens=now.free_tokens,
-                    total_tokens=now.total_tokens,
-                    uptime_s=now_s - started,
-                )
-            )
-            before_s, before = now_s, now
-
     async def _survey(self, presence: Presence) -> None:
         """Keep round trips to the next nodes measured, and their addresses for the next start."""
         await asyncio.sleep(FIRST_SURVEY_S)
@@ -303,7 +280,7 @@ class Volunteer:
         """Wait until other blocks need this node more; returns them. Never returns when the blocks are fixed."""
         while True:
             await asyncio.sleep(random.uniform(*REBALANCE_S))  # noqa: S311 - spreads load
-            if self._wishes.blocks is not None or service.sessions:
+            if self._wishes.blocks is not None or self._settled or service.sessions:
                 continue
             try:
                 target = should_move(
@@ -328,26 +305,7 @@ class Volunteer:
             self._pins.remember_peers(self._signed, fresh)
 
     async def _or_stop(self, work: Awaitable[T], swarm: Swarm | None = None) -> T | Ending:
-        """The result of ``work``, unless the volunteer stops or the swarm fails first; then it is cancelled."""
-        task = asyncio.ensure_future(work)
-        stopping = asyncio.create_task(self._stops.stop.wait())
-        racers: set[asyncio.Future[object]] = {task, stopping}  # type: ignore[arg-type]
-        failing = None
-        if swarm is not None:
-            failing = asyncio.create_task(swarm.failed())
-            racers.add(failing)  # type: ignore[arg-type]
-        try:
-            await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.done():
-                return Ending.STOPPED
-            if failing is not None and failing.done():
-                self._report.note(str(failing.result()))
-                return Ending.LOST
-            return task.result()
-        finally:
-            for racer in racers:
-                racer.cancel()
-            await asyncio.gather(*racers, return_exceptions=True)
+        return await until_stopped(work, self._stops.stop, swarm, self._report.note)
 
     async def _let_go(self) -> None:
         """Free the span."""
