@@ -77,7 +77,8 @@ def serve(
 async def _volunteer(identity: Identity, membership: Membership, wishes: Wishes, settings: Settings) -> None:
     from gridllm.cli.serve_view import make_report
     from gridllm.cli.signals import two_stops
-    from gridllm.node.lifecycle import Stops, Volunteer
+    from gridllm.node.lifecycle import Volunteer
+    from gridllm.node.stops import Stops
 
     async def enter() -> Swarm:
         from gridllm.swarm.libp2p import open_swarm
