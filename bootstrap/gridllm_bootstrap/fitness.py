@@ -100,7 +100,7 @@ class Fitness:
         sessions = sum(map(len, node.clients.values()))
         if sessions < self._least_sessions or len(node.clients) < self._least_clients:
             return None
-        middle = served(node.clients.values(), 0.0)
+        middle = statistics.median(statistics.median(r.ratio for r in said) for said in node.clients.values())
         if middle < self._suspect_below:  # only then is the costlier look worth it
             middle = served(node.clients.values(), node.each_more)
         return Suspicion(peer, middle, sessions, len(node.clients)) if middle < self._suspect_below else None
@@ -136,10 +136,17 @@ def served(clients: Iterable[Iterable[Reading]], each_more: float) -> float:
     every = [reading for readings in mine for reading in readings]
 
     def excused(reading: Reading) -> float:
-        slowed = 1 + each_more * (crowd(reading, every) - 1) if each_more else 1.0
-        return min(MAX_RATIO, reading.ratio * slowed)
+        return min(MAX_RATIO, reading.ratio * slowed(crowd(reading, every), each_more))
 
     return statistics.median(statistics.median(map(excused, readings)) for readings in mine)
+
+
+def slowed(sessions: float, each_more: float) -> float:
+    """By which factor that many sessions at once lengthen a step of each, on a machine as certified.
+
+    The pass that they share is longer, and a step that arrives during a pass waits for its end, unless it is alone.
+    """
+    return (1 + each_more * (sessions - 1)) * (2 - 1 / sessions)
 
 
 def crowd(reading: Reading, every: Iterable[Reading]) -> float:

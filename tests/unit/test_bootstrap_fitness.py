@@ -16,6 +16,7 @@ from gridllm_bootstrap.fitness import (
     Reading,
     crowd,
     each_more,
+    slowed,
 )
 
 NODE, OTHER = PeerId("node" * 8), PeerId("other" * 8)
@@ -143,10 +144,10 @@ def test_sessions_side_by_side_are_excused_as_far_as_the_certificate_says() -> N
     assert idle.judge(NODE, 1000.0) is not None
 
 
-def test_a_crowd_is_no_excuse_for_a_machine_that_a_crowd_does_not_slow() -> None:
+def test_a_crowd_excuses_no_more_than_a_pass_that_is_waited_for_where_passes_are_no_longer() -> None:
     fitness = Fitness()
     for second in range(4):
-        hear(fitness, 0.3, clients=8, sessions=8, start_s=100.0 * second, apart_s=0.0)
+        hear(fitness, 0.2, clients=8, sessions=8, start_s=100.0 * second, apart_s=0.0)
     assert fitness.judge(NODE, 1000.0) is not None
 
 
@@ -156,6 +157,12 @@ def test_a_crowd_is_counted_by_the_time_that_is_shared() -> None:
     assert crowd(mine, [mine, Reading(5.0, 20.0, 1.0)]) == 1.5
     assert crowd(mine, [mine, *(Reading(0.0, 10.0, 0.1 * i) for i in range(100))]) == BATCH
     assert crowd(Reading(0.0, 0.0, 1.0), [mine]) == 1.0
+
+
+def test_what_a_crowd_costs() -> None:
+    assert slowed(1.0, 0.7) == 1.0
+    assert slowed(2.0, 0.0) == pytest.approx(1.5)  # whoever is not first waits for the pass under way
+    assert slowed(8.0, 1.0) == pytest.approx(8 * 1.875)
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6))
