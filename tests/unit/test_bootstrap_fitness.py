@@ -139,7 +139,7 @@ def test_sessions_side_by_side_are_excused_as_far_as_the_certificate_says() -> N
     busy, idle = Fitness(), Fitness()
     for fitness, apart_s in ((busy, 0.0), (idle, 20.0)):
         for second in range(4):
-            hear(fitness, 0.3, clients=8, sessions=8, start_s=100.0 * second, apart_s=apart_s, figures=SHARED)
+            hear(fitness, 0.3, clients=8, sessions=8, start_s=200.0 * second, apart_s=apart_s, figures=SHARED)
     assert busy.judge(NODE, 1000.0) is None
     assert idle.judge(NODE, 1000.0) is not None
 
