@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,24 +43,30 @@ def show_id(
 
 
 def _certificates(data_dir: Path, peer: PeerId) -> list[tuple[str, Certificate]]:
-    """Certificates of this key that can be used now: (name of the grid, certificate)."""
+    """Certificates of this key that can be used now, as far as is known here: (name of the grid, certificate)."""
     from gridllm.admission.certificate import verify_signatures
+    from gridllm.admission.gate import Gatekeeper
     from gridllm.admission.store import Certificates
+    from gridllm.charter.board import NoticeBoard
     from gridllm.charter.pin import Pins
     from gridllm.cli.compute import DTYPES
-    from gridllm.errors import CharterError
+    from gridllm.errors import CertificateError, CharterError
 
-    store, found = Certificates(data_dir), []
+    store, pins, found = Certificates(data_dir), Pins(data_dir), []
     try:
-        joined = Pins(data_dir).all()
+        joined = pins.all()
     except CharterError:  # who this machine is can be said all the same
         joined = []
     for signed in joined:
-        for entry in signed.charter.models:
-            for dtype in DTYPES:
-                raw = store.load(signed, peer, entry.model_root, dtype)
-                if raw is not None:
-                    found.append((signed.charter.name, verify_signatures(raw, signed)))
+        gate = Gatekeeper(signed, NoticeBoard(signed, pins.notices_path(signed)))
+        for model, dtype in ((entry.model_root, dtype) for entry in signed.charter.models for dtype in DTYPES):
+            raw = store.load(signed, peer, model, dtype)
+            if raw is None:
+                continue
+            certificate = verify_signatures(raw, signed)
+            with contextlib.suppress(CertificateError):  # revoked since
+                gate.check(raw, peer, role=certificate.roles[0], model=model, dtype=dtype)
+                found.append((signed.charter.name, certificate))
     return found
 
 
