@@ -64,14 +64,22 @@ def serve(
         from gridllm.admission.gate import Gatekeeper
         from gridllm.admission.store import Certificates
         from gridllm.charter.board import NoticeBoard
+        from gridllm.cli.candidate import Outcome
         from gridllm.cli.runtime import run_async
+        from gridllm.errors import AdmissionError
         from gridllm.node.enrolment import Membership
         from gridllm.node.standing import Standing
 
         gate = Gatekeeper(signed, NoticeBoard(signed, pins.notices_path(signed)))
         store = Certificates(settings.data_dir)
         standing = Standing(signed, gate, mine.peer, entry.model_root, wishes.dtype, store=store)
-        run_async(_volunteer(mine, Membership(signed, entry, pins, standing), wishes, settings))
+        try:
+            run_async(_volunteer(mine, Membership(signed, entry, pins, standing), wishes, settings))
+        except AdmissionError as error:
+            outcome = Outcome(None, error=error)
+            if outcome.figures is not None:  # measured, and found short: say of what, as join does
+                outcome.show(gate.board.admission)
+            raise
 
 
 async def _volunteer(identity: Identity, membership: Membership, wishes: Wishes, settings: Settings) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gridllm.admission.candidacy import Candidacy, Watcher
+from gridllm.admission.certificate import verify_signatures
 from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.minimums import ROLES, Role
 from gridllm.charter.pin import Pins
@@ -72,6 +73,26 @@ class Enrolment:
             folder=self._membership.pins.data_dir,
         )
 
+    def _adopt(self, raw: bytes) -> None:
+        """Take the certificate, if it is one to serve with.
+
+        Raises:
+            NotAdmittedHere: it is for smaller roles only.
+            CertificateError: it is of no use.
+        """
+        from gridllm.admission.admit import NotAdmittedHere
+
+        try:
+            self._membership.standing.adopt(raw)
+        except CertificateError as error:
+            if error.rule != "role":
+                raise
+            certificate = verify_signatures(raw, self._membership.signed)
+            able = " and ".join(certificate.roles)
+            help_with = f"gridllm {certificate.roles[0]}"
+            text = f"It reaches the minimums to {able}, not those to serve; it can help with: {help_with}"
+            raise NotAdmittedHere("role", text, certificate.figures) from error
+
     async def until_admitted(self, swarm: Swarm, manifest: Manifest, report: Report, *, patient: bool) -> None:
         """Return once this node may serve; at once in an open grid.
 
@@ -92,7 +113,7 @@ class Enrolment:
                 return
             report.phase(f"Being measured for admission to {self._membership.signed.charter.name}")
             try:
-                standing.adopt(await self.examine(swarm, manifest, report, b"", PATIENCE_S))
+                self._adopt(await self.examine(swarm, manifest, report, b"", PATIENCE_S))
             except GridError as error:
                 if not standing.required:
                     return  # an amendment opened the grid meanwhile

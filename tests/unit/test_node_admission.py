@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gridllm.admission.admit import NotAdmittedHere
 from gridllm.admission.candidacy import Watcher
 from gridllm.admission.cards import publish_card
 from gridllm.admission.messages import RECHECK_CALL
@@ -37,6 +38,7 @@ class Authorities:
         self.life: Life | None = None
         self.age_s = 0
         self.life_s = 3600
+        self.roles = ["serve"]
         self.trouble: Exception | None = None
 
     async def examine(
@@ -50,7 +52,8 @@ class Authorities:
         assert self.life is not None
         issued = int(time.time()) - self.age_s
         root = self.life.entry.root
-        return certified(self.life.signed, swarm.peer, model=root, issued=issued, expires=issued + self.life_s)
+        fields = {"model": root, "roles": self.roles, "issued": issued, "expires": issued + self.life_s}
+        return certified(self.life.signed, swarm.peer, **fields)
 
 
 @pytest.fixture
@@ -150,6 +153,15 @@ async def test_a_newcomer_that_is_not_admitted_is_told(
         with pytest.raises(type(trouble), match=str(trouble)):
             await life.task
         assert life.notes.loaded == []
+        assert await life.records() == []
+
+
+async def test_a_machine_fit_for_less_is_told_what_for(tmp_path: Path, authorities: Authorities) -> None:
+    authorities.roles = ["relay", "seed"]
+    async with living(tmp_path, admission=CLOSED) as life:
+        authorities.life = life
+        with pytest.raises(NotAdmittedHere, match="relay and seed, not those to serve; .* gridllm relay"):
+            await life.task
         assert await life.records() == []
 
 
