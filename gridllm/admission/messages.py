@@ -91,6 +91,7 @@ class Send(Message, frozen=True, tag="send"):
     """Authority: send me that many bytes. → Chunks, the last of them marked."""
 
     nbytes: Size
+    nonce: Bytes32 = bytes(32)  # fresh, and with the challenge's seed that of the bytes: none can be sent before
 
 
 class Chunk(Message, frozen=True, tag="chunk"):

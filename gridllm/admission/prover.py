@@ -90,7 +90,7 @@ class Prover:
 
     async def on_send(self, question: Send) -> AsyncIterator[bytes]:
         """Bytes that the seed gives, so that nothing on the way can make them fewer."""
-        for part in noise(self.seed, UPLOAD, question.nbytes):
+        for part in noise(self.seed + question.nonce, UPLOAD, question.nbytes):
             yield part
 
     def on_chunks(self, digest: bytes) -> Received:

@@ -69,9 +69,11 @@ async def _bandwidth(
 
 
 async def _upload_s(sitting: Sitting, nbytes: int, timeout_s: float) -> float:
-    """Seconds from the question until all bytes, which the challenge's seed gives, are here."""
-    expected = await in_background(noise_digest, sitting.seed, UPLOAD, nbytes)
-    bulk = await sitting.conversation.collect(Send(nbytes=nbytes), most_bytes=nbytes, timeout_s=timeout_s, keep=False)
+    """Seconds from the question until all bytes, which the challenge's seed and the question give, are here."""
+    nonce = secrets.token_bytes(32)
+    expected = await in_background(noise_digest, sitting.seed + nonce, UPLOAD, nbytes)
+    question = Send(nbytes=nbytes, nonce=nonce)
+    bulk = await sitting.conversation.collect(question, most_bytes=nbytes, timeout_s=timeout_s, keep=False)
     if bulk.digest != expected:
         await sitting.conversation.end(OutOfTurn(f"{bulk.nbytes} bytes came which are not those asked for."))
     return bulk.elapsed_s

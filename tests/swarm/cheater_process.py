@@ -1,7 +1,7 @@
-"""A candidate that cheats, as a process of its own: ``python -m tests.swarm.cheater_process KIND ADDRESS [FILE]``.
+"""A candidate that cheats, as a process of its own: ``python -m tests.swarm.cheater_process KIND ADDRESS [TIMES]``.
 
-It takes the way that everyone takes (``admit``), prints one JSON line with the outcome, and exits with 0 when it was
-admitted. FILE gets its certificate then.
+It takes the way that everyone takes (``admit``), under a new name each time, prints one JSON line with each outcome,
+and exits with 0 when it was admitted at last.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -89,13 +88,14 @@ async def cheat(kind: str, address: str) -> dict[str, Any]:
 def main() -> None:
     import uvloop
 
-    kind, address, *file = sys.argv[1:]
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        outcome = runner.run(cheat(kind, address))
-    if file and outcome["admitted"]:
-        Path(file[0]).write_text(outcome["certificate"])
-    print("OUTCOME " + json.dumps(outcome), flush=True)  # noqa: T201 - what it is for
-    sys.exit(0 if outcome["admitted"] else 1)
+    kind, address, *times = sys.argv[1:]
+    admitted = False
+    for _ in range(int(times[0]) if times else 1):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            outcome = runner.run(cheat(kind, address))
+        admitted = outcome["admitted"]
+        print("OUTCOME " + json.dumps(outcome), flush=True)  # noqa: T201 - what it is for
+    sys.exit(0 if admitted else 1)
 
 
 if __name__ == "__main__":
