@@ -60,7 +60,7 @@ def test_an_honest_node_is_admitted() -> None:
         (certified(SIGNED, PEER, model="cd" * 32), "model"),
         (certified(SIGNED, PEER, dtype="float16"), "dtype"),
         (certified(SIGNED, PEER, roles=["relay", "seed"]), "role"),
-        (certified(SIGNED, PEER, issued=NOW + SKEW_S + 60, expires=NOW + 9999), "early"),
+        (certified(SIGNED, PEER, issued=NOW + SKEW_S + 3600, expires=NOW + 9999), "early"),
         (certified(SIGNED, PEER, issued=NOW - 9999, expires=NOW - SKEW_S - 60), "expired"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
