@@ -33,6 +33,7 @@ that skips less than about a tenth of the steps can look like one whose experts 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -53,6 +54,7 @@ TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.005}
 EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 EXPERT_OUTLIERS: Final = {"float32": 0.05, "bfloat16": 0.6, "float16": 0.6}
 _decoder = msgspec.msgpack.Decoder(Shown)
+_random = random.SystemRandom()
 
 
 def tolerance(dtype: str) -> float:
@@ -89,10 +91,15 @@ class LinkChecker:
             _verify(link, t, course.references[t], root, steps + 1)
             if t == 0 and link.before != _bytes(course.start):
                 raise AdmissionError("The chain does not start where its seed says.")
-        errors: list[float] = []
+        # Which row of a batch is looked at must not follow from where in the chain a link stands: drawn after all was
+        # committed to, or else each row would be computed only where its turn is likely to come.
+        order = _random.sample(range(len(opened)), len(opened))
+        errors = [0.0] * len(opened)
         at_once = 1 if kind == "prefill" else ROWS_AT_ONCE
-        for at in range(0, len(opened), at_once):
-            errors += self._recompute(kind, opened[at : at + at_once], course)
+        for at in range(0, len(order), at_once):
+            part = order[at : at + at_once]
+            for place, error in zip(part, self._recompute(kind, [opened[one] for one in part], course), strict=True):
+                errors[place] = error
         return errors
 
     def _parse(self, kind: Kind, shown: bytes, count: int) -> list[Link]:
@@ -109,7 +116,7 @@ class LinkChecker:
 
     @torch.inference_mode()
     def _recompute(self, kind: Kind, links: list[Link], course: Course) -> list[float]:
-        """Of a batch only one row of each link, another each time: rows do not depend on each other."""
+        """Of a batch only one row of each link, by its place here: rows do not depend on each other."""
         before, after, drive = [], [], []
         rows = [place % self.workload.rows(kind) for place in range(len(links))]
         tokens = self.workload.tokens_of_row(kind)
