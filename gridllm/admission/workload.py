@@ -172,15 +172,17 @@ def _parse(config: dict[str, Any]) -> PreTrainedConfig:
 
 
 def _choose(causal: PreTrainedModel, memory_bytes: int | None) -> tuple[int, int]:
-    """Blocks from the model's middle (the first ones are of another kind in some families)."""
+    """Blocks from the model's middle (the first ones are of another kind in some families).
+
+    How many does not depend on ``memory_bytes``, which is a candidate's own word: with few enough of them their weights
+    would fit into its processor's cache, and it would seem faster than it can serve.
+    """
     layers: list[nn.Module] = list(getattr(causal.base_model, layout_of(causal.config).layers))
     largest = max(sum(parameter.nbytes for parameter in layer.parameters()) for layer in layers)
     count = max(1, min(len(layers), MAX_BLOCKS, -(-ENOUGH_BYTES // largest)))
-    if memory_bytes is not None:
-        count = min(count, memory_bytes // largest)
-    if count < 1:
+    if memory_bytes is not None and memory_bytes < largest:
         raise AdmissionError(
-            f"One block of this model takes {largest / 1024**2:.0f} MiB and {(memory_bytes or 0) >> 20} MiB may "
+            f"One block of this model takes {largest / 1024**2:.0f} MiB and {memory_bytes >> 20} MiB may "
             "be used; give GridLLM more memory, choose a smaller dtype, or a smaller role."
         )
     start = (len(layers) - count) // 2
