@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from gridllm.admission.certificate import SKEW_S, Certificate, check_certificate, verify_signatures
-from gridllm.admission.figures import meets
+from gridllm.admission.figures import meets, version_tuple
 from gridllm.admission.messages import Hello
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import ModelEntry, SignedCharter
@@ -85,8 +85,9 @@ def _model(hello: Hello, signed: SignedCharter) -> ModelEntry:
 def _check_version(hello: Hello, admission: Admission) -> None:
     asked = [admission.of(role).version for role in ROLES if role in hello.roles]
     if not any(meets(version, hello.version) for version in asked):
+        oldest = min(asked, key=version_tuple)
         raise Outdated(
-            f"This grid asks for gridllm {min(asked)} or newer, and this machine runs {hello.version}; run: "
+            f"This grid asks for gridllm {oldest} or newer, and this machine runs {hello.version}; run: "
             "pip install --upgrade gridllm"
         )
 

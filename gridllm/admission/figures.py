@@ -59,7 +59,7 @@ def version_tuple(text: str) -> tuple[int, ...]:
     """``"0.12.3.dev1"`` → (0, 12, 3): leading numbers only."""
     parts: list[int] = []
     for part in text.split("."):
-        if not part.isdigit():
+        if not (part.isascii() and part.isdigit()):  # candidates send what they like: "²" is a digit and no number
             break
         parts.append(int(part))
     while parts and parts[-1] == 0:

@@ -69,6 +69,7 @@ async def test_one_that_is_not_gets_none(reason: str, figures: Figures) -> None:
         ({"dtype": "int4"}, WrongModel, "'int4'"),
         ({"roles": ["king"]}, Malformed, "'king'"),
         ({"version": "0.0.0"}, Outdated, "0.0.1 or newer"),
+        ({"version": "²"}, Outdated, "0.0.1 or newer"),
         ({"clock_s": time.time() + 900}, ClockSkew, r"1[45]\.\d minutes ahead"),
         ({"clock_s": time.time() - 900}, ClockSkew, "behind"),
     ],
