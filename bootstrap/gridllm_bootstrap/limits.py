@@ -66,13 +66,16 @@ class Limits:
             TooSoon: says when to come again.
         """
         every_s = min(TRY_EVERY_S * TRIES / self._tries, certificate_s / RENEWALS)
-        waits = [self._peers.take(peer, every_s)]
-        waits += [self._places.take(place, every_s / ADDRESS_TRIES) for place in places_of(addresses)]
-        if max(waits) > 0:
-            whose = "This machine was" if waits[0] > 0 else "Machines at your address were"
-            raise TooSoon(
-                f"{whose} measured, or asked for it, too often of late; come again in {spell_wait(max(waits))}."
-            )
+        whose, wait_s = "This machine was", self._peers.take(peer, every_s)
+        if not wait_s:  # one that keeps asking too soon does not use up its neighbours' attempts
+            waits = {place: self._places.take(place, every_s / ADDRESS_TRIES) for place in places_of(addresses)}
+            whose, wait_s = "Machines at your address were", max(waits.values(), default=0.0)
+            if wait_s:
+                self._peers.give_back(peer)
+                for place in (place for place, place_wait_s in waits.items() if not place_wait_s):
+                    self._places.give_back(place)
+        if wait_s:
+            raise TooSoon(f"{whose} measured, or asked for it, too often of late; come again in {spell_wait(wait_s)}.")
 
     def give_back(self, peer: PeerId, addresses: Iterable[str]) -> None:
         """Undo ``count``: this authority had no time."""

@@ -103,6 +103,19 @@ class TestLimits:
             made.count(PeerId("another"), at, 86400)
         made.count(PeerId("another"), ("/ip4/203.0.113.8/tcp/1",), 86400)
 
+    def test_one_that_keeps_asking_uses_up_no_attempts_of_its_neighbours_nor_they_its_own(self) -> None:
+        made = Limits(tries=1, clock=Clock())
+        at = ("/ip4/203.0.113.7/tcp/1",)
+        made.count(PEER, at, 86400)
+        for _ in range(3 * ADDRESS_TRIES):
+            with pytest.raises(TooSoon, match="This machine"):
+                made.count(PEER, at, 86400)
+        for number in range(ADDRESS_TRIES - 1):
+            made.count(PeerId(f"peer{number}"), at, 86400)
+        with pytest.raises(TooSoon, match="at your address"):
+            made.count(PeerId("another"), at, 86400)
+        made.count(PeerId("another"), ("/ip4/203.0.113.8/tcp/1",), 86400)  # it has its own attempt still
+
     def test_short_certificates_allow_renewals(self) -> None:
         clock = Clock()
         made = Limits(clock=clock)
