@@ -14,6 +14,7 @@ from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.gossip import gossiping
 from gridllm.charter.pin import Pins
+from gridllm.cli.grid_view import printable
 from gridllm.cli.runtime import stop_on_signals
 from gridllm.cli.show import print_json, stderr, stdout
 from gridllm_bootstrap.first_peer import Census, open_first_peer, watch
@@ -94,7 +95,7 @@ class Reporter:
             return None  # whoever knocks without end does not fill the maintainer's disk
         if self._as_json:
             return self._event("candidate", outcome=event.kind, peer=event.peer, reason=event.reason, text=event.text)
-        said = f": {event.text}" if event.text else ""
+        said = f": {printable(event.text)}" if event.text else ""  # a candidate's own words may be among them
         self._console.print(f"Candidate …{event.peer[-8:]} {SPELLED[event.kind]}{said}", markup=False)
         return None
 

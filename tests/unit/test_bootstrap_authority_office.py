@@ -53,8 +53,12 @@ def test_people_get_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     reporter.open_to(None, required=True)
     reporter.examined(Event("examining", PEER))
     reporter.examined(Event("refused", PEER, "It is too early."))
+    reporter.examined(Event("refused", PEER, "\x1b[2JCandidate is \ncertified"))
     reporter.seen(Census({"serving": 1}, 2, 8), (2, 5))
-    said = " ".join(capsys.readouterr().out.split())
+    raw = capsys.readouterr().out
+    assert "\x1b[2J" not in raw
+    assert "Candidate is \n" not in raw
+    said = " ".join(raw.split())
     assert "This first peer measures no machines" in said
     assert f"Candidate …{PEER[-8:]} is examined" in said
     assert f"Candidate …{PEER[-8:]} was turned away: It is too early." in said
