@@ -48,7 +48,7 @@ class Directory:
         self._admit = admit
         self.seen: dict[PeerId, tuple[str, ...]] = {}
         """Where the nodes read last can be dialled, admitted or not."""
-        self._announced_at: dict[PeerId, float] = {}  # of the nodes read last
+        self._announced_at: dict[ModelRoot, dict[PeerId, float]] = {}  # of the nodes read last
         self._published: dict[str, float] = {}  # key → latest expiration stored there, Unix time
 
     async def publish(self, record: NodeRecord, ttl_s: float = TTL_S) -> None:
@@ -79,12 +79,13 @@ class Directory:
         """
         shards = await asyncio.gather(*(self._swarm.fetch(shard_key(self._grid, model, i)) for i in range(SHARDS)))
         found: dict[PeerId, NodeRecord] = {}
+        announced: dict[PeerId, float] = {}
         for shard in shards:
             for (owner, name), stored in shard.items():
                 record = _record_of(owner, name, stored, model)
                 if record is not None:
-                    found[owner] = record
-                    self._announced_at[owner] = stored.expires_at - TTL_S
+                    found[owner], announced[owner] = record, stored.expires_at - TTL_S
+        self._announced_at[model] = announced  # strangers come and go: nothing is kept of those that are gone
         counted: list[tuple[NodeRecord, CertificateError | None]] = []
         for peer in sorted(found):
             counted.append(self._admitted(found[peer]))
@@ -95,7 +96,7 @@ class Directory:
 
     def announced_at(self, peer: PeerId) -> float:
         """When the node announced itself last, as far as was read, by its own clock: Unix time; 0 when never."""
-        return self._announced_at.get(peer, 0.0)
+        return max((known.get(peer, 0.0) for known in self._announced_at.values()), default=0.0)
 
     async def retract(self) -> None:
         """Take back everything this node announced; best effort, since records expire anyway."""
