@@ -44,8 +44,11 @@ def help_out(
     from gridllm.admission.store import Certificates
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.pin import Pins
+    from gridllm.cli.bench_view import figures_table
     from gridllm.cli.compute import device_of, dtype_of
     from gridllm.cli.runtime import run_async
+    from gridllm.cli.show import stdout
+    from gridllm.errors import AdmissionError
     from gridllm.identity.keys import hold, load_or_create
     from gridllm.node.enrolment import Membership
     from gridllm.node.source import local_folder
@@ -71,7 +74,12 @@ def help_out(
         gate = Gatekeeper(signed, NoticeBoard(signed, pins.notices_path(signed)))
         store = Certificates(settings.data_dir)
         standing = Standing(signed, gate, mine.peer, entry.model_root, dtype, role=role, store=store)
-        run_async(_run(mine, Membership(signed, entry, pins, standing), wishes, role, settings))
+        try:
+            run_async(_run(mine, Membership(signed, entry, pins, standing), wishes, role, settings))
+        except AdmissionError as error:
+            if (figures := getattr(error, "figures", None)) is not None:  # measured, and found short: say of what
+                stdout().print(figures_table(figures, gate.board.admission, (role,)), crop=False)
+            raise
 
 
 async def _run(

@@ -74,10 +74,10 @@ class Enrolment:
         )
 
     def _adopt(self, raw: bytes) -> None:
-        """Take the certificate, if it is one to serve with.
+        """Take the certificate, if it is one for the node's role.
 
         Raises:
-            NotAdmittedHere: it is for smaller roles only.
+            NotAdmittedHere: it is for other roles only.
             CertificateError: it is of no use.
         """
         from gridllm.admission.admit import NotAdmittedHere
@@ -90,7 +90,8 @@ class Enrolment:
             certificate = verify_signatures(raw, self._membership.signed)
             able = " and ".join(certificate.roles)
             help_with = f"gridllm {certificate.roles[0]}"
-            text = f"It reaches the minimums to {able}, not those to serve; it can help with: {help_with}"
+            wanted = self._membership.standing.role
+            text = f"It reaches the minimums to {able}, not those to {wanted}; it can help with: {help_with}"
             raise NotAdmittedHere("role", text, certificate.figures) from error
 
     async def until_admitted(self, swarm: Swarm, manifest: Manifest, report: Report, *, patient: bool) -> None:

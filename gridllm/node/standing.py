@@ -78,6 +78,7 @@ class Standing:
             clock: Unix time in seconds.
         """
         self.gate = gate
+        self.role = role
         self.raw = b""
         """What the node's record carries: the signed envelope, or nothing."""
         self.certificate: Certificate | None = None
@@ -85,7 +86,6 @@ class Standing:
         self._peer = peer
         self._model = model
         self._dtype = dtype
-        self._role = role
         self._store = store
         self._clock = clock
 
@@ -161,12 +161,12 @@ class Standing:
         return CertificateError(
             "revoked",
             f"The grid's maintainers revoked this node's admission: {revocation.why.rstrip('.')}. It may be measured "
-            f"again {again}, with: gridllm {self._role}",
+            f"again {again}, with: gridllm {self.role}",
         )
 
     def _check(self, raw: bytes) -> Certificate | None:
         """Raises CertificateError."""
-        return self.gate.check(raw, self._peer, role=self._role, model=self._model, dtype=self._dtype)
+        return self.gate.check(raw, self._peer, role=self.role, model=self._model, dtype=self._dtype)
 
 
 def spell_time(unix_s: float) -> str:

@@ -97,3 +97,11 @@ def test_in_a_closed_grid_a_relay_is_measured_for_what_it_does(tmp_path: Path) -
         with helper(grid, "relay", "relay.key") as again:
             again.wait_for("Admitted until")  # the certificate was kept
             again.wait_for("helping as relay")
+
+
+def test_a_relay_too_slow_for_its_minimums_is_told_which(tmp_path: Path) -> None:
+    with process_grid(tmp_path, admission=("--min-upload", "relay=900000")) as grid:
+        done = gridllm(grid.home, "relay", "--host-maddrs", LOOPBACK, timeout_s=120.0)
+        assert done.returncode == 1
+        assert "upload" in done.stdout  # of the table
+        assert "upload" in done.stderr

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gridllm.admission.admit import NotAdmittedHere
 from gridllm.admission.gate import Gatekeeper
 from gridllm.admission.store import Certificates
 from gridllm.charter.board import NoticeBoard
@@ -28,7 +29,7 @@ from gridllm.models.fetching import obtain_weights
 from gridllm.models.files import find_model
 from gridllm.models.manifest import verify_manifest
 from gridllm.models.seeding import verify_files
-from gridllm.node import helper, standing
+from gridllm.node import helper, lifecycle, standing
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.helper import PING_CALL, Helper
 from gridllm.node.helper_presence import HelperPulse
@@ -130,7 +131,7 @@ async def aiding(
         aid.stop.set()
         await asyncio.wait([aid.task], timeout=20)
         assert aid.task.done(), "it leaves when told to"
-        with contextlib.suppress(CertificateError, ModelError, SwarmError):
+        with contextlib.suppress(CertificateError, NotAdmittedHere, ModelError, SwarmError):
             aid.task.result()
 
 
@@ -181,6 +182,18 @@ async def test_a_serving_node_hands_out_what_it_holds(tmp_path: Path) -> None:
         await aid.fetch(tmp_path / "mine", {node.peer: tuple(node.addresses)})
 
 
+async def test_nodes_remember_relays_for_their_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "FIRST_SURVEY_S", 0.05)
+    monkeypatch.setattr(lifecycle, "SURVEY_S", 0.05)
+    network = MemoryNetwork()
+    async with living(tmp_path / "node", network) as life, aiding(tmp_path / "aid", "relay", network=network) as aid:
+        await life.serving()
+        record = await aid.helping()
+        assert aid.signed.grid == life.signed.grid
+        await until(lambda: record.peer in life.pins.known_peers(life.signed))
+        assert record.addresses[0] in life.pins.initial_peers(life.signed)
+
+
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """In place of the examination: authorities that admit to these roles."""
@@ -210,7 +223,7 @@ async def test_a_relay_is_admitted_as_one_and_ends_when_revoked(tmp_path: Path, 
 async def test_a_certificate_for_another_role_is_none(tmp_path: Path, examined: list[Any]) -> None:
     examined += ["relay"]
     async with aiding(tmp_path, "seed", admission=CLOSED) as aid:
-        with pytest.raises(CertificateError, match="admitted to relay, not to seed"):
+        with pytest.raises(NotAdmittedHere, match="minimums to relay, not those to seed.*with: gridllm relay"):
             await asyncio.wait_for(aid.task, 20)
         assert aid.notes.records == []
 
