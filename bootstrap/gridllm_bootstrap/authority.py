@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -30,7 +30,7 @@ from gridllm_bootstrap.entrance import certificate_to_renew, check_hello, check_
 from gridllm_bootstrap.events import Event
 from gridllm_bootstrap.limits import Limits
 from gridllm_bootstrap.verdicts import verdict_on
-from gridllm_bootstrap.waiting import AT_ONCE, WaitingRoom
+from gridllm_bootstrap.waiting import AT_ONCE, Ticket, WaitingRoom
 
 if TYPE_CHECKING:
     from gridllm.admission.certificate import Certificate
@@ -177,24 +177,25 @@ class Authority:
         entry = check_hello(hello, peer, self._signed, self._board, self._clock())
         if too_soon is not None:
             raise too_soon
-        try:
-            verdict = await self._in_turn(conversation, hello, entry)
-        except Full:
-            self._limits.give_back(peer, places)
-            raise
+        async with AsyncExitStack() as stack:
+            try:
+                ticket = await stack.enter_async_context(self._room.visit())
+            except Full:  # of ours: one that a candidate sends later on undoes nothing
+                self._limits.give_back(peer, places)
+                raise
+            verdict = await self._in_turn(ticket, conversation, hello, entry)
         await conversation.tell(verdict)
         await _await_end(conversation.stream)
 
-    async def _in_turn(self, conversation: Conversation, hello: Hello, entry: ModelEntry) -> Verdict:
+    async def _in_turn(self, ticket: Ticket, conversation: Conversation, hello: Hello, entry: ModelEntry) -> Verdict:
         """The verdict, once those before this one were examined."""
 
         async def tell(place: int, waiting: int) -> None:
             await conversation.tell(Queued(place=place, waiting=waiting))
 
-        async with self._room.visit() as ticket:
-            if await self._room.turn(ticket, tell, conversation.stream.read) is not None:
-                raise OutOfTurn("A candidate that waits says nothing until its examination begins.")
-            return await self._judged(conversation, hello, entry)
+        if await self._room.turn(ticket, tell, conversation.stream.read) is not None:
+            raise OutOfTurn("A candidate that waits says nothing until its examination begins.")
+        return await self._judged(conversation, hello, entry)
 
     async def _judged(self, conversation: Conversation, hello: Hello, entry: ModelEntry) -> Verdict:
         from gridllm.admission.verifier import Examination, Examined, examine

@@ -11,9 +11,11 @@ import pytest
 from gridllm.admission.certificate import verify_measurement
 from gridllm.admission.figures import Figures
 from gridllm.admission.messages import Echo, Started, Verdict, encode
+from gridllm.admission.stages import Examination, Examined
 from gridllm.charter.fetch import CHARTER_CALL
 from gridllm.errors import (
     ClockSkew,
+    Full,
     GridError,
     Malformed,
     NodeFault,
@@ -25,6 +27,7 @@ from gridllm.errors import (
     WrongGrid,
     WrongModel,
 )
+from gridllm.swarm.interface import Stream
 from gridllm_bootstrap import authority as authority_module
 from gridllm_bootstrap.limits import Limits
 from tests.unit.authority_hall import GOOD, Hall, hall, heard, hello, revoke, say, signed_charter
@@ -125,6 +128,18 @@ async def test_who_comes_too_often_waits_and_others_do_not() -> None:
         with pytest.raises(TooSoon, match="come again in"):
             await heard(await say(swarm, office, encode(hello(SIGNED, swarm))))
         assert (await verdict_of(made)).admitted
+
+
+async def test_no_attempt_comes_back_to_a_candidate_that_says_it_is_full_itself() -> None:
+    async def cut_short(_stream: Stream, _examination: Examination) -> Examined:
+        raise Full("These are the candidate's words: conversations raise what the other side refuses with.")
+
+    async with hall(SIGNED, 0, limits=Limits(tries=2)) as made:
+        office, swarm = made.offices[0], made.candidate()
+        office.examine = cut_short  # type: ignore[method-assign]
+        for expected in (Full, Full, TooSoon):
+            with pytest.raises(expected):
+                await heard(await say(swarm, office, encode(hello(SIGNED, swarm))))
 
 
 class TestGarbage:
