@@ -237,6 +237,15 @@ class TestCards:
                 found = await find_authorities(stranger, SIGNED)
                 assert [card.peer for card in found] == [made.offices[0].peer]
 
+    async def test_any_number_of_strangers_records_hide_none(self) -> None:
+        async with hall(SIGNED) as made:
+            for _ in range(300):
+                stranger = made.candidate()
+                await stranger.store(cards_key(SIGNED.grid), "authority", b"rubbish", expires_at=time.time() + 60)
+            office = await made.open(0)
+            await until_cards(made, 1)
+            assert [card.peer for card in await find_authorities(made.candidate(), SIGNED)] == [office.peer]
+
     async def test_an_expired_one_does_not_count(self) -> None:
         async with hall(SIGNED, 0) as made:
             await until_cards(made, 1)
