@@ -66,8 +66,20 @@ def pairs(grid: ProcessGrid, count: int) -> list[dict[str, Any]]:
         there = bench(grid)
         (outcome,) = outcomes(grid, "honest", 1)
         ratios = {name: outcome["figures"].get(name, 0.0) / there[name] for name in FIGURES}
-        found.append({"admitted": outcome["admitted"], "reason": outcome["reason"], "bench": there, "ratios": ratios})
-        say(f"pair {number + 1}: " + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items()))
+        load = os.getloadavg()[0]
+        found.append(
+            {
+                "admitted": outcome["admitted"],
+                "reason": outcome["reason"],
+                "bench": there,
+                "ratios": ratios,
+                "load": load,
+            }
+        )
+        say(
+            f"pair {number + 1} at load {load:.1f}: "
+            + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+        )
     return found
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 LEAST_SHARE: Final = 0.5  # of ``Pace.round_s``
 MOST_RESIZINGS: Final = 3
 # Of a prompt's round one link may be all that is opened: who skips half of one round and nothing else is found once in
-# two times. So a round that stands alone gains little, and two of them are opened.
-ALONE: Final = 1.15  # times the next best
+# two times. So rounds that stand alone gain little, and to gain more he must skip unseen in three.
+ALONE: Final = (1.15, 1.3)  # times the second best, and the third
 RTT_SHARE: Final = 0.1  # of a round's time, at most, is the way there and back
 MAX_KEPT_BYTES: Final = 512 * 1024**2  # of states that the candidate keeps until a round was shown
 PROOF_BYTES: Final = 4096  # with each link
@@ -48,7 +48,7 @@ def links_to_open(kind: Kind, steps: int) -> list[int]:
 def best_of(speeds: Sequence[float]) -> float:
     """What the rounds amount to: the best of them, unless it stands alone."""
     best, *others = sorted(speeds, reverse=True)
-    return min(best, ALONE * others[0]) if others else best
+    return min(best, *(most * other for most, other in zip(ALONE, others, strict=False)), best)
 
 
 class Speed:
