@@ -28,7 +28,7 @@ from gridllm_bootstrap.certifying import Certifier
 from gridllm_bootstrap.dialback import DialBack
 from gridllm_bootstrap.entrance import certificate_to_renew, check_hello, check_not_revoked
 from gridllm_bootstrap.events import Event
-from gridllm_bootstrap.limits import Limits
+from gridllm_bootstrap.limits import Limits, places_of
 from gridllm_bootstrap.verdicts import verdict_on
 from gridllm_bootstrap.waiting import AT_ONCE, Ticket, WaitingRoom
 
@@ -179,7 +179,7 @@ class Authority:
             raise too_soon
         async with AsyncExitStack() as stack:
             try:
-                ticket = await stack.enter_async_context(self._room.visit())
+                ticket = await stack.enter_async_context(self._room.visit(places_of(places)))
             except Full:  # of ours: one that a candidate sends later on undoes nothing
                 self._limits.give_back(peer, places)
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -17,13 +17,18 @@ TELL_EVERY_S: Final = 3.0  # a candidate that hears nothing thinks the authority
 class Ticket:
     """One candidate's place."""
 
-    def __init__(self) -> None:
+    def __init__(self, homes: frozenset[str] = frozenset()) -> None:
+        self.homes = homes  # hosts or relays that it calls from (``limits.places_of``)
         self.changed = asyncio.Event()
         """Set whenever ``WaitingRoom.place`` may say something else."""
 
 
 class WaitingRoom:
-    """First come, first served; ``at_once`` are examined together."""
+    """First come, first served; ``at_once`` are examined together.
+
+    Of those behind one address, one is examined while others wait, and they fill half of the queue at most: whoever has
+    many identities and answers slowly keeps nobody else out.
+    """
 
     def __init__(self, at_once: int = AT_ONCE, most_waiting: int = MOST_WAITING) -> None:
         self._at_once = at_once
@@ -42,15 +47,21 @@ class WaitingRoom:
         return len(self._examined)
 
     @asynccontextmanager
-    async def visit(self) -> AsyncIterator[Ticket]:
+    async def visit(self, homes: Iterable[str] = ()) -> AsyncIterator[Ticket]:
         """A place in the queue, until the block is left.
 
+        Args:
+            homes: hosts or relays that the candidate calls from.
+
         Raises:
-            Full: too many wait already.
+            Full: too many wait already, in all or of those behind the same address.
         """
         if len(self._examined) >= self._at_once and len(self._waiting) >= self._most_waiting:
             raise Full(f"{len(self._waiting)} machines wait to be measured here already; try again in some minutes.")
-        ticket = Ticket()
+        ticket = Ticket(frozenset(homes))
+        crowd = max((sum(home in one.homes for one in self._waiting) for home in ticket.homes), default=0)
+        if 2 * crowd >= self._most_waiting:
+            raise Full(f"{crowd} machines at your address wait to be measured here already; try again in some minutes.")
         self._waiting.append(ticket)
         self._move_up()
         try:
@@ -97,7 +108,10 @@ class WaitingRoom:
 
     def _move_up(self) -> None:
         while self._waiting and len(self._examined) < self._at_once:
-            self._examined.add(self._waiting.pop(0))
+            served = frozenset[str]().union(*(one.homes for one in self._examined))
+            turn = next((one for one in self._waiting if not one.homes & served), self._waiting[0])
+            self._waiting.remove(turn)
+            self._examined.add(turn)
             # those behind learn their new place, and this one that it is its turn
         for ticket in (*self._waiting, *self._examined):
             ticket.changed.set()

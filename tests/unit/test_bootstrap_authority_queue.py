@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -60,6 +61,27 @@ class TestQueue:
             with pytest.raises(Full, match="1 machines wait"):
                 async with room.visit():
                     pass
+
+    async def test_those_behind_one_address_leave_a_seat_and_half_of_the_queue_to_others(self) -> None:
+        room = WaitingRoom(at_once=2, most_waiting=4)
+        async with AsyncExitStack() as stack:
+            crowd = [await stack.enter_async_context(room.visit(["203.0.113.7"])) for _ in range(4)]
+            with pytest.raises(Full, match="2 machines at your address"):
+                async with room.visit(["203.0.113.7"]):
+                    pass
+            async with room.visit(["203.0.113.8"]) as other:
+                assert [room.place(one) for one in crowd] == [0, 0, 1, 2]  # nobody else was there
+                assert room.place(other) == 3
+                await stack.enter_async_context(room.visit())  # one whose address is unknown
+            assert (room.examined, room.waiting) == (2, 3)
+
+    async def test_the_next_seat_is_for_one_from_elsewhere(self) -> None:
+        room = WaitingRoom(at_once=2)
+        async with room.visit(["203.0.113.7"]), AsyncExitStack() as later:
+            async with room.visit(["203.0.113.7"]):
+                second = await later.enter_async_context(room.visit(["203.0.113.7"]))
+                other = await later.enter_async_context(room.visit(["203.0.113.8"]))
+            assert (room.place(second), room.place(other)) == (1, 0)
 
     async def test_the_place_is_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gridllm_bootstrap.waiting.TELL_EVERY_S", 0.01)
