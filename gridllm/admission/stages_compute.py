@@ -39,10 +39,14 @@ checked many in a pass, at little more than the price of one; a prompt's fill a 
 _random = random.SystemRandom()
 
 
-def links_to_open(kind: Kind, steps: int) -> list[int]:
-    """Which links of a chain are opened; nobody can foresee them."""
+def links_to_open(kind: Kind, steps: int, instead_of: int = 1) -> list[int]:
+    """Which links of a chain are opened; nobody can foresee them.
+
+    Args:
+        instead_of: so many rounds is this the only one.
+    """
     share, least, most = SHARES[kind]
-    return sorted(_random.sample(range(steps), min(steps, most, max(least, int(share * steps)))))
+    return sorted(_random.sample(range(steps), min(steps, most, max(instead_of * least, int(share * steps)))))
 
 
 def best_of(speeds: Sequence[float]) -> float:
@@ -126,7 +130,8 @@ class Speed:
         """Relative errors of a few links, recomputed here."""
         from gridllm.admission.workload import round_seed
 
-        sitting, links = self._sitting, links_to_open(kind, steps)
+        sitting = self._sitting
+        links = links_to_open(kind, steps, sitting.pace.rounds if sitting.examination.renewal else 1)
         most = (1 + len(links)) * (2 * self._workload.state_bytes(kind) + PROOF_BYTES)
         shown = await sitting.conversation.collect(
             ShowLinks(links=links), most_bytes=most, timeout_s=sitting.timeout_s(most / SLOWEST_SHOW_BYTES_PER_S / 4)

@@ -17,7 +17,7 @@ from gridllm.admission.figures import Figures
 from gridllm.admission.messages import Chase, Chased, Committed, Compute, Echo, Kind, Send, ShowLinks
 from gridllm.admission.prover import Prover
 from gridllm.admission.stages import Examined, Pace
-from gridllm.admission.stages_compute import Speed, best_of
+from gridllm.admission.stages_compute import Speed, best_of, links_to_open
 from gridllm.charter.minimums import Admission, Minimums
 from gridllm.errors import OutOfTurn, PeerLost, TooLarge
 from tests.unit.examinations import QUICK, Room
@@ -91,6 +91,13 @@ async def test_one_round_in_which_half_was_skipped_unseen_gains_little() -> None
     assert best_of([10.0, 10.5, 9.0]) == 10.5
     assert best_of([10.0, 1.0, 9.5, 1.0, 9.0]) == 10.0, "half of the rounds may be disturbed"
     assert best_of([7.0]) == 7.0
+
+
+def test_the_only_round_of_a_renewal_is_opened_as_often_as_the_five_of_an_examination() -> None:
+    assert len(links_to_open("prefill", 20)) == 1
+    assert len(links_to_open("prefill", 20, Pace().rounds)) == Pace().rounds
+    assert len(links_to_open("prefill", 3, Pace().rounds)) == 3
+    assert len(links_to_open("decode", 1000, Pace().rounds)) <= 64
 
 
 async def test_an_upload_cannot_begin_before_it_is_asked_for() -> None:
