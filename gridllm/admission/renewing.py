@@ -21,7 +21,7 @@ def renewed(old: Figures, measured: Figures, *, strict: bool = False) -> Figures
     """
     if strict:
         return measured.model_copy(update={"memory_bytes": old.memory_bytes})
-    rates = {} if strict else {name: _rate(getattr(old, name), getattr(measured, name)) for name in RATES}
+    rates = {name: _rate(getattr(old, name), getattr(measured, name)) for name in RATES}
     return measured.model_copy(update={**rates, "memory_bytes": old.memory_bytes})
 
 

@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from gridllm.ids import GridId, PeerId
 
-SEED_BYTES: Final = 32
 _DOMAIN: Final = b"gridllm admission v1\0"
 
 

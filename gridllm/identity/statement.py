@@ -136,15 +136,6 @@ def type_of(raw: bytes) -> str:
     return str(_parse_envelope(raw).payload_type)
 
 
-def signers_of(raw: bytes) -> tuple[str, ...]:
-    """Key ids that an envelope claims to be signed by, WITHOUT any check.
-
-    Raises:
-        StatementError: malformed.
-    """
-    return tuple(_parse_envelope(raw).signatures)
-
-
 def read_unverified(raw: bytes, model: type[Payload], payload_type: str) -> tuple[Payload, bytes]:
     """Payload and its exact bytes, WITHOUT any check of signatures: to learn which keys a self-signed statement names.
 
