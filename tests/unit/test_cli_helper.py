@@ -13,7 +13,7 @@ from rich.console import Console
 from gridllm.charter.document import sign_charter
 from gridllm.charter.pin import Pins
 from gridllm.cli import helper
-from gridllm.cli.helper import PlainHelperReport, helper_pulse_line, helping_line
+from gridllm.cli.helper import LiveHelperReport, PlainHelperReport, helper_pulse_line, helping_line
 from gridllm.cli.helper_view import HelperView, helpers_json, helpers_renderable
 from gridllm.cli.relay import relay
 from gridllm.cli.seed import seed
@@ -122,3 +122,18 @@ def test_each_slip_has_its_sentence(home: Path, flags: dict[str, Any], error: ty
 def test_an_occupied_key(home: Path) -> None:
     with hold(load_or_create(home / "mine.key")), pytest.raises(IdentityError, match="in use by process"):
         relay(identity=home / "mine.key")
+
+
+def test_a_terminal_shows_the_last_pulse_and_keeps_what_matters() -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, highlight=False)
+    report = LiveHelperReport(console, "demo")
+    report.phase("Checking the files of demo")
+    report.loading(1, 2)
+    report.helping(record(A, role="seed"))
+    report.helper_pulse(HelperPulse(3, 0, 0, 42.0))
+    report.note("something [red]")
+    report.close()
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for part in ("helping as seed with the weights of demo", "3 peers connected · up 42 s", "something [red]"):
+        assert part in text
