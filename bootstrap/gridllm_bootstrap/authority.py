@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -34,6 +35,7 @@ from gridllm_bootstrap.waiting import AT_ONCE, Ticket, WaitingRoom
 
 if TYPE_CHECKING:
     from gridllm.admission.certificate import Certificate
+    from gridllm.admission.stages import Pace
     from gridllm.admission.verifier import Examination, Examined
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import ModelEntry, SignedCharter
@@ -69,6 +71,7 @@ class Authority:
         limits: Limits | None = None,
         dial_back: DialBack | None = None,
         examine: Examine | None = None,
+        pace: Pace | None = None,
         tell: Callable[[Event], None] = lambda _: None,
         strict: Callable[[PeerId], bool] = lambda _: False,
         on_certified: Callable[[Certificate], None] = lambda _: None,
@@ -80,6 +83,7 @@ class Authority:
             strict: whether a renewal carries nothing over from the old certificate, by peer.
             on_certified: called with each certificate that is signed here.
             examine: ``verifier.examine``; tests have their own.
+            pace: of examinations; None: the full one.
         """
         self._swarm = swarm
         self._signed = signed
@@ -90,6 +94,7 @@ class Authority:
         self._limits = limits or Limits()
         self._dial_back = dial_back or DialBack()
         self._examine = examine
+        self._pace = pace
         self._tell = tell
         self._strict = strict
         self._on_certified = on_certified
@@ -219,7 +224,8 @@ class Authority:
         )
         try:
             async with asyncio.timeout(EXAMINATION_S):
-                examined = await (self._examine or examine)(conversation.stream, examination)
+                leads = self._examine or partial(examine, pace=self._pace)
+                examined = await leads(conversation.stream, examination)
         except TimeoutError:
             examined = Examined(
                 Figures(), "silent", f"The examination was not over in {EXAMINATION_S:.0f} s, and was ended."

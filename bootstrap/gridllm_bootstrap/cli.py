@@ -12,6 +12,8 @@ from gridllm_bootstrap.cli_common import (
     HostMaddrs,
     JsonOption,
     NameOption,
+    PaceName,
+    PaceOption,
     digest_progress,
     explained,
     grid_at,
@@ -174,6 +176,7 @@ def run(
         int, typer.Option(min=1, max=64, help="Machines measured together; more disturb each other.")
     ] = 2,
     tries: Annotated[int, typer.Option(min=1, max=1000, help="How often one machine may be measured in an hour.")] = 6,
+    pace: PaceOption = PaceName.FULL,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -181,6 +184,7 @@ def run(
 
     Example: gridllm bootstrap run
     """
+    from gridllm.admission.stages import BRIEF, FULL
     from gridllm.cli.runtime import run_async
     from gridllm.identity.keys import hold, load
     from gridllm_bootstrap.office import Office, find_maintainer
@@ -193,7 +197,9 @@ def run(
     listening = home.listening(grid_name).model_copy(update={key: value for key, value in changes.items() if value})
     identity = load(home.peer_key(grid_name))
     maintainer = find_maintainer(home.maintainer_key(grid_name), signed) if authority else None
-    office = None if maintainer is None else Office(maintainer, at_once, tries)
+    office = (
+        None if maintainer is None else Office(maintainer, at_once, tries, BRIEF if pace is PaceName.BRIEF else FULL)
+    )
     with hold(identity):
         run_async(serve_until_stopped(identity, signed, home.pins, listening, as_json=as_json, office=office))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,22 @@ HostMaddrs = Annotated[
 ]
 AnnounceMaddrs = Annotated[
     list[str] | None, typer.Option(help="Address others reach it at, if another (a forwarded port); may be repeated.")
+]
+
+
+class PaceName(StrEnum):
+    """``gridllm.admission.stages`` has the numbers."""
+
+    FULL = "full"
+    BRIEF = "brief"
+
+
+PaceOption = Annotated[
+    PaceName,
+    typer.Option(
+        help="How long a machine is measured: full takes 10 to 25 s; brief about 4 s, for grids of acquaintances and "
+        "for tests: less is checked, and figures scatter more."
+    ),
 ]
 
 

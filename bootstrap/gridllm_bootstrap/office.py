@@ -18,6 +18,7 @@ from gridllm_bootstrap.waiting import AT_ONCE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gridllm.admission.stages import Pace
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import SignedCharter
     from gridllm.charter.pin import Pins
@@ -38,6 +39,7 @@ class Office:
     maintainer: Identity
     at_once: int = AT_ONCE  # candidates measured together
     tries: int = TRIES  # of one candidate in an hour
+    pace: Pace | None = None  # of examinations; None: the full one
 
 
 def find_maintainer(path: Path, signed: SignedCharter) -> Identity | None:
@@ -95,6 +97,7 @@ async def open_office(
             manifests,
             at_once=office.at_once,
             limits=Limits(office.tries),
+            pace=office.pace,
             tell=hear,
             strict=rechecks.strict,
             on_certified=rechecks.certified,

@@ -69,7 +69,7 @@ class Examined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How long and how much. The defaults take 10 to 25 s on two cores; tests go faster."""
+    """How long and how much. The defaults take 10 to 25 s on two cores."""
 
     echoes: int = 5
     transfer_s: float = 0.5  # a transfer that takes this long says how fast the line is
@@ -87,6 +87,24 @@ class Pace:
     rounds: int = 5  # measured ones; the best counts, so one that nothing disturbs is enough
     patience_s: float = 10.0  # for an answer, beside four times what it should take
     setup_s: float = 180.0  # for the first chain, whose weights must be made first
+
+
+FULL: Final = Pace()
+BRIEF: Final = Pace(
+    echoes=3,
+    transfer_s=0.1,
+    most_transfer_bytes=4 * MIB,
+    unasked_transfer_bytes=MIB,
+    chase_share=0.5,
+    last_chase_share=0.25,
+    pages=4,
+    segments=6,
+    calibrated_s=0.08,
+    round_s=0.16,
+    rounds=3,
+)
+"""About 4 s. What is checked is checked as ever, only less of it; figures scatter more, since whatever else the machine
+does in a tenth of a second counts."""
 
 
 class Caught(Exception):

@@ -27,9 +27,12 @@ NAME = "club"
 class Council:
     """``count`` maintainers of one grid, of whom ``threshold`` must agree; founded by command, run by command."""
 
-    def __init__(self, folder: Path, *, count: int, threshold: int, admission: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, count: int, threshold: int, admission: tuple[str, ...] = (), pace: str = "brief"
+    ) -> None:
         self.homes = [folder / f"maintainer{number}" for number in range(count)]
         self.running: dict[int, Running] = {}
+        self._pace = pace  # of examinations
         self.keys: list[str] = []
         self.addresses: list[str] = []
         maddrs = []
@@ -52,7 +55,7 @@ class Council:
     def start(self, *numbers: int) -> None:
         """Run these maintainers' first peers, until each can be dialled."""
         for number in numbers:
-            self.running[number] = Running(self.homes[number], "bootstrap", "run", "--json")
+            self.running[number] = Running(self.homes[number], "bootstrap", "run", "--json", "--pace", self._pace)
         for number in numbers:
             self.running[number].wait_for('"authority"')
 

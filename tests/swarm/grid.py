@@ -54,8 +54,10 @@ class Node:
 class ProcessGrid:
     """Handed out by ``process_grid``. ``home`` is a volunteer's and client's home that has joined the grid."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pace: str = "brief") -> None:
         self.home = folder / "volunteer"
+        self.pace = pace
+        """Of examinations: "brief" or "full"."""
         self.address = ""
         self.nodes: list[Node] = []
         self._folder = folder
@@ -127,7 +129,7 @@ class ProcessGrid:
 
     def start_bootstrap(self, number: int = 0) -> None:
         """Run a maintainer's first peer: for the first time, or again after ``stop_bootstrap``."""
-        running = Running(self.maintainers[number], "bootstrap", "run")
+        running = Running(self.maintainers[number], "bootstrap", "run", "--pace", self.pace)
         self.bootstraps[number] = running
         running.wait_for("Ready")
         itself = psutil.Process(running.pid)
@@ -205,6 +207,7 @@ def process_grid(
     admission: Sequence[str] = ("--open",),
     maintainers: int = 1,
     threshold: int = 1,
+    pace: str = "brief",
 ) -> Iterator[ProcessGrid]:
     """A running grid with one node for each of ``spans`` ("0:4", "auto"); ends it, and sees to it that nothing is left.
 
@@ -215,8 +218,9 @@ def process_grid(
         admission: flags with which it is founded: () measures every machine by the default minimums.
         maintainers: how many, each with a first peer (and authority).
         threshold: how many of them must sign.
+        pace: of examinations; "full" is what people get.
     """
-    grid = ProcessGrid(folder)
+    grid = ProcessGrid(folder, pace)
     try:
         grid.found(model, dtype, admission, maintainers, threshold)
         path = [] if model == "demo" else ["--path", model]

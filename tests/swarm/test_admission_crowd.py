@@ -24,7 +24,7 @@ MOST_CHARTER_S = 1.0
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_a_crowd(tmp_path: Path) -> None:
-    council = Council(tmp_path, count=1, threshold=1)
+    council = Council(tmp_path, count=1, threshold=1, pace="full")
     try:
         council.start(0)
         address = council.addresses[0]

@@ -23,7 +23,7 @@ CHEATS = 10
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessGrid]:
-    grid = ProcessGrid(tmp_path_factory.mktemp("grid"))
+    grid = ProcessGrid(tmp_path_factory.mktemp("grid"), "full")
     try:
         grid.found("demo", admission=())
         yield grid
