@@ -10,7 +10,7 @@ import pytest
 from gridllm.admission.knock import answer_knocks
 from gridllm.admission.messages import KNOCK_CALL, Begin, Queued, Verdict, encode
 from gridllm.errors import Full, TooSoon, Unreachable
-from gridllm.identity.keys import Identity
+from gridllm.identity.keys import Identity, peer_of
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
@@ -21,8 +21,8 @@ from gridllm_bootstrap.waiting import WaitingRoom
 from tests.unit.authority_hall import hall, heard, hello, say, signed_charter
 
 SIGNED = signed_charter()
-PEER = Identity.ephemeral().peer
-RELAY = Identity.ephemeral().peer
+PEER = peer_of(bytes([1]) * 32)  # the same in each process: it is part of tests' names
+RELAY = peer_of(bytes([2]) * 32)
 
 
 class TestQueue:

@@ -13,7 +13,7 @@ from gridllm.charter.gossip import serve_notices
 from gridllm.charter.minimums import Admission, Minimums
 from gridllm.charter.pin import Pins
 from gridllm.errors import NoticeError, SwarmError, UsageError
-from gridllm.identity.keys import Identity
+from gridllm.identity.keys import Identity, peer_of
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork
@@ -25,7 +25,7 @@ from gridllm_bootstrap.posting import post
 from gridllm_bootstrap.revoke import check_wish, revocation
 from tests.charters import MAINTAINERS, charter
 
-PEER = Identity.ephemeral().peer
+PEER = peer_of(bytes([1]) * 32)  # the same in each process: it is part of tests' names
 SMALL = Shape(blocks=8, hidden_bytes=768, block_bytes=1_600_000, cache_bytes=512, file_bytes=7_000_000)
 LARGE = Shape(blocks=80, hidden_bytes=16384, block_bytes=1_700_000_000, cache_bytes=4096, file_bytes=140_000_000_000)
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from gridllm.charter.address import split_address
 from gridllm.errors import AddressError
-from gridllm.identity.keys import Identity
+from gridllm.identity.keys import peer_of
 
-PEER = Identity.ephemeral().peer
-RELAY = Identity.ephemeral().peer
+PEER = peer_of(bytes([1]) * 32)  # the same in each process: it is part of tests' names
+RELAY = peer_of(bytes([2]) * 32)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,11 @@ def test_a_session_that_is_due_is_waited_for() -> None:
     assert start_at(1.0, 0.0, [rhythm(0.040, None)], [due_in_5_ms], now=1.0) == pytest.approx(1.0 + GATHER_S)
 
 
-@pytest.mark.parametrize("absent", [rhythm(0.040, 1.0), rhythm(0.040, 0.915), rhythm(0.040, None)], ids=str)
+@pytest.mark.parametrize(
+    "absent",
+    [rhythm(0.040, 1.0), rhythm(0.040, 0.915), rhythm(0.040, None)],
+    ids=["due later", "due long ago", "not due"],
+)
 def test_nobody_waits_for_those_that_come_later_or_were_due_long_ago(absent: Rhythm) -> None:
     assert start_at(1.0, 0.0, [rhythm(0.040, None)], [absent], now=1.0) == 1.0
 
