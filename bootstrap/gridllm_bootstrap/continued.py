@@ -60,7 +60,12 @@ async def continued_fitness(
         **bounds,
     )
     reports = SpeedReports(
-        signed, Fitness() if fitness is None else fitness, roster, rechecks.suspect, spacing_s=spacing_s
+        signed,
+        Fitness() if fitness is None else fitness,
+        roster,
+        rechecks.suspect,
+        swarm.seen_at,
+        spacing_s=spacing_s,
     )
     await reports.serve(swarm)
     carrying_out = asyncio.create_task(rechecks.run())

@@ -1,7 +1,8 @@
 """Which nodes serve much slower than certified, as far as clients tell. Pure: reports in, suspicions out.
 
-Clients may lie and identities cost nothing, so a suspicion is no verdict: it leads to a measurement, and to no more
-than one an hour. Nor can praise protect a node for ever: every renewal measures it.
+Clients may lie and identities cost nothing, so all of one address count as one client (``reports``), and a suspicion is
+no verdict: it leads to a measurement, and to no more than one an hour. Nor can praise protect a node for ever: every
+renewal measures it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Fitness:
         self._nodes: OrderedDict[PeerId, _Node] = OrderedDict()  # the one heard of longest ago first
 
     def add(self, peer: PeerId, client: str, reading: Reading, figures: Figures) -> None:
-        """Take in what ``client`` says of ``peer``, which is certified at ``figures``."""
+        """Take in what ``client``, or all at one address, say of ``peer``, which is certified at ``figures``."""
         node = self._node(peer)
         node.each_more = each_more(figures)
         readings = node.clients.setdefault(client, deque(maxlen=SESSIONS_PER_CLIENT))

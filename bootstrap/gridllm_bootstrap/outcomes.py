@@ -12,7 +12,7 @@ from gridllm.ids import PeerId
 AS_BEFORE: Final = 0.75  # of each old figure: two measurements of one machine may differ by a quarter
 COMPARED: Final = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s")
 
-Kind = Literal["suspect", "confirmed", "lowered", "demoted", "let_go", "gone", "draft"]
+Kind = Literal["suspect", "confirmed", "lowered", "demoted", "voided", "let_go", "gone", "draft"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,15 @@ class Outcome:
     bar_s: int = 0  # how long it gets no new one
 
 
-def decide(old: Certificate, new: Certificate | None, refused: str, *, serving: bool) -> Outcome:
+def decide(old: Certificate, new: Certificate | None, refused: str, *, false: bool, serving: bool) -> Outcome:
     """What the examination, or its absence, means. Pure.
+
+    Only what was found false bars a node: to be slow or silent for ten minutes is what anybody can do to an honest one.
 
     Args:
         new: what it was certified at since; None: not at all.
         refused: why its examination was not passed; empty when there was none.
+        false: it was refused because something that it showed was false.
         serving: whether the directory still lists it.
     """
     if new is not None:
@@ -51,7 +54,9 @@ def decide(old: Certificate, new: Certificate | None, refused: str, *, serving: 
             return Outcome("confirmed", "Measured again: it is as fast as certified.", False)
         return Outcome("lowered", f"Measured again at {figures}.", True)
     if refused:
-        return Outcome("let_go", f"Measured again and not admitted: {refused}", True, DAY_S)
+        why = f"Measured again and not admitted: {refused}"
+        return Outcome("let_go", why, True, DAY_S) if false else Outcome("voided", why, True)
     if serving:
-        return Outcome("let_go", "It was called to be measured again and did not come.", True, DAY_S)
+        why = "It was called to be measured again and did not come; it may be admitted anew."
+        return Outcome("voided", why, True)
     return Outcome("gone", "It left when it was called to be measured again; it may be admitted anew.", True)

@@ -46,6 +46,7 @@ class _Case:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     new: Certificate | None = None  # what this authority signed since
     refused: str = ""  # measured, and why it was not admitted the last time
+    false: bool = False  # since something that it showed was false
 
 
 class Rechecks:
@@ -117,6 +118,7 @@ class Rechecks:
         case = self._cases.get(peer)
         if case is not None:
             case.refused = why
+            case.false = final
             if final:
                 case.over.set()
 
@@ -131,9 +133,8 @@ class Rechecks:
         self._tell(FitnessEvent("suspect", peer, f"{case.suspicion.sentence()}; it is called to be measured again."))
         try:
             await self._call(case)
-            outcome = decide(
-                case.old, case.new or await self._newer(case), case.refused, serving=await self._serves(case)
-            )
+            new, serving = case.new or await self._newer(case), await self._serves(case)
+            outcome = decide(case.old, new, case.refused, false=case.false, serving=serving)
             self._tell(FitnessEvent(outcome.kind, peer, outcome.why))
             if outcome.voids:
                 await self._void(case, outcome)

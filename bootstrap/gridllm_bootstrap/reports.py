@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from gridllm.admission.certificate import SKEW_S, Certificate
@@ -17,6 +17,7 @@ from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.wire.record import NodeRecord
 from gridllm_bootstrap.fitness import Fitness, Reading, Suspicion
+from gridllm_bootstrap.limits import places_of
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +87,22 @@ class SpeedReports:
         fitness: Fitness,
         roster: Roster,
         suspect: Callable[[Suspicion, Certificate], None],
+        seen_at: Callable[[PeerId], Awaitable[tuple[str, ...]]],
         *,
         clock: Callable[[], float] = time.time,
         spacing_s: float = SPACING_S,
     ) -> None:
-        """``suspect`` is called at once, and not again for an hour, when a node has become one."""
+        """
+        Args:
+            suspect: called at once, and not again for an hour, when a node has become one.
+            seen_at: the addresses a peer is connected from (``Swarm.seen_at``).
+        """
         self._signed = signed
         self._blocks = {entry.model_root: entry.blocks for entry in signed.charter.models}
         self._fitness = fitness
         self._roster = roster
         self._suspect = suspect
+        self._seen_at = seen_at
         self._clock = clock
         self._spacing_s = spacing_s
         self._heard_at: OrderedDict[PeerId, float] = OrderedDict()
@@ -113,17 +120,32 @@ class SpeedReports:
             TooSoon: the client, or all of them together, report more often than is read.
             Malformed: no report, forged, another's, of another grid, or handed in before.
             ClockSkew: its time is not ours.
-            NotAdmitted: its chain is none of certified nodes.
+            NotAdmitted: its chain is none of certified nodes; or its client has left.
         """
         self._limit(caller)
         try:
             report = verify_report(payload, self._signed.grid, caller)
         except AdmissionError as error:
             raise Malformed(str(error)) from error
-        await self._take(report)
+        await self._take(report, await self._voice_of(caller))
         return b""
 
-    async def _take(self, report: SpeedReport) -> None:
+    async def _voice_of(self, client: PeerId) -> str:
+        """Whose word it is. Keys cost nothing, so all clients at one address speak as one.
+
+        Raises:
+            NotAdmitted: it is not seen connected, so nobody knows.
+        """
+        try:
+            addresses = await self._seen_at(client)
+        except GridError:
+            addresses = ()
+        if not addresses:
+            raise NotAdmitted("This authority does not see where the report comes from: the client has left.")
+        # One of its places, so that there are no more voices than places; on this machine each has its own.
+        return min(places_of(addresses), default=client)
+
+    async def _take(self, report: SpeedReport, voice: str) -> None:
         now_s = self._clock()
         if abs(report.issued - now_s) > SKEW_S:
             raise ClockSkew(
@@ -144,7 +166,7 @@ class SpeedReports:
         reading = Reading(now_s - max(report.issued - report.began, report.seconds), now_s, served)
         for leg in report.chain:
             peer = PeerId(leg.peer)
-            self._fitness.add(peer, report.client, reading, known[peer].figures)
+            self._fitness.add(peer, voice, reading, known[peer].figures)
             suspicion = self._fitness.judge(peer, now_s)
             if suspicion is not None:
                 self._fitness.measured(peer, now_s)  # it will be: nothing more is held against it meanwhile

@@ -46,6 +46,7 @@ SPELLED_FITNESS: Final = {
     "confirmed": "measured again",
     "lowered": "certified lower",
     "demoted": "demoted",
+    "voided": "no longer certified",
     "let_go": "let go",
     "gone": "gone",
     "draft": "to be revoked",

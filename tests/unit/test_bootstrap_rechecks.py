@@ -22,7 +22,7 @@ from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm_bootstrap.fitness import Suspicion
-from gridllm_bootstrap.outcomes import FitnessEvent, Outcome, decide
+from gridllm_bootstrap.outcomes import FitnessEvent, decide
 from gridllm_bootstrap.paper import read_paper
 from gridllm_bootstrap.rechecks import Rechecks
 from tests.certificates import certificate, certified, closed_grid, gate_of
@@ -56,21 +56,23 @@ def scaled(factor: float) -> Figures:
     ],
 )
 def test_a_node_that_came_keeps_what_it_reached(new: dict[str, Any], kind: str, voids: bool) -> None:
-    outcome = decide(old(), old(**{"issued": THEN + 900} | new), "", serving=True)
+    outcome = decide(old(), old(**{"issued": THEN + 900} | new), "", false=False, serving=True)
     assert (outcome.kind, outcome.voids, outcome.bar_s) == (kind, voids, 0)
 
 
-def test_a_node_that_reached_nothing_or_did_not_come_is_let_go_for_a_day() -> None:
-    failed = decide(old(), None, "too slow for any role", serving=True)
-    absent = decide(old(), None, "", serving=True)
-    assert (failed.kind, failed.bar_s, absent.kind, absent.bar_s) == ("let_go", DAY_S, "let_go", DAY_S)
-    assert "too slow for any role" in failed.why
-
-
-def test_a_node_that_was_switched_off_is_not_barred() -> None:
-    gone = decide(old(), None, "", serving=False)
-    assert (gone.kind, gone.voids, gone.bar_s) == ("gone", True, 0)
-    assert isinstance(gone, Outcome)
+def test_only_a_node_that_cheats_is_barred() -> None:
+    cheats = decide(old(), None, "invented", false=True, serving=True)
+    slow = decide(old(), None, "too slow for any role", false=False, serving=True)
+    absent = decide(old(), None, "", false=False, serving=True)
+    gone = decide(old(), None, "", false=False, serving=False)
+    assert [(one.kind, one.bar_s) for one in (cheats, slow, absent, gone)] == [
+        ("let_go", DAY_S),
+        ("voided", 0),
+        ("voided", 0),
+        ("gone", 0),
+    ]
+    assert all(one.voids for one in (cheats, slow, absent, gone))
+    assert "too slow for any role" in slow.why
 
 
 class Stage:
@@ -196,18 +198,20 @@ async def test_a_node_that_was_only_slow_may_try_again_while_there_is_time() -> 
         await made.until("suspect", "confirmed")
 
 
-async def test_a_node_that_is_slow_every_time_is_let_go_in_the_end() -> None:
+async def test_a_node_that_is_slow_every_time_loses_its_certificate_and_is_not_barred() -> None:
     async with stage(come_s=0.3) as made:
         made.rechecks.suspect(SUSPICION, old())
         await heard(made)
         made.rechecks.not_admitted(NODE.peer, "Too slow for any role.", final=False)
-        await made.until("suspect", "let_go")
+        await made.until("suspect", "voided")
         revocation = made.board.revocation(NODE.peer)
         assert revocation is not None
         assert "Too slow for any role" in revocation.why
 
+        assert revocation.until < time.time() - 300
 
-async def test_a_node_that_does_not_come_is_called_until_it_has_heard_and_then_let_go() -> None:
+
+async def test_a_node_that_does_not_come_is_called_until_it_has_heard_and_then_its_certificate_is_void() -> None:
     async with stage(come_s=0.5) as made:
         refusals = iter([True, True])
 
@@ -219,7 +223,7 @@ async def test_a_node_that_does_not_come_is_called_until_it_has_heard_and_then_l
 
         made.node._calls[RECHECK_CALL] = busy
         made.rechecks.suspect(SUSPICION, old())
-        await made.until("suspect", "let_go")
+        await made.until("suspect", "voided")
         assert made.called == 3
 
 
@@ -230,7 +234,7 @@ async def test_a_node_that_waits_in_the_queue_has_come() -> None:
         await asyncio.sleep(0.6)
         assert made.kinds == ["suspect"]
         made.present = False
-        await made.until("suspect", "let_go")
+        await made.until("suspect", "voided")
 
 
 async def test_a_node_that_is_gone_loses_its_certificate_and_no_more() -> None:

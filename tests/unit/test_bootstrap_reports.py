@@ -45,9 +45,18 @@ class Desk:
         self.now = time.time()
         self.fitness = Fitness(**changes)
         self.suspects: list[Suspicion] = []
+        self.places: dict[PeerId, tuple[str, ...]] = {}
         self.reports = SpeedReports(
-            SIGNED, self.fitness, FixedRoster(), lambda one, _: self.suspects.append(one), clock=lambda: self.now
+            SIGNED,
+            self.fitness,
+            FixedRoster(),
+            lambda one, _: self.suspects.append(one),
+            self.seen_at,
+            clock=lambda: self.now,
         )
+
+    async def seen_at(self, peer: PeerId) -> tuple[str, ...]:
+        return self.places.get(peer, ("/ip4/127.0.0.1/tcp/9",))
 
     def report(self, client: Identity, seconds: float = 10.0, **changes: Any) -> bytes:
         fields = {
@@ -80,6 +89,29 @@ async def test_slow_sessions_of_five_clients_make_every_node_of_their_chain_susp
     for i in range(20):  # told once an hour
         await desk.hand_in(clients[i % 5], seconds=4 * EXPECTED_S)
     assert len(desk.suspects) == 2
+
+
+async def test_any_number_of_clients_at_one_address_are_one_voice() -> None:
+    desk = Desk(least_sessions=5)
+    clients = [Identity.ephemeral() for _ in range(40)]
+    for number, client in enumerate(clients):
+        more = (f"/ip6/2001:db8:0:{number:x}::1/tcp/9",) if number % 2 else ()  # within one household's prefix
+        desk.places[client.peer] = (f"/ip4/203.0.113.7/tcp/{1024 + number}", *more)
+        await desk.hand_in(client, seconds=4 * EXPECTED_S)
+    assert not desk.suspects
+    for number in range(4):
+        client = Identity.ephemeral()
+        desk.places[client.peer] = (f"/ip4/203.0.113.{8 + number}/tcp/9",)
+        await desk.hand_in(client, seconds=4 * EXPECTED_S)
+    assert {one.clients for one in desk.suspects} == {5}
+
+
+async def test_a_report_from_nowhere_does_not_count() -> None:
+    desk, client = Desk(), Identity.ephemeral()
+    desk.places[client.peer] = ()
+    with pytest.raises(NotAdmitted, match="has left"):
+        await desk.hand_in(client)
+    assert len(desk.fitness) == 0
 
 
 async def test_a_client_that_expects_too_much_changes_nothing() -> None:

@@ -23,7 +23,7 @@ from gridllm.admission.gate import Gatekeeper
 from gridllm.admission.stages import Examination, Examined
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.fetch import serve_charter
-from gridllm.charter.minimums import DAY_S, Admission, Minimums
+from gridllm.charter.minimums import Admission, Minimums
 from gridllm.engine import runner
 from gridllm.errors import CertificateError
 from gridllm.identity.keys import Identity
@@ -268,7 +268,7 @@ async def test_nodes_as_fast_as_certified_are_left_alone(grid: Grid) -> None:
     assert grid.events == []
 
 
-async def test_a_node_too_slow_for_every_role_is_let_go(grid: Grid) -> None:
+async def test_a_node_too_slow_for_every_role_loses_its_certificate(grid: Grid) -> None:
     slow = grid.listed[1]
     grid.slower[slow.swarm.peer] = SLOWED
     grid.measured[slow.swarm.peer] = 1.0  # the minimum is 10
@@ -276,6 +276,6 @@ async def test_a_node_too_slow_for_every_role_is_let_go(grid: Grid) -> None:
     await until(lambda: grid.board.revocation(slow.swarm.peer) is not None)
     revocation = grid.board.revocation(slow.swarm.peer)
     assert revocation is not None
-    assert revocation.until - revocation.issued == DAY_S
+    assert revocation.until < revocation.issued, "no bar: it may come again"
     assert "not admitted" in revocation.why
-    assert ("let_go", slow.swarm.peer) in [(event.kind, event.peer) for event in grid.events]
+    assert ("voided", slow.swarm.peer) in [(event.kind, event.peer) for event in grid.events]
