@@ -200,7 +200,9 @@ async def heard(conversation: Conversation) -> AnyMessage:
     return message
 
 
-def revoke(signed: SignedCharter, peer: PeerId, *, ago_s: float = 0.0, for_s: float = 3600.0) -> bytes:
-    issued = int(time.time() - ago_s)
+def revoke(
+    signed: SignedCharter, peer: PeerId, *, ago_s: float = 0.0, for_s: float = 3600.0, now_s: float | None = None
+) -> bytes:
+    issued = int((time.time() if now_s is None else now_s) - ago_s)
     statement = Revocation(grid=signed.grid, peer=peer, why="a test", issued=issued, until=int(issued + for_s))
     return sign_statement(statement, REVOCATION_TYPE, MAINTAINERS)

@@ -42,7 +42,7 @@ from tests.unit.authority_hall import ADMISSION, GOOD, revoke, signed_charter
 
 SIGNED = signed_charter()
 PEER = Identity.ephemeral().peer
-NOW = time.time()
+NOW = time.time()  # every clock below stands still there: the test may begin minutes after it
 
 
 def measurement(by: int, figures: Figures = GOOD, **changes: object) -> Measurement:
@@ -113,10 +113,10 @@ class TestCertifying:
     async def test_a_revoked_one_does_not(self) -> None:
         request = encode(Certify(measurements=[signed(0, taken=int(NOW) - 60), signed(1, taken=int(NOW) - 60)]))
         with pytest.raises(Revoked, match="a test"):
-            await self.certifier(revoke(SIGNED, PEER)).answer(PEER, request)
+            await self.certifier(revoke(SIGNED, PEER, now_s=NOW)).answer(PEER, request)
         with pytest.raises(Revoked, match="older than its revocation"):
-            await self.certifier(revoke(SIGNED, PEER, ago_s=30, for_s=0)).answer(PEER, request)
-        assert await self.certifier(revoke(SIGNED, PEER, ago_s=90, for_s=0)).answer(PEER, request)
+            await self.certifier(revoke(SIGNED, PEER, ago_s=30, for_s=0, now_s=NOW)).answer(PEER, request)
+        assert await self.certifier(revoke(SIGNED, PEER, ago_s=90, for_s=0, now_s=NOW)).answer(PEER, request)
 
     @given(st.binary(max_size=200))
     async def test_garbage(self, payload: bytes) -> None:
