@@ -90,11 +90,14 @@ class SpeedReports:
         seen_at: Callable[[PeerId], Awaitable[tuple[str, ...]]],
         *,
         clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = time.monotonic,
         spacing_s: float = SPACING_S,
     ) -> None:
         """
         Args:
             suspect: called at once, and not again for an hour, when a node has become one.
+            clock: Unix time, for what reports say.
+            elapsed: for how often they come: a clock that is set back must not make all of them too soon.
             seen_at: the addresses a peer is connected from (``Swarm.seen_at``).
         """
         self._signed = signed
@@ -104,10 +107,11 @@ class SpeedReports:
         self._suspect = suspect
         self._seen_at = seen_at
         self._clock = clock
+        self._elapsed = elapsed
         self._spacing_s = spacing_s
         self._heard_at: OrderedDict[PeerId, float] = OrderedDict()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
-        self._allowance, self._counted_at = BURST, clock()
+        self._allowance, self._counted_at = BURST, elapsed()
 
     async def serve(self, swarm: Swarm) -> None:
         """Answer from now on."""
@@ -173,10 +177,10 @@ class SpeedReports:
                 self._suspect(suspicion, known[peer])
 
     def _limit(self, caller: PeerId) -> None:
-        now_s = self._clock()
+        now_s = self._elapsed()
         if now_s - self._heard_at.get(caller, float("-inf")) < self._spacing_s:
             raise TooSoon(f"One speed report in {self._spacing_s:.0f} s is enough; send fewer.")
-        self._allowance = min(BURST, self._allowance + max(0.0, now_s - self._counted_at) * PER_SECOND)
+        self._allowance = min(BURST, self._allowance + (now_s - self._counted_at) * PER_SECOND)
         self._counted_at = now_s
         if self._allowance < 1:
             raise TooSoon("This authority has more speed reports than it reads; send fewer.")

@@ -43,6 +43,7 @@ class Desk:
 
     def __init__(self, **changes: Any) -> None:
         self.now = time.time()
+        self.set_back = 0.0  # the wall clock, seconds
         self.fitness = Fitness(**changes)
         self.suspects: list[Suspicion] = []
         self.places: dict[PeerId, tuple[str, ...]] = {}
@@ -52,7 +53,8 @@ class Desk:
             FixedRoster(),
             lambda one, _: self.suspects.append(one),
             self.seen_at,
-            clock=lambda: self.now,
+            clock=lambda: self.now - self.set_back,
+            elapsed=lambda: self.now,
         )
 
     async def seen_at(self, peer: PeerId) -> tuple[str, ...]:
@@ -176,6 +178,15 @@ async def test_one_client_cannot_flood_the_desk() -> None:
         await desk.reports.answer(client.peer, desk.report(client, tokens=21))
     with pytest.raises(TooSoon):  # before anything is parsed
         await desk.reports.answer(client.peer, b"garbage")
+
+
+async def test_a_clock_that_is_set_back_makes_nobody_too_soon() -> None:
+    desk, client = Desk(), Identity.ephemeral()
+    await desk.hand_in(client)
+    desk.set_back = 7200.0
+    at = int(desk.now - desk.set_back) + 40
+    await desk.hand_in(client, began=at - 30, issued=at)
+    assert len(desk.fitness) == 4
 
 
 async def test_many_clients_together_cannot_flood_the_desk() -> None:
