@@ -3,8 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
+# A file's tests share what they start, so they stay together; one thread each, since workers share the processor.
+PYTEST := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+NONE_CHOSEN := $(if $(strip $(PYTEST_ARGS)),|| [ $$? -eq 5 ])
 
 .PHONY: demo test soak lint types contracts docs bench clean
 .DEFAULT_GOAL := test
@@ -28,8 +33,15 @@ $(VENV)/.bench: $(VENV)/.runtime
 demo: $(VENV)/.runtime  ## a grid of four processes on this machine, and text generated through it
 	@$(BIN)/gridllm demo
 
-test: $(VENV)/.dev  ## everything but the soak test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+# Two runs, so that real processes do not compete with the other tests for the processor. PYTEST_ARGS is for both, and
+# may choose tests of one of them only; a path in it is all that is run.
+test: $(VENV)/.dev  ## everything but the soak tests
+ifneq ($(filter tests/%,$(PYTEST_ARGS)),)
+	@$(PYTEST) $(PYTEST_ARGS)
+else
+	@$(PYTEST) tests/unit $(PYTEST_ARGS) $(NONE_CHOSEN)
+	@$(PYTEST) tests/swarm $(PYTEST_ARGS) $(NONE_CHOSEN)
+endif
 
 soak: $(VENV)/.dev  ## many random failures in a row (minutes)
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
