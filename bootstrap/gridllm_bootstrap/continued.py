@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from gridllm_bootstrap.fitness import Fitness
 from gridllm_bootstrap.outcomes import FitnessEvent
 from gridllm_bootstrap.rechecks import Rechecks
 from gridllm_bootstrap.reports import SPACING_S, DirectoryRoster, SpeedReports
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -69,8 +72,14 @@ async def continued_fitness(
     )
     await reports.serve(swarm)
     carrying_out = asyncio.create_task(rechecks.run())
+    carrying_out.add_done_callback(_log_failure)
     try:
         yield rechecks
     finally:
         carrying_out.cancel()
         await asyncio.gather(carrying_out, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("Nodes that clients find slow are no longer measured again: %s", error, exc_info=error)

@@ -80,7 +80,7 @@ class Rechecks:
         self._maintainer = maintainer
         self._board = board
         self._roster = roster
-        self._tell = tell
+        self._shown = tell
         self._present = present
         self._addresses = addresses
         self._drafts = drafts
@@ -130,12 +130,12 @@ class Rechecks:
 
     async def _carry_out(self, case: _Case) -> None:
         peer = case.suspicion.peer
-        self._tell(FitnessEvent("suspect", peer, f"{case.suspicion.sentence()}; it is called to be measured again."))
+        self._say(FitnessEvent("suspect", peer, f"{case.suspicion.sentence()}; it is called to be measured again."))
         try:
             await self._call(case)
             new, serving = case.new or await self._newer(case), await self._serves(case)
             outcome = decide(case.old, new, case.refused, false=case.false, serving=serving)
-            self._tell(FitnessEvent(outcome.kind, peer, outcome.why))
+            self._say(FitnessEvent(outcome.kind, peer, outcome.why))
             if outcome.voids:
                 await self._void(case, outcome)
         except GridError as error:
@@ -144,6 +144,12 @@ class Rechecks:
             log.exception("The recheck of %s failed", peer)
         finally:
             del self._cases[peer]
+
+    def _say(self, event: FitnessEvent) -> None:
+        try:
+            self._shown(event)
+        except Exception:  # a terminal that was closed, say: nodes are measured all the same
+            log.exception("This could not be shown: %s", event)
 
     async def _call(self, case: _Case) -> None:
         """Call the node until it has heard, and wait until its examination is over or it is too late."""
@@ -205,4 +211,4 @@ class Rechecks:
             path = self._drafts / f"revocation-{paper.content_digest[:16]}.json"
             write_paper(path, paper)
             text = f"Other maintainers must sign its revocation, with: gridllm bootstrap sign {path}"
-            self._tell(FitnessEvent("draft", case.suspicion.peer, text))
+            self._say(FitnessEvent("draft", case.suspicion.peer, text))

@@ -80,6 +80,8 @@ async def keep_card(swarm: Swarm, grid: GridId, maintainer: Identity, *, every_s
             await publish_card(swarm, grid, maintainer)
         except GridError as error:
             log.warning("This authority could not announce itself: %s", error)
+        except Exception:  # the next minute's may do: nobody finds an authority without one
+            log.exception("This authority could not announce itself")
         await asyncio.sleep(every_s)
 
 

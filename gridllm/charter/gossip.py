@@ -36,6 +36,7 @@ TOLD_AT_ONCE: Final = 8
 MAX_TOLD: Final = 32  # notices passed on to one peer at a change
 EVERY_S: Final = (8.0, 12.0)  # drawn anew each time, so that members do not ask at the same moment
 FIRST_S: Final = 1.0  # a member that has just entered asks soon
+FAULT_PAUSE_S: Final = 5.0  # after a fault of ours
 LOOK_AT_FILE_S: Final = 2.0  # for what another process of this machine was told
 TIMEOUT_S: Final = 4.0  # for one call, and for connecting
 
@@ -149,9 +150,8 @@ class Gossip:
         stop_listening = self._board.listen(self._changed.set)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._ask_in_turn())
-                tasks.create_task(self._tell_changes())
-                tasks.create_task(self._look_at_file())
+                for deed in (self._ask_in_turn, self._tell_changes, self._look_at_file):
+                    tasks.create_task(_go_on(deed))
         finally:
             stop_listening()
 
@@ -193,6 +193,8 @@ class Gossip:
             await deed(peer)
         except GridError as error:
             log.debug("No notices exchanged with %s: %s", peer, error)
+        except Exception:
+            log.exception("The exchange of notices with %s failed", peer)
         else:
             self._answered.add(peer)
 
@@ -214,6 +216,16 @@ def _page(peer: PeerId, answer: bytes) -> Page:
 
 def _digest(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()
+
+
+async def _go_on(deed: Callable[[], Awaitable[object]]) -> None:
+    """Do it again after whatever ends it: a process that hears no notices would go on trusting who was revoked."""
+    while True:
+        try:
+            await deed()
+        except Exception:
+            log.exception("The exchange of notices failed; it goes on")
+        await asyncio.sleep(FAULT_PAUSE_S)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

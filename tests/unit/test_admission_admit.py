@@ -11,7 +11,7 @@ import pytest
 
 from gridllm.admission import admit as admit_module
 from gridllm.admission.admit import NotAdmittedHere, admit
-from gridllm.admission.cards import CARD_TYPE, AuthorityCard, cards_key, find_authorities
+from gridllm.admission.cards import CARD_TYPE, AuthorityCard, cards_key, find_authorities, keep_card
 from gridllm.admission.certificate import Certificate, verify_signatures
 from gridllm.admission.figures import Figures
 from gridllm.admission.rounds import short
@@ -245,6 +245,21 @@ class TestCards:
             office = await made.open(0)
             await until_cards(made, 1)
             assert [card.peer for card in await find_authorities(made.candidate(), SIGNED)] == [office.peer]
+
+    async def test_it_is_announced_again_after_a_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with hall(SIGNED) as made:
+            authority, faults = made.candidate(), iter(range(2))
+            store = authority.store
+
+            async def stores(*what: Any, **more: Any) -> bool:
+                if next(faults, None) is not None:
+                    raise RuntimeError("a defect")
+                return await store(*what, **more)
+
+            monkeypatch.setattr(authority, "store", stores)
+            keeping = asyncio.create_task(keep_card(authority, SIGNED.grid, MAINTAINERS[0], every_s=0.01))
+            await until_cards(made, 1)
+            keeping.cancel()
 
     async def test_an_expired_one_does_not_count(self) -> None:
         async with hall(SIGNED, 0) as made:

@@ -288,3 +288,19 @@ async def test_news_of_others_is_nobodys_case() -> None:
         made.rechecks.certified(old())
         made.rechecks.not_admitted(NODE.peer, "Too slow.", final=True)
         assert made.events == []
+
+
+async def test_a_terminal_that_was_closed_ends_nothing() -> None:
+    async with stage() as made:
+
+        def closed(event: FitnessEvent) -> None:
+            made.events.append(event)
+            raise BrokenPipeError
+
+        made.rechecks._shown = closed
+        for turn in range(2):
+            made.called = 0
+            made.rechecks.suspect(SUSPICION, old())
+            await heard(made)
+            made.rechecks.certified(old(issued=int(time.time())))
+            await made.until(*["suspect", "confirmed"] * (turn + 1))

@@ -169,3 +169,38 @@ async def test_what_another_process_writes_is_noticed(tmp_path: Path, monkeypatc
     async with member.gossiping():
         NoticeBoard(SIGNED, path).add(revocation(issued=2_000_000_000))
         await until(lambda: member.board.revocation(PEERS[0]) is not None)
+
+
+async def test_faults_of_ours_do_not_end_it(pair: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gossip_module, "FAULT_PAUSE_S", 0.01)
+    one, other = pair
+    one.board.add(revocation())
+    connect, faults = other.swarm.connect, iter(range(2))
+
+    async def connects(peer: PeerId, addresses: tuple[str, ...], *, timeout_s: float) -> None:
+        if next(faults, None) is not None:
+            raise RuntimeError("a defect")
+        await connect(peer, addresses, timeout_s=timeout_s)
+
+    monkeypatch.setattr(other.swarm, "connect", connects)
+    async with other.gossiping(one):
+        await until(lambda: other.board.digest == one.board.digest)
+
+
+async def test_who_is_asked_may_fail_to_be_known_once(
+    pair: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gossip_module, "FAULT_PAUSE_S", 0.01)
+    one, other = pair
+    one.board.add(revocation())
+    faults = iter(range(2))
+
+    def peers() -> list[tuple[PeerId, tuple[str, ...]]]:
+        if next(faults, None) is not None:
+            raise OSError("the disk")
+        return [(one.swarm.peer, one.swarm.addresses)]
+
+    task = asyncio.create_task(Gossip(other.swarm, other.board, peers, every_s=SOON).run())
+    await until(lambda: other.board.digest == one.board.digest)
+    task.cancel()
+    await asyncio.wait([task])
