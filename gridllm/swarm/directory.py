@@ -46,8 +46,7 @@ class Directory:
         self._swarm = swarm
         self._grid = grid
         self._admit = admit
-        self.seen: dict[PeerId, tuple[str, ...]] = {}
-        """Where the nodes read last can be dialled, admitted or not."""
+        self._seen: dict[ModelRoot, dict[PeerId, tuple[str, ...]]] = {}  # where the nodes read last can be dialled
         self._announced_at: dict[ModelRoot, dict[PeerId, float]] = {}  # of the nodes read last
         self._published: dict[str, float] = {}  # key → latest expiration stored there, Unix time
 
@@ -91,8 +90,13 @@ class Directory:
             counted.append(self._admitted(found[peer]))
             if len(counted) % CHECKED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        self.seen = {record.peer: tuple(record.addresses) for record, fault in counted if fault is None}
+        self._seen[model] = {record.peer: tuple(record.addresses) for record, fault in counted if fault is None}
         return counted
+
+    @property
+    def seen(self) -> dict[PeerId, tuple[str, ...]]:
+        """Where the admitted nodes can be dialled, of all models as each was read last."""
+        return {peer: addresses for known in self._seen.values() for peer, addresses in known.items()}
 
     def announced_at(self, peer: PeerId) -> float:
         """When the node announced itself last, as far as was read, by its own clock: Unix time; 0 when never."""

@@ -217,6 +217,22 @@ async def test_the_directory_lists_who_announced_until_they_retract() -> None:
     assert swarms[0].peer in [r.peer for r in await reader.nodes(MODEL)]
 
 
+async def test_a_look_at_one_model_does_not_lose_the_addresses_of_anothers_nodes() -> None:
+    network = MemoryNetwork()
+    one, two = pair(network)
+    other = ModelRoot("b" * 64)
+    leaving = Directory(one, GRID)
+    await leaving.publish(record(one.peer))
+    await Directory(two, GRID).publish(record(two.peer, other))
+    reader = Directory(one, GRID)
+    for model in (MODEL, other, ModelRoot("c" * 64)):
+        await reader.nodes(model)
+    assert set(reader.seen) == {one.peer, two.peer}
+    await leaving.retract()
+    await reader.nodes(MODEL)
+    assert set(reader.seen) == {two.peer}
+
+
 async def test_the_directory_leaves_out_garbage_one_by_one() -> None:
     network = MemoryNetwork()
     honest, liar = pair(network)
