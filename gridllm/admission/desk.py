@@ -52,6 +52,8 @@ class Desk:
 
     async def answer(self, hello: Hello, limit: asyncio.Timeout) -> Verdict:
         """From Hello to the verdict."""
+        if hello.certificate:  # a span is in the memory that it offers: nothing of it may be filled anew
+            self._turns = Turns(0)
         await self._talk.tell(hello)
         silence_s = QUEUE_SILENCE_S
         while True:

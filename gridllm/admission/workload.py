@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from gridllm.admission.messages import Kind
+from gridllm.admission.sample import sample_blocks
 from gridllm.admission.seeds import key_stream, sub_seed
 from gridllm.engine.attention import RAGGED, register
 from gridllm.engine.cache import RowCache
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
-ENOUGH_BYTES: Final = 64 * 1024**2  # of weights: more than processors cache, so that memory is measured too
-MAX_BLOCKS: Final = 16
 CONTEXT_TOKENS: Final = 128  # in the cache before a token is decoded
 PREFILL_TOKENS: Final = 64
 BATCH_ROWS: Final = 8
@@ -172,14 +171,10 @@ def _parse(config: dict[str, Any]) -> PreTrainedConfig:
 
 
 def _choose(causal: PreTrainedModel, memory_bytes: int | None) -> tuple[int, int]:
-    """Blocks from the model's middle (the first ones are of another kind in some families).
-
-    How many does not depend on ``memory_bytes``, which is a candidate's own word: with few enough of them their weights
-    would fit into its processor's cache, and it would seem faster than it can serve.
-    """
+    """Blocks from the model's middle (the first ones are of another kind in some families)."""
     layers: list[nn.Module] = list(getattr(causal.base_model, layout_of(causal.config).layers))
     largest = max(sum(parameter.nbytes for parameter in layer.parameters()) for layer in layers)
-    count = max(1, min(len(layers), MAX_BLOCKS, -(-ENOUGH_BYTES // largest)))
+    count = sample_blocks(len(layers), largest)
     if memory_bytes is not None and memory_bytes < largest:
         raise AdmissionError(
             f"One block of this model takes {largest / 1024**2:.0f} MiB and {memory_bytes >> 20} MiB may "

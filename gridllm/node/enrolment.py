@@ -57,11 +57,14 @@ class Enrolment:
         from gridllm.admission.admit import admit
 
         us = self._membership
-        candidacy, board = await self.candidacy(manifest), us.standing.gate.board
+        candidacy, board = await self.candidacy(manifest, certificate), us.standing.gate.board
         return await admit(swarm, us.signed, board, candidacy, watcher, certificate=certificate, wait_s=wait_s)
 
-    async def candidacy(self, manifest: Manifest) -> Candidacy:
-        """What this machine offers now."""
+    async def candidacy(self, manifest: Manifest, certificate: bytes = b"") -> Candidacy:
+        """What this machine offers now; with a certificate that is to be renewed, the memory that it says."""
+        held_bytes = 0
+        if certificate:
+            held_bytes = verify_signatures(certificate, self._membership.signed).figures.memory_bytes
         return await asyncio.to_thread(
             candidacy_here,
             self._membership.entry,
@@ -71,6 +74,7 @@ class Enrolment:
             roles=self._roles,
             memory_bytes=self._wishes.memory_bytes,
             folder=self._membership.pins.data_dir,
+            held_bytes=held_bytes,
         )
 
     def _adopt(self, raw: bytes) -> None:

@@ -18,7 +18,7 @@ from gridllm.models.sizes import BlockSize, block_size
 from gridllm.node.memory import free_bytes, spell_size
 from gridllm.node.presence import Presence
 from gridllm.node.report import Report
-from gridllm.node.sizing import check_fits, fitting_blocks
+from gridllm.node.sizing import check_fits, fitting_blocks, memory_to_take
 from gridllm.node.source import Source
 from gridllm.node.speed import measure_blocks_per_s
 from gridllm.node.wishes import Wishes
@@ -57,8 +57,13 @@ async def prepare(
     presence: Presence,
     report: Report,
     target: BlockRange | None = None,
+    beside_bytes: int = 0,
 ) -> Hosting:
     """Choose blocks (or take ``target``), announce them as joining, load them and start their engine.
+
+    Args:
+        beside_bytes: of free memory, to be left for the blocks that the node is measured with while it serves. Where
+            only one block fits at all, it is loaded all the same, and the margin must do.
 
     Raises:
         UsageError: the blocks asked for do not exist or do not fit into memory.
@@ -67,7 +72,8 @@ async def prepare(
     """
     gc.collect()  # modules refer to one another in circles; a span given up may still be in memory
     size = block_size(manifest, wishes.dtype)
-    memory_bytes = await asyncio.to_thread(free_bytes, wishes.device)
+    free = await asyncio.to_thread(free_bytes, wishes.device)
+    memory_bytes = memory_to_take(free, beside_bytes, size, wishes.cache_tokens)
     if wishes.memory_bytes is not None:
         memory_bytes = min(memory_bytes, wishes.memory_bytes)
     presence.state, presence.since, presence.blocks_per_s, presence.engine = "joining", time.time(), 0.0, None

@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
+from gridllm.admission.sample import sample_bytes
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
 from gridllm.errors import GridError, ModelError, SwarmError
 from gridllm.ids import PeerId
 from gridllm.models.manifest import Manifest
 from gridllm.models.seeding import Seeding, Shelf
+from gridllm.models.sizes import block_size
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.hosting import Hosting, prepare
 from gridllm.node.presence import Presence
@@ -173,7 +175,10 @@ class Volunteer:
     async def _prepare(self, manifest: Manifest, presence: Presence) -> Hosting:
         """The blocks it is to move to, or such as it chooses; the ones it left where the files of others are not to be
         had: a move must not cost the grid a node."""
-        load = partial(prepare, self._entry, manifest, self._wishes, presence, self._report)
+        beside_bytes = 0
+        if self._standing.required:  # it will be measured again while it serves
+            beside_bytes = sample_bytes(self._entry.blocks, block_size(manifest, self._wishes.dtype).weight_bytes)
+        load = partial(prepare, self._entry, manifest, self._wishes, presence, self._report, beside_bytes=beside_bytes)
         target, self._target = self._target, None
         try:
             return await load(target)

@@ -8,6 +8,13 @@ from gridllm.node.memory import spell_size
 from gridllm.planning.placement import USUAL_CACHE_TOKENS, BlockRange, bytes_needed, capacity_blocks
 
 
+def memory_to_take(free: int, beside_bytes: int, size: BlockSize, cache_tokens: int | None) -> int:
+    """Of ``free`` bytes those for span and caches: all but ``beside_bytes``, if that leaves one block."""
+    tokens = USUAL_CACHE_TOKENS if cache_tokens is None else cache_tokens
+    one = bytes_needed(1, size.weight_bytes, size.cache_bytes_per_token, cache_tokens=tokens)
+    return max(free - beside_bytes, min(free, one))
+
+
 def fitting_blocks(size: BlockSize, blocks: int, memory_bytes: int, cache_tokens: int | None) -> int:
     """How many blocks this node can take.
 

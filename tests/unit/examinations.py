@@ -171,7 +171,11 @@ def verdict_of(examined: Examined) -> Verdict:
 
 
 async def authority_script(
-    script: Callable[[Conversation], Awaitable[None]], *, prover: type[Prover] = Prover, **changes: Any
+    script: Callable[[Conversation], Awaitable[None]],
+    *,
+    prover: type[Prover] = Prover,
+    certificate: bytes = b"",
+    **changes: Any,
 ) -> None:
     """An honest candidate meets an authority that follows ``script``; raises what the candidate met with."""
     network = MemoryNetwork()
@@ -187,7 +191,7 @@ async def authority_script(
     mine = prover(candidate, GRID, here.peer)
     try:
         stream = await here.open_stream(authority.peer, ADMISSION_STREAM)
-        await answer_examination(stream, mine, hello_of(candidate, GRID, ()), Notes())
+        await answer_examination(stream, mine, hello_of(candidate, GRID, (), certificate), Notes())
     finally:
         await here.close()
         await authority.close()

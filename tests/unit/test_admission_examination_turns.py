@@ -243,3 +243,13 @@ def test_hello_says_no_more_than_fits() -> None:
     assert isinstance(HELLO, Hello)
     assert len(HELLO.addresses) == 8
     assert HELLO.certificate == b""
+
+
+async def test_a_renewal_fills_no_memory() -> None:
+    async def script(talk: Conversation) -> None:
+        await talk.ask(BEGIN, Started, timeout_s=5)
+        await talk.tell(Fill(nbytes=256 * 1024))
+        await talk.read(timeout_s=5)
+
+    with pytest.raises(TooLarge):
+        await authority_script(script, certificate=b"the one that is to be renewed")
