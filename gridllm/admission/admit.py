@@ -50,7 +50,7 @@ FIRST_PAUSE_S: Final = 5.0  # while too few authorities answer; twice that after
 LONGEST_PAUSE_S: Final = 60.0
 AGREE_S: Final = 10.0  # how long notices take to reach all authorities
 AGREE_TRIES: Final = 6
-FOR_GOOD: Final = (Revoked, Outdated, WrongGrid, WrongModel)  # every authority says the same, now and later
+FOR_GOOD: Final = (Revoked, Outdated, WrongGrid, WrongModel)  # it says the same later on, too
 
 Answer = Callable[["Stream", Hello, Watcher], Awaitable[Verdict]]
 """Takes part in one examination, from Hello to the verdict."""
@@ -75,12 +75,13 @@ async def admit(
         answer: in place of an honest ``Prover``, for tests.
 
     Raises:
-        NotAdmittedHere: measured, refused for good, or revoked as far as ``board`` knows.
+        NotAdmittedHere: revoked as far as ``board`` knows; or so many authorities measured it and did not admit it, or
+            refused it for good, that too few of those that answer are left.
         AdmissionError: not done within ``wait_s`` (the text says what was missing), or this machine cannot compute it.
     """
     check_not_revoked(board.revocation(swarm.peer))
     await answer_knocks(swarm)
-    application = _Application(swarm, signed, candidacy, watcher, certificate, answer)
+    application = _Application(swarm, signed, board, candidacy, watcher, certificate, answer)
     try:
         async with asyncio.timeout(wait_s):
             return await application.run()
@@ -95,6 +96,7 @@ class _Application:
         self,
         swarm: Swarm,
         signed: SignedCharter,
+        board: NoticeBoard,
         candidacy: Candidacy,
         watcher: Watcher,
         certificate: bytes,
@@ -102,6 +104,7 @@ class _Application:
     ) -> None:
         self._swarm = swarm
         self._signed = signed
+        self._board = board
         self._candidacy = candidacy
         self._watcher = watcher
         self._certificate = certificate
@@ -115,6 +118,7 @@ class _Application:
         pause_s = FIRST_PAUSE_S
         while True:
             answering = await self._look()
+            self._rounds.check_denials()
             if len(answering) >= self._rounds.threshold:
                 await self._be_measured(answering)
             usable = self._rounds.usable(_now())
@@ -151,7 +155,8 @@ class _Application:
             usable = self._rounds.usable(now)
             if len(usable) >= self._rounds.threshold:
                 return
-            if card.maintainer in {one.card.maintainer for one in usable} or self._rounds.rests(card.maintainer, now):
+            done = {one.card.maintainer for one in usable} | self._rounds.denials.keys()
+            if card.maintainer in done or self._rounds.rests(card.maintainer, now):
                 continue
             name = short(card.maintainer)
             self._watcher.note(
@@ -159,13 +164,21 @@ class _Application:
             )
             try:
                 raw = await self._measured_by(card)
+            except NotAdmittedHere as verdict:
+                self._denied(card, verdict)
             except FOR_GOOD as refusal:
-                raise NotAdmittedHere(refusal.code, str(refusal)) from refusal
+                self._denied(card, NotAdmittedHere(refusal.code, str(refusal)))
             except (SwarmError, WireError, Refusal) as error:
                 self._watcher.note(f"Authority {name} did not measure this machine: {error}")
                 self._rounds.failed(card.maintainer, error, _now())
             else:
                 self._rounds.measured(card, raw, _now())
+
+    def _denied(self, card: AuthorityCard, verdict: NotAdmittedHere) -> None:
+        """One authority said no. Raises NotAdmittedHere when that settles it."""
+        check_not_revoked(self._board.revocation(self._swarm.peer))  # nobody's word alone, but a notice, proves that
+        self._watcher.note(f"Authority {short(card.maintainer)} does not admit this machine: {verdict}")
+        self._rounds.denied(card.maintainer, verdict)
 
     async def _measured_by(self, card: AuthorityCard) -> bytes:
         """The authority's signed measurement.
@@ -207,7 +220,8 @@ class _Application:
                 await self._disagree(refusal)
                 return None
             except (Revoked, NotAdmitted) as refusal:
-                raise NotAdmittedHere(refusal.code, str(refusal)) from refusal
+                self._denied(one.card, NotAdmittedHere(refusal.code, str(refusal)))
+                return None
             except (SwarmError, WireError, Refusal) as error:
                 self._watcher.note(f"Authority {short(one.card.maintainer)} did not sign the certificate: {error}")
                 self._rounds.failed(one.card.maintainer, error, _now())

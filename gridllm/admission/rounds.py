@@ -8,6 +8,7 @@ from typing import Final
 
 from gridllm.admission.cards import AuthorityCard
 from gridllm.admission.certificate import MEASUREMENT_LIFE_S
+from gridllm.admission.outcome import NotAdmittedHere
 from gridllm.errors import ClockSkew, Refusal, TooSoon
 
 MEASURED_S: Final = MEASUREMENT_LIFE_S - 120.0  # afterwards a measurement may be too old when it is certified
@@ -35,6 +36,7 @@ class Rounds:
     rest_until: dict[str, float] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)  # what each said last
+    denials: dict[str, NotAdmittedHere] = field(default_factory=dict)  # who said no, and why
     answering: set[str] = field(default_factory=set)  # whose authority answered when it was looked for last
 
     def measured(self, card: AuthorityCard, raw: bytes, now: float) -> None:
@@ -54,6 +56,23 @@ class Rounds:
         else:
             self.refusals.pop(maintainer, None)
 
+    def denied(self, maintainer: str, verdict: NotAdmittedHere) -> None:
+        """An authority does not admit this machine; one alone may be wrong, or lie.
+
+        Raises:
+            NotAdmittedHere: too few of those that answer are left, so that is that.
+        """
+        self.denials[maintainer] = verdict
+        for book in (self.taken, self.refusals):
+            book.pop(maintainer, None)
+        self.check_denials()
+
+    def check_denials(self) -> None:
+        """Raises NotAdmittedHere when too few authorities that answer have not said no."""
+        if self.denials and len(self.answering - self.denials.keys()) < self.threshold:
+            measured = [one for one in self.denials.values() if one.figures is not None]
+            raise (measured or list(self.denials.values()))[0]
+
     def rests(self, maintainer: str, now: float) -> bool:
         """Whether this authority is left alone at present."""
         return self.rest_until.get(maintainer, 0.0) > now
@@ -72,7 +91,8 @@ class Rounds:
     def why(self, pause_s: float) -> str:
         """Why this machine waits, in one sentence."""
         silent = [short(key) for key in self.maintainers if key not in self.answering]
-        said = [f"{short(key)} says: {self.refusals[key]}" for key in self.maintainers if key in self.refusals]
+        heard: dict[str, Exception] = {**self.refusals, **self.denials}
+        said = [f"{short(key)} says: {heard[key]}" for key in self.maintainers if key in heard]
         sentence = f"{self.threshold} of {len(self.maintainers)} authorities must measure this machine"
         if silent:
             count = len(self.maintainers) - len(silent)

@@ -18,7 +18,7 @@ from gridllm.admission.rounds import short
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.minimums import Admission, Minimums
 from gridllm.charter.notices import AMENDMENT_TYPE, Amendment
-from gridllm.errors import AdmissionError
+from gridllm.errors import AdmissionError, NotAdmitted
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import sign_statement
 from gridllm.swarm.memory import MemorySwarm
@@ -141,6 +141,52 @@ async def test_not_admitted() -> None:
             await asks(made)
         assert (caught.value.reason, caught.value.figures) == ("too_slow", made.offices[0].figures)
         assert sum(len(office.examined) for office in made.offices.values()) == 1
+
+
+@pytest.mark.parametrize("liar", [0, 1, 2])
+async def test_one_of_three_that_says_no_denies_nobody(liar: int) -> None:
+    async with hall(SIGNED, 0, 1, 2) as made:
+        made.offices[liar].figures, made.offices[liar].reason = Figures(), "work_invented"
+        await until_cards(made, 3)
+        for _ in range(4):  # whoever is asked first
+            assert MAINTAINERS[liar].public_key.hex() not in (await asks(made)).measured_by
+        assert len(made.offices[liar].examined) <= 4
+
+
+async def test_one_of_three_that_calls_everybody_revoked_denies_nobody() -> None:
+    async with hall(SIGNED, 0, 1, 2) as made:
+        await until_cards(made, 3)
+        for _ in range(4):
+            swarm = made.candidate()
+            made.offices[0].board.add(revoke(SIGNED, swarm.peer))
+            await asks(made, swarm=swarm)
+
+
+async def test_one_of_three_that_signs_no_certificate_denies_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hall(SIGNED, 0, 1, 2) as made:
+        await until_cards(made, 3)
+        swarm = made.candidate()
+        honest = swarm.call
+
+        async def call(peer: Any, name: str, payload: bytes, **more: Any) -> bytes:
+            if name == admit_module.CERTIFY_CALL and peer == made.offices[1].peer:
+                raise NotAdmitted("I do not like it.")
+            return await honest(peer, name, payload, **more)
+
+        monkeypatch.setattr(swarm, "call", call)
+        for _ in range(4):
+            assert MAINTAINERS[1].public_key.hex() not in (await asks(made, swarm=swarm)).measured_by
+
+
+async def test_two_of_three_that_say_no_deny() -> None:
+    async with hall(SIGNED, 0, 1, 2) as made:
+        await until_cards(made, 3)
+        for number in (0, 2):
+            made.offices[number].figures, made.offices[number].reason = Figures(decode_blocks_per_s=3.0), "too_slow"
+        with pytest.raises(NotAdmittedHere, match=r"Because\.") as caught:
+            await asks(made)
+        assert caught.value.reason == "too_slow"
+        assert [len(made.offices[number].examined) for number in (0, 2)] == [1, 1]
 
 
 async def test_authorities_that_measured_different_machines_do_not_sign() -> None:
