@@ -49,6 +49,7 @@ def bench(
         subject = find_subject(settings, grid, model, path)
 
         from gridllm.node.machine import candidacy_here  # imports torch: after what can be said at once
+        from gridllm.node.source import local_folder
 
         candidacy = candidacy_here(
             subject.entry,
@@ -57,7 +58,8 @@ def bench(
             device=device_of(settings),
             roles=("serve", "relay", "seed"),
             memory_bytes=memory_bytes,
-            folder=settings.data_dir,
+            cache_dir=settings.cache_dir,
+            folder=local_folder(subject.entry, path),
         )
     situation = situation_of(candidacy)
     examined = run_async(_measure(candidacy, subject.admission))

@@ -95,7 +95,10 @@ def remedies(rows: Sequence[Row], situation: Situation) -> list[str]:
         found.append(_more_memory(short["memory_bytes"], situation))
     if "disk_bytes" in short:
         row = short["disk_bytes"]
-        found.append(f"Free {spell('disk_bytes', int(row.asked) - int(row.reached))} on the disk of the data folder.")
+        lacking = spell("disk_bytes", int(row.asked) - int(row.reached))
+        found.append(
+            f"Free {lacking} on the disk of the cache folder, or set GRIDLLM_CACHE_DIR to one on another disk."
+        )
     if short.keys() & {"upload_mbit_s", "download_mbit_s"}:
         found.append("Use a faster line, or stop what uses it at present.")
     if "reachable" in short:

@@ -48,11 +48,16 @@ class Item:
     header: bytes  # what stands before it there
 
 
+def model_folder(cache_dir: Path, root: ModelRoot) -> Path:
+    """Where one model's files are kept."""
+    return cache_dir / "models" / root
+
+
 class CachedModel:
     """The folder of one model."""
 
     def __init__(self, cache_dir: Path, root: ModelRoot, manifest: Manifest) -> None:
-        self.folder = cache_dir / "models" / root
+        self.folder = model_folder(cache_dir, root)
         self.root = root
         self._manifest = manifest
 

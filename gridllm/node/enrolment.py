@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from gridllm.admission.candidacy import Candidacy, Watcher
@@ -18,6 +19,7 @@ from gridllm.node.machine import candidacy_here
 from gridllm.node.report import Report
 from gridllm.node.standing import Standing, retry_pause_s, spell_duration, spell_time
 from gridllm.node.wishes import Wishes
+from gridllm.settings import load_settings
 from gridllm.swarm.interface import Swarm
 
 PATIENCE_S: Final = 30 * 86_400.0  # for authorities that are down; the terminal says that it waits, and for whom
@@ -41,6 +43,7 @@ class Enrolment:
         self._membership = membership
         self._wishes = wishes
         self._roles = roles
+        self.files: Path | None = None  # where the model's files were found to be, for whoever fetched them before
 
     async def examine(
         self, swarm: Swarm, manifest: Manifest, watcher: Watcher, certificate: bytes, wait_s: float
@@ -73,7 +76,8 @@ class Enrolment:
             device=self._wishes.device,
             roles=self._roles,
             memory_bytes=self._wishes.memory_bytes,
-            folder=self._membership.pins.data_dir,
+            cache_dir=self._wishes.cache_dir or load_settings().cache_dir,
+            folder=self._wishes.folder or self.files,
             held_bytes=held_bytes,
         )
 

@@ -173,6 +173,7 @@ class Helper:
         finally:
             stopped.set()
         await asyncio.to_thread(self._shelf.put, entry.model_root, manifest, folder)
+        self._enrolment.files = folder
 
     async def _beat(self, swarm: Swarm, seeding: Seeding) -> None:
         started = time.monotonic()

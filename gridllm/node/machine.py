@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from gridllm.admission.candidacy import Candidacy
 from gridllm.admission.sample import sample_bytes
 from gridllm.charter.document import ModelEntry
 from gridllm.charter.minimums import Role
+from gridllm.models.cached import model_folder
 from gridllm.models.manifest import Manifest
 from gridllm.models.sizes import block_size
 from gridllm.node.memory import free_bytes
@@ -23,7 +25,8 @@ def candidacy_here(
     device: str,
     roles: tuple[Role, ...],
     memory_bytes: int | None,
-    folder: Path,
+    cache_dir: Path,
+    folder: Path | None = None,
     held_bytes: int = 0,
 ) -> Candidacy:
     """What this machine would serve ``entry`` with. Takes milliseconds, reads files of the system.
@@ -31,7 +34,8 @@ def candidacy_here(
     Args:
         memory_bytes: what it may use; None: what is free, less what serving leaves, too: a margin, and room to be
             measured again beside the span.
-        folder: where a model's files would go; its disk counts.
+        cache_dir: where the model's files would go; what is free there counts, and what is there of them already.
+        folder: where the model's files are, if somewhere else.
         held_bytes: what the certificate that is to be renewed says; the node's span is in it now, and is not free.
     """
     import torch
@@ -51,7 +55,7 @@ def candidacy_here(
         device=device,
         threads=torch.get_num_threads(),
         memory_bytes=max(held_bytes, min(usable, whole)),
-        disk_bytes=_free_disk(folder),
+        disk_bytes=_free_disk(cache_dir) + _held_files(folder or model_folder(cache_dir, entry.model_root), manifest),
     )
 
 
@@ -61,3 +65,12 @@ def _free_disk(folder: Path) -> int:
         if place.is_dir():
             return shutil.disk_usage(place).free
     return 0
+
+
+def _held_files(folder: Path, manifest: Manifest) -> int:
+    """Bytes of the model's weights that are here; no more than all of them, whatever else lies there."""
+    held = 0
+    with contextlib.suppress(OSError):  # not there, or one that is being fetched got its name
+        for file in folder.glob("*.safetensors"):
+            held += file.stat().st_size
+    return min(held, sum(tensor.size for tensor in manifest.tensors.values()))

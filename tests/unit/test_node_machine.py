@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gridllm.admission.sample import sample_blocks, sample_bytes
+from gridllm.models.cached import model_folder
 from gridllm.models.sizes import block_size
 from gridllm.node import machine
 from gridllm.node.machine import candidacy_here
@@ -18,13 +20,13 @@ from tests.unit.examinations import MIB, candidacy, tiny_manifest
 GIB = 2**30
 
 
-def offer(folder: Path, **changes: Any) -> Any:
+def offer(cache_dir: Path, **changes: Any) -> Any:
     fields: dict[str, Any] = {
         "dtype": "float32",
         "device": "cpu",
         "roles": ("serve",),
         "memory_bytes": None,
-        "folder": folder,
+        "cache_dir": cache_dir,
     }
     return candidacy_here(candidacy().entry, tiny_manifest(), **(fields | changes))
 
@@ -49,3 +51,18 @@ def test_a_node_leaves_room_for_the_blocks_that_it_is_measured_with() -> None:
 def test_the_sample_outgrows_a_cache_and_no_more() -> None:
     assert [sample_blocks(80, bytes_) for bytes_ in (MIB, 10 * MIB, GIB)] == [16, 7, 1]
     assert sample_blocks(4, MIB) == 4
+
+
+def test_files_that_are_here_need_no_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(free=1000)
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: usage)
+    whole = sum(tensor.size for tensor in tiny_manifest().tensors.values())
+    assert offer(tmp_path / "not there yet").disk_bytes == 1000
+    kept = model_folder(tmp_path, candidacy().entry.model_root)
+    kept.mkdir(parents=True)
+    (kept / "one.safetensors").write_bytes(bytes(500))
+    assert offer(tmp_path).disk_bytes == 1500
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "more than the model.safetensors").write_bytes(bytes(whole + 1))
+    assert offer(tmp_path, folder=elsewhere).disk_bytes == 1000 + whole
