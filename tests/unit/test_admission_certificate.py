@@ -23,7 +23,7 @@ from gridllm.admission.certificate import (
 )
 from gridllm.admission.figures import RATES, Figures
 from gridllm.admission.messages import Certify, encode
-from gridllm.admission.renewing import BUSY_SHARE, renewed
+from gridllm.admission.renewing import BUSY_SHARE, CARRIED_SHARE, renewed
 from gridllm.charter.board import NoticeBoard
 from gridllm.errors import (
     AdmissionError,
@@ -180,7 +180,7 @@ class TestRenewing:
             if measured >= old:
                 assert now == measured
             elif measured >= BUSY_SHARE * old:
-                assert now == old
+                assert now == max(measured, CARRIED_SHARE * old)
             else:
                 assert now == measured
 
@@ -191,5 +191,14 @@ class TestRenewing:
 
     def test_a_suspect_node_is_taken_by_what_it_shows(self) -> None:
         old, measured = Figures(decode_blocks_per_s=100.0), Figures(decode_blocks_per_s=60.0)
-        assert renewed(old, measured).decode_blocks_per_s == 100.0
+        assert renewed(old, measured).decode_blocks_per_s == 90.0
         assert renewed(old, measured, strict=True).decode_blocks_per_s == 60.0
+
+    def test_no_figure_outlasts_its_machine(self) -> None:
+        figures, measured = Figures(decode_blocks_per_s=100.0), Figures(decode_blocks_per_s=50.0)
+        seen = []
+        for _ in range(7):
+            figures = renewed(figures, measured)
+            seen.append(figures.decode_blocks_per_s)
+        assert seen == sorted(seen, reverse=True)
+        assert seen[-1] == 50.0
