@@ -29,7 +29,7 @@ from gridllm_bootstrap.certifying import Certifier
 from gridllm_bootstrap.dialback import DialBack
 from gridllm_bootstrap.entrance import certificate_to_renew, check_hello, check_not_revoked
 from gridllm_bootstrap.events import Event
-from gridllm_bootstrap.limits import Limits, places_of
+from gridllm_bootstrap.limits import Limits, OpenStreams, places_of
 from gridllm_bootstrap.verdicts import verdict_on
 from gridllm_bootstrap.waiting import AT_ONCE, Ticket, WaitingRoom
 
@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 HELLO_S: Final = 5.0  # from opening the stream
 EXAMINATION_S: Final = 300.0  # an honest machine takes 10 to 40 s
 FAREWELL_S: Final = 5.0  # the candidate closes; if we did, about one verdict in 2000 would be lost
-MAX_STREAMS: Final = 256
 MAX_STREAMS_OF_ONE: Final = 2  # a second one while the first is noticed to be dead
 
 __all__ = ["Authority", "Event", "Examine"]
@@ -101,6 +100,7 @@ class Authority:
         self._clock = clock
         self._seen = SeenRoots()
         self._streams: Counter[PeerId] = Counter()
+        self._open_streams = OpenStreams()
         self._ready = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
         self._certifier = Certifier(signed, maintainer, board, clock=clock, on_certified=self._certified)
@@ -168,12 +168,18 @@ class Authority:
 
     async def _conduct(self, conversation: Conversation) -> None:
         peer = PeerId(conversation.peer)
-        if self._streams[peer] > MAX_STREAMS_OF_ONE or self._streams.total() > MAX_STREAMS:
-            raise Full("This authority talks to too many machines at present; try again in some minutes.")
+        if self._streams[peer] > MAX_STREAMS_OF_ONE:
+            raise Full(
+                "This authority has too many conversations with this machine already; end them, or try again in some minutes."
+            )
+        places = await self._places_of(peer)
+        with self._open_streams.one(places):
+            await self._hear(conversation, peer, places)
+
+    async def _hear(self, conversation: Conversation, peer: PeerId, places: tuple[str, ...]) -> None:
         hello, _ = await conversation.read(timeout_s=HELLO_S)
         if not isinstance(hello, Hello):
             raise OutOfTurn("A conversation with an authority begins with Hello.")
-        places = await self._places_of(peer)
         too_soon: TooSoon | None = None
         try:
             self._limits.count(peer, places, self._board.admission.certificate_s)

@@ -1,14 +1,15 @@
-"""How often one peer, and one address, may come to be measured. Attempts refused for other reasons count."""
+"""How often one peer, and one address, may come to be measured, and how many at once. Attempts refused count, too."""
 
 from __future__ import annotations
 
 import ipaddress
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from gridllm.errors import TooSoon
+from gridllm.errors import Full, TooSoon
 from gridllm.ids import PeerId
 
 TRIES: Final = 6  # of one peer in a row
@@ -16,6 +17,8 @@ TRY_EVERY_S: Final = 600.0  # then one more each ten minutes: 6 an hour
 ADDRESS_TRIES: Final = 8  # times as many for all peers behind one address: a household, an office, a relay
 RENEWALS: Final = 4.0  # tries within one certificate's life that every grid allows, however short that is
 MOST_KEPT: Final = 4096  # peers, and addresses, that are remembered; the longest unseen are forgotten
+MOST_STREAMS: Final = 256  # conversations at once
+MOST_STREAMS_OF_PLACE: Final = 64  # of them with machines at one address: identities cost nothing
 IPV6_PREFIX: Final = 56  # bits; what one household gets
 
 
@@ -82,6 +85,36 @@ class Limits:
         self._peers.give_back(peer)
         for place in places_of(addresses):
             self._places.give_back(place)
+
+
+class OpenStreams:
+    """Conversations of one authority that are open now; those that are only turned away are not among them."""
+
+    def __init__(self, most: int = MOST_STREAMS, of_place: int = MOST_STREAMS_OF_PLACE) -> None:
+        self._most = most
+        self._of_place = of_place
+        self._open = 0
+        self._places: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, addresses: Iterable[str]) -> Iterator[None]:
+        """Hold one open with a machine that is connected from ``addresses``.
+
+        Raises:
+            Full: there are too many, in all or with machines at one of its places.
+        """
+        places = places_of(addresses)
+        crowded = any(self._places[place] >= self._of_place for place in places)
+        if crowded or self._open >= self._most:
+            at_yours = " at your address" if crowded else ""
+            raise Full(f"This authority talks to too many machines{at_yours} at present; try again in some minutes.")
+        self._open += 1
+        self._places.update(places)
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._places -= Counter(places)  # drops places that nobody is left at
 
 
 def spell_wait(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
@@ -16,7 +16,7 @@ from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm_bootstrap import limits as limits_module
 from gridllm_bootstrap.dialback import DialBack, direct_addresses
-from gridllm_bootstrap.limits import ADDRESS_TRIES, TRY_EVERY_S, Limits, Tries, places_of
+from gridllm_bootstrap.limits import ADDRESS_TRIES, TRY_EVERY_S, Limits, OpenStreams, Tries, places_of
 from gridllm_bootstrap.waiting import WaitingRoom
 from tests.unit.authority_hall import hall, heard, hello, say, signed_charter
 
@@ -160,6 +160,42 @@ class TestLimits:
         for number in range(100):
             tries.take(str(number), 60.0)
         assert len(tries) == 10
+
+    def test_one_address_cannot_take_all_conversations(self) -> None:
+        streams = OpenStreams(most=10, of_place=4)
+        with ExitStack() as stack:
+            for number in range(4):
+                stack.enter_context(streams.one([f"/ip4/203.0.113.7/tcp/{number + 1}"]))
+            with pytest.raises(Full, match="at your address"):
+                stack.enter_context(streams.one(["/ip4/203.0.113.7/tcp/9"]))
+            with streams.one(["/ip4/203.0.113.8/tcp/9"]):
+                pass
+            for _ in range(6):
+                stack.enter_context(streams.one(["/ip4/127.0.0.1/tcp/9"]))  # this machine is nobody else's address
+            with pytest.raises(Full, match="machines at present"):
+                stack.enter_context(streams.one(["/ip4/203.0.113.8/tcp/9"]))
+        with streams.one(["/ip4/203.0.113.7/tcp/9"]):
+            assert sum(streams._places.values()) == 1
+
+    async def test_those_turned_away_keep_nobody_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with hall(SIGNED, 0) as made:
+            office = made.offices[0]
+            office.authority._open_streams = OpenStreams(most=10, of_place=4)
+            places: dict[PeerId, tuple[str, ...]] = {}
+
+            async def seen_at(peer: PeerId) -> tuple[str, ...]:
+                return places.get(peer, ("/ip4/203.0.113.7/tcp/1",))
+
+            monkeypatch.setattr(office.swarm, "seen_at", seen_at)
+            for _ in range(20):  # they say nothing, and never leave
+                await say(made.candidate(), office)
+            await office.until("refused", 16)
+            honest = made.candidate()
+            places[honest.peer] = ("/ip4/203.0.113.8/tcp/1",)
+            line = await say(honest, office, encode(hello(SIGNED, honest)))
+            while isinstance(message := await heard(line), Queued):
+                pass
+            assert isinstance(message, Verdict)
 
     @pytest.mark.parametrize(
         ("address", "place"),
