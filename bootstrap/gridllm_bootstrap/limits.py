@@ -125,26 +125,31 @@ def spell_wait(seconds: float) -> str:
 
 
 def places_of(addresses: Iterable[str]) -> set[str]:
-    """What attempts are counted by, of a connection's far ends: the host, a household's IPv6 prefix, or the relay.
+    """What attempts are counted by, of a connection's far ends: the host, a household's IPv6 prefix, or the relay's.
 
-    This machine itself is nobody else's address and is left out.
+    This machine itself is nobody else's address and is left out; a relay on it counts by its identity.
     """
     found = set()
     for address in addresses:
         parts = address.split("/")
-        if "p2p-circuit" in parts and "p2p" in parts[:-1]:
-            found.add(f"relay {parts[parts.index('p2p') + 1]}")
-            continue
-        try:
-            ip = ipaddress.ip_address(parts[2] if len(parts) > 2 else "")
-        except ValueError:
-            continue  # connections end at IP addresses; anything else tells nothing
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        if ip.is_loopback:
-            continue
-        if isinstance(ip, ipaddress.IPv6Address):
-            found.add(str(ipaddress.ip_network((ip, IPV6_PREFIX), strict=False)))
-        else:
-            found.add(str(ip))
+        host = _host_of(parts)
+        if "p2p-circuit" in parts and "p2p" in parts[:-1]:  # a relay's identity costs nothing: its host says more
+            found.add(f"relay {host or parts[parts.index('p2p') + 1]}")
+        elif host is not None:
+            found.add(host)
     return found
+
+
+def _host_of(parts: list[str]) -> str | None:
+    """``["", "ip4", "203.0.113.7", …]`` → the host, or its IPv6 prefix; None for this machine, and for no IP address."""
+    try:
+        ip = ipaddress.ip_address(parts[2] if len(parts) > 2 else "")
+    except ValueError:
+        return None  # connections end at IP addresses; anything else tells nothing
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((ip, IPV6_PREFIX), strict=False))
+    return str(ip)
