@@ -12,13 +12,14 @@ import torch
 
 from gridllm.admission.chain import Chain
 from gridllm.admission.chase import Words
+from gridllm.admission.memory import CHASE_DEADLINE_S, CHASE_STEPS
 from gridllm.admission.messages import Chase, Chased, Committed, Compute, Echo, Fill, Filled, Send, ShowLinks, ShowPages
 from gridllm.admission.prover import Prover
 from gridllm.admission.workload import Workload, round_seed
 from gridllm.errors import AdmissionError
 from tests.unit.admission_memory import HalfHolder
 
-GIVE_UP_S: Final = 7.5  # a chase that is still under way then is given up: its deadline is 6 s
+GIVE_UP_AT: Final = 1.25  # times its deadline: a chase that is still under way then is given up
 BOAST_MBIT_S: Final = 400.0
 THROTTLE_S: Final = 0.1  # for each 256 KiB: 21 Mbit/s
 
@@ -95,7 +96,7 @@ class Hurried(HalfHolder):
     give_up_at = float("inf")
 
     def chase(self, nonce: bytes, steps: int) -> bytes:
-        self.give_up_at = time.monotonic() + GIVE_UP_S
+        self.give_up_at = time.monotonic() + GIVE_UP_AT * CHASE_DEADLINE_S * steps / CHASE_STEPS
         return super().chase(nonce, steps)
 
     def _words(self) -> Words:

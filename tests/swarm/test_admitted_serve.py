@@ -70,7 +70,7 @@ def test_a_client_need_not_be_measured(grid: ProcessGrid, tmp_path: Path) -> Non
 def test_ctrl_c_leaves_the_grid_joined(grid: ProcessGrid, tmp_path: Path) -> None:
     with Running(tmp_path, "join", grid.address, *FEW) as joining:
         joining.wait_for("measures this machine")
-        assert joining.stop(signal.SIGINT) == 130
+        assert joining.stop(signal.SIGINT) == 130, "".join(joining.output)
         assert "The grid stays joined" in "".join(joining.output)
         assert "Traceback" not in "".join(joining.output)
     assert [one["name"] for one in json.loads(gridllm(tmp_path, "grids", "--json").stdout)] == ["test"]

@@ -4,21 +4,51 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.command import gridllm
+from tests.swarm.grid import LOOPBACK, process_grid
+
+pytestmark = pytest.mark.timeout(300)
+
+ONE_THREAD = ("--threads", "1", "--memory", "200MiB")
+SPEEDS = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s")
+APART = 3.0  # times, at most: other tests run on the machine; the soak tests ask for 25 %
 
 
-def test_without_a_grid_the_demo_model_is_measured(tmp_path: Path) -> None:
-    done = gridllm(tmp_path, "bench", "--json", "--threads", "1")
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """Its JSON, and what it said meanwhile."""
+    done = gridllm(tmp_path_factory.mktemp("home"), "bench", "--json", *ONE_THREAD)
     assert done.returncode == 0, done.stderr
-    value = json.loads(done.stdout)
+    return json.loads(done.stdout), done.stderr
+
+
+def test_without_a_grid_the_demo_model_is_measured(bench: tuple[dict[str, Any], str]) -> None:
+    value, said = bench
     assert value["grid"] is None
     assert (value["model"], value["dtype"], value["threads"]) == ("demo", "float32", 1)
     assert value["figures"]["decode_blocks_per_s"] > 0
     assert value["figures"]["memory_bytes"] > 2**20
     assert value["roles"] == {"serve": "met", "relay": "unknown", "seed": "met"}
     for sentence in ("Filling memory", "Computing one session's tokens", "Computing a prompt"):
-        assert sentence in done.stderr
+        assert sentence in said
+
+
+def test_a_certificate_says_what_bench_says(bench: tuple[dict[str, Any], str], tmp_path: Path) -> None:
+    """An authority as people run it: at the full pace."""
+    here = bench[0]["figures"]
+    with process_grid(tmp_path, admission=(), pace="full") as grid:
+        joined = gridllm(
+            tmp_path / "new", "join", grid.address, "--host-maddrs", LOOPBACK, *ONE_THREAD, "--json", timeout_s=150
+        )
+    assert joined.returncode == 0, joined.stderr
+    there = json.loads(joined.stdout)["admission_outcome"]["certificate"]["figures"]
+    assert there["memory_bytes"] == here["memory_bytes"]
+    for name in SPEEDS:
+        assert 1 / APART < there[name] / here[name] < APART, (name, there, here)
 
 
 def test_a_machine_with_too_little_memory_hears_what_would_mend_it(tmp_path: Path) -> None:
