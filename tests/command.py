@@ -14,6 +14,9 @@ from typing import Self
 
 COMMAND = (sys.executable, "-m", "gridllm")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; what we start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def home_environ(home: Path, **extra: str) -> dict[str, str]:
     """An environment in which everything is kept below ``home``."""
