@@ -29,14 +29,13 @@ import torch
 from msgspec import Meta
 
 from gridllm.admission.merkle import DIGEST_BYTES, MerkleTree, leaf_digest
-from gridllm.admission.messages import MAX_SHOWN, MAX_STEPS, Bytes32, Kind
+from gridllm.admission.messages import MAX_KEPT_BYTES, MAX_SHOWN, MAX_STEPS, Bytes32, Kind
 from gridllm.admission.seeds import key_stream, sub_seed
 from gridllm.admission.workload import Workload, seeded
 from gridllm.engine.attention import RaggedCache, Segment
 from gridllm.engine.forward import one_by_one
 from gridllm.errors import AdmissionError
 
-MAX_KEPT_BYTES: Final = 4 * 1024**3  # of states, until they were shown
 MAX_PROOF: Final = 21  # levels above 2^20 + 1 leaves
 DRIVES: Final = 256  # vectors in the table: one byte picks one
 DRIVE_SPREAD: Final = 0.5  # beside states of spread 1
@@ -135,7 +134,7 @@ class Chain:
     """One round's chain. Used by one thread.
 
     Raises:
-        AdmissionError: (``run``, ``show``) steps or links that cannot be, or states beyond 4 GiB.
+        AdmissionError: (``run``, ``show``) steps or links that cannot be, or states beyond ``MAX_KEPT_BYTES``.
     """
 
     def __init__(self, workload: Workload, kind: Kind, seed_of_round: bytes) -> None:

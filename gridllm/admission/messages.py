@@ -19,6 +19,7 @@ KNOCK_CALL: Final = "gridllm.admission.knock"  # dial-back: authority's second i
 RECHECK_CALL: Final = "gridllm.admission.recheck"  # authority → serving node: come and be measured again
 MAX_STEPS: Final = 1 << 20  # of one compute round or chase
 MAX_SHOWN: Final = 64  # steps or pages opened at a time
+MAX_KEPT_BYTES: Final = 512 * 1024**2  # of a chain's states, which a candidate keeps until they were shown
 CHUNK_BYTES: Final = 256 * 1024  # of bulk data in one frame
 
 Kind = Literal["decode", "batch", "prefill"]

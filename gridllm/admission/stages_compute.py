@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridllm.admission.background import in_background
 from gridllm.admission.judge import invented, judge_links, judge_root
-from gridllm.admission.messages import MAX_STEPS, Committed, Compute, Kind, ShowLinks
+from gridllm.admission.messages import MAX_KEPT_BYTES, MAX_STEPS, Committed, Compute, Kind, ShowLinks
 from gridllm.admission.stages import Sitting
 from gridllm.errors import AdmissionError
 
@@ -25,7 +25,6 @@ MOST_RESIZINGS: Final = 3
 # two times. So rounds that stand alone gain little, and to gain more he must skip unseen in three.
 ALONE: Final = (1.15, 1.3)  # times the second best, and the third
 RTT_SHARE: Final = 0.1  # of a round's time, at most, is the way there and back
-MAX_KEPT_BYTES: Final = 512 * 1024**2  # of states that the candidate keeps until a round was shown
 PROOF_BYTES: Final = 4096  # with each link
 SLOWEST_SHOW_BYTES_PER_S: Final = 128 * 1024
 SHARES: Final[dict[Kind, tuple[float, int, int]]] = {
@@ -146,4 +145,4 @@ class Speed:
 
     def _bounded(self, kind: Kind, steps: int) -> int:
         """As many as a chain may have, and as can be kept."""
-        return max(1, min(steps, MAX_STEPS, MAX_KEPT_BYTES // self._workload.state_bytes(kind)))
+        return max(1, min(steps, MAX_STEPS, MAX_KEPT_BYTES // self._workload.state_bytes(kind) - 1))

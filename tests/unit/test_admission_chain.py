@@ -9,6 +9,8 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
+from gridllm.admission import chain as chains
+from gridllm.admission import stages_compute
 from gridllm.admission.chain import Chain
 from gridllm.admission.judge import judge_links
 from gridllm.admission.links import LinkChecker, outliers_allowed, tolerance
@@ -118,6 +120,17 @@ def test_steps_beyond_bounds_are_refused(llama: Workload) -> None:
             Chain(llama, "decode", SEED).run(steps)
     with pytest.raises(AdmissionError, match="can be kept"):
         Chain(llama, "prefill", SEED).run(1 << 20)
+
+
+def test_no_authority_asks_for_more_than_a_candidate_keeps(llama: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = 10 * llama.state_bytes("prefill")
+    monkeypatch.setattr(chains, "MAX_KEPT_BYTES", few)
+    monkeypatch.setattr(stages_compute, "MAX_KEPT_BYTES", few)
+    sitting: Any = None
+    steps = stages_compute.Speed(sitting, llama)._bounded("prefill", 1 << 20)
+    Chain(llama, "prefill", SEED).run(steps)
+    with pytest.raises(AdmissionError, match="can be kept"):
+        Chain(llama, "prefill", SEED).run(steps + 1)
 
 
 def test_the_work_fits_the_model_and_a_candidates_word_on_its_memory_makes_it_no_smaller() -> None:
