@@ -169,9 +169,7 @@ class Authority:
     async def _conduct(self, conversation: Conversation) -> None:
         peer = PeerId(conversation.peer)
         if self._streams[peer] > MAX_STREAMS_OF_ONE:
-            raise Full(
-                "This authority has too many conversations with this machine already; end them, or try again in some minutes."
-            )
+            raise Full("There are too many conversations with this machine already; try again in some minutes.")
         places = await self._places_of(peer)
         with self._open_streams.one(places):
             await self._hear(conversation, peer, places)

@@ -141,7 +141,7 @@ def places_of(addresses: Iterable[str]) -> set[str]:
 
 
 def _host_of(parts: list[str]) -> str | None:
-    """``["", "ip4", "203.0.113.7", …]`` → the host, or its IPv6 prefix; None for this machine, and for no IP address."""
+    """``["", "ip4", "203.0.113.7", …]`` → the host, or its IPv6 prefix; None for this machine, or no IP address."""
     try:
         ip = ipaddress.ip_address(parts[2] if len(parts) > 2 else "")
     except ValueError:

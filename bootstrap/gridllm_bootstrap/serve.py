@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.background import in_background, warm_up
@@ -20,13 +20,14 @@ from gridllm.cli.show import print_json, stderr, stdout
 from gridllm_bootstrap.first_peer import Census, open_first_peer, watch
 from gridllm_bootstrap.limits import Tries
 from gridllm_bootstrap.office import Office, open_office
+from gridllm_bootstrap.opening import Opening
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from gridllm.identity.keys import Identity
     from gridllm.swarm.interface import Swarm
-    from gridllm_bootstrap.authority import Authority, Event
+    from gridllm_bootstrap.authority import Event
     from gridllm_bootstrap.listen import Listening
     from gridllm_bootstrap.outcomes import FitnessEvent
 
@@ -157,30 +158,31 @@ async def serve_until_stopped(
     reporter = Reporter(signed, as_json=as_json)
     with stop_on_signals() as stop:
         board = NoticeBoard(signed, pins.notices_path(signed))
-        if not board.admission.required:
-            office = None
-        if office is not None:
+        if office is not None and board.admission.required:
             await in_background(warm_up)  # before anyone can call: importing torch stops Python for up to a second
         async with (
             open_first_peer(identity, signed, pins, listening) as swarm,
             gossiping(swarm, board, lambda: pins.peers(signed)),
-            AsyncExitStack() as stack,
         ):
-            authority = None
+            required = board.admission.required
+            how = None
             if office is not None:
-                opening = open_office(office, swarm, signed, board, pins, reporter.examined, reporter.unfit)
-                authority = await stack.enter_async_context(opening)
-            reporter.started(swarm, signed)
-            reporter.open_to(office, required=board.admission.required)
-            gate = Gatekeeper(signed, board)
-            looking = asyncio.create_task(_look(swarm, signed, pins, gate, reporter, authority))
-            failing = asyncio.create_task(swarm.failed())
-            stopping = asyncio.create_task(stop.wait())
-            tasks = (looking, failing, stopping)
+                how = partial(open_office, office, swarm, signed, board, pins, reporter.examined, reporter.unfit)
+            opening = Opening(board, how, lambda: reporter.open_to(office, required=True))
+            measuring = asyncio.create_task(opening.run())
+            tasks: list[asyncio.Task[Any]] = [measuring]
             try:
+                if required:
+                    await opening.opened(measuring)
+                reporter.started(swarm, signed)
+                reporter.open_to(office if required else None, required=required)
+                looking = asyncio.create_task(_look(swarm, signed, pins, Gatekeeper(signed, board), reporter, opening))
+                failing = asyncio.create_task(swarm.failed())
+                tasks += [looking, failing, asyncio.create_task(stop.wait())]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if looking.done():
-                    looking.result()  # raises what ended it
+                for task in (looking, measuring):
+                    if task.done():
+                        task.result()  # raises what ended it
                 if failing.done():
                     raise failing.result()
             finally:
@@ -191,7 +193,7 @@ async def serve_until_stopped(
 
 
 async def _look(
-    swarm: Swarm, signed: SignedCharter, pins: Pins, gate: Gatekeeper, reporter: Reporter, authority: Authority | None
+    swarm: Swarm, signed: SignedCharter, pins: Pins, gate: Gatekeeper, reporter: Reporter, opening: Opening
 ) -> None:
     async for census in watch(swarm, signed, pins, gate):
-        reporter.seen(census, (0, 0) if authority is None else authority.crowd)
+        reporter.seen(census, opening.crowd)
