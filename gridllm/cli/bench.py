@@ -40,6 +40,7 @@ def bench(
     from gridllm.cli.compute import device_of, dtype_of
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import stderr
+    from gridllm.errors import AdmissionError
     from gridllm.quantities import parse_size
     from gridllm.settings import load_settings
 
@@ -62,7 +63,13 @@ def bench(
             folder=local_folder(subject.entry, path),
         )
     situation = situation_of(candidacy)
-    examined = run_async(_measure(candidacy, subject.admission))
+    try:
+        examined = run_async(_measure(candidacy, subject.admission))
+    except AdmissionError as error:
+        if not as_json:
+            raise
+        _print_fault(subject, situation, "unable", str(error))
+        raise typer.Exit(1) from error
     if not _show(subject, situation, examined, as_json=as_json):
         raise typer.Exit(1)
 
@@ -112,6 +119,9 @@ def _show(subject: Subject, situation: Situation, examined: Examined, *, as_json
     from gridllm.errors import AdmissionError
 
     if examined.reason and examined.reason not in TOO_LITTLE:
+        if as_json:
+            _print_fault(subject, situation, examined.reason, examined.text)
+            return False
         raise AdmissionError(f"An authority would not admit this machine ({examined.reason}): {examined.text}")
     rows = rows_of(examined.figures, subject.admission, unknown=NETWORK)
     fixes = remedies(rows, situation)
@@ -126,3 +136,10 @@ def _show(subject: Subject, situation: Situation, examined: Examined, *, as_json
         for sentence in fixes:
             console.print(f"  • {sentence}", markup=False)
     return "met" in role_states(rows).values()
+
+
+def _print_fault(subject: Subject, situation: Situation, reason: str, text: str) -> None:
+    """For programs: there are no figures, and why. ``reason`` is a word of ``judge.Reason``, or unable."""
+    from gridllm.cli.show import print_json
+
+    print_json({"grid": subject.grid, "model": situation.model, "reason": reason, "text": text})
