@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gridllm.charter import gossip as gossip_module
@@ -132,6 +133,24 @@ async def test_lying_peers(answer: bytes, error: type[GridError] | None) -> None
         with pytest.raises(error):
             await fetch_notices(honest.swarm, liar.peer, honest.board)
     assert honest.board.raws() == []
+
+
+async def test_pages_of_notices_spelled_anew_are_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MemoryNetwork()
+    liar, honest = network.join(Identity.ephemeral()), Member(network)
+    raw = revocation()
+    await honest.board.take([raw])
+    pages = 0
+
+    async def respell(_peer: PeerId, _payload: bytes) -> bytes:
+        nonlocal pages
+        pages += 1
+        spelled = [b" " * (pages * 100 + number) + raw for number in range(100)]
+        return msgspec.msgpack.encode(gossip_module.Page(1_000_000, spelled))
+
+    await liar.serve_calls(NOTICES_CALL, respell)
+    assert not await fetch_notices(honest.swarm, liar.peer, honest.board)
+    assert pages == 3
 
 
 async def test_a_frozen_peer(pair: tuple[Member, Member]) -> None:
