@@ -20,6 +20,7 @@ from tests.swarm.grid import LOOPBACK, ProcessGrid, process_grid
 pytestmark = pytest.mark.timeout(420)
 
 LIFE_S = 50  # a renewal that waited for the last fifth of it still has ten seconds
+PIECE_S = 0.02  # a reader takes a piece of text in: without it, one client keeps a processor busy
 FEW = ("--host-maddrs", LOOPBACK, "--threads", "1", "--memory", "200MiB")
 
 
@@ -116,6 +117,7 @@ class Reader(threading.Thread):
             now = time.monotonic()
             self.longest_s = max(self.longest_s, now - before)
             text, before = text + piece, now
+            time.sleep(PIECE_S)
         self.texts.append(text)
 
 
