@@ -68,6 +68,7 @@ class NoticeBoard:
         self._file = None if path is None else NoticeFile(path, signed.grid)
         self._clock = clock
         self._posted: dict[str, _Posted] = {}
+        self._sorted: list[_Posted] | None = None  # kept while nothing changes: anyone may ask at any time
         self._digest: bytes | None = None
         self._listeners: list[Callable[[], None]] = []
         self._writing = threading.Lock()
@@ -100,12 +101,12 @@ class NoticeBoard:
     def digest(self) -> bytes:
         """32 bytes, the same for boards that say the same."""
         if self._digest is None:
-            self._digest = hashlib.sha256(b"".join(sorted(one.digest for one in self._posted.values()))).digest()
+            self._digest = hashlib.sha256(b"".join(one.digest for one in self._in_order())).digest()
         return self._digest
 
     def raws(self) -> list[bytes]:
         """The envelopes held, in an order that two equal boards share."""
-        return [one.raw for one in sorted(self._posted.values(), key=lambda one: one.digest)]
+        return [one.raw for one in self._in_order()]
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` after each change, from now on; returns what ends that."""
@@ -167,12 +168,18 @@ class NoticeBoard:
                 return verified, error
         return verified, None
 
+    def _in_order(self) -> list[_Posted]:
+        if self._sorted is None:
+            self._sorted = sorted(self._posted.values(), key=lambda one: one.digest)
+        return self._sorted
+
     def _merge(self, posted: Iterable[_Posted]) -> bool:
-        before = self.digest
+        before, touched = self.digest, False
         for one in posted:
             held = self._posted.get(one.subject)
             if not self._spent(one) and (held is None or one.rank > held.rank):
                 self._posted[one.subject] = one
+                touched = True
         revocations = [one for one in self._posted.values() if one.subject != _AMENDMENT]
         dropped = [one for one in revocations if self._spent(one)]
         if len(revocations) - len(dropped) > MAX_REVOCATIONS:
@@ -180,7 +187,8 @@ class NoticeBoard:
             dropped += sorted(set(revocations) - set(dropped), key=lambda one: one.rank)[:-MAX_REVOCATIONS]
         for one in dropped:
             del self._posted[one.subject]
-        self._digest = None
+        if touched or dropped:
+            self._sorted = self._digest = None
         return self.digest != before
 
     def _spent(self, posted: _Posted) -> bool:

@@ -220,6 +220,17 @@ class TestListening:
         one.add(amendment(1))
         assert len(told) == 1
 
+    def test_nothing_is_sorted_anew_while_nothing_changes(self) -> None:
+        posted = board()
+        posted.add(revocation())
+        order, digest = posted._in_order(), posted.digest
+        assert not posted.add(revocation())
+        assert not posted.add(revocation(signers=MAINTAINERS[1:3]))
+        assert posted._in_order() is order
+        assert posted.add(revocation(PEERS[1]))
+        assert len(posted.raws()) == 2
+        assert posted.digest not in (digest, board().digest)
+
     async def test_sound_ones_before_a_forged_one_count(self) -> None:
         one = board()
         with pytest.raises(NoticeError):
