@@ -265,6 +265,17 @@ async def test_leaving_sends_what_was_just_counted() -> None:
     assert len(town.told) == 1
 
 
+async def test_leaving_sends_what_waits_for_its_turn() -> None:
+    town = await Town(spacing_s=60.0).open()
+    town.reporter.take(ROOT, tally())
+    await until(lambda: len(town.told) == 1)
+    town.reporter.take(ROOT, tally())
+    await asyncio.sleep(0.05)
+    assert len(town.told) == 1
+    await town.reporter.close()
+    assert len(town.told) == 2
+
+
 async def test_an_open_grid_counts_nothing() -> None:
     from gridllm.charter.document import sign_charter
 

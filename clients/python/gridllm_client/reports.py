@@ -97,9 +97,8 @@ class Reporter:
         while self._waiting:
             pause_s = self._sent_at + self._spacing_s - time.monotonic()
             if pause_s > 0:
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(TimeoutError):  # who leaves pauses no longer: better one unread than none sent
                     await asyncio.wait_for(self._leaving.wait(), pause_s)
-                    return
             model, tally = self._waiting.popleft()
             try:
                 await self._report(model, tally)
