@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gridllm.admission.certificate import (
     MAX_CERTIFICATE_BYTES,
@@ -24,6 +24,9 @@ from gridllm.charter.document import SignedCharter
 from gridllm.disk import make_private_dir, write_atomically
 from gridllm.errors import AdmissionError, CertificateError
 from gridllm.ids import GridId, ModelRoot, PeerId
+
+if TYPE_CHECKING:
+    from gridllm.charter.board import NoticeBoard
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +63,14 @@ class Certificates:
             return None
         return raw
 
-    def save(self, signed: SignedCharter, raw: bytes) -> Certificate:
+    def save(self, signed: SignedCharter, raw: bytes, board: NoticeBoard | None = None) -> Certificate:
         """Keep a certificate in place of the last one of the same peer, model and dtype; returns what it says.
+
+        One that admits to less than serving does not replace one that is still good, admits to the same and to serving:
+        a machine that was measured as a relay only would have to be measured anew before it serves.
+
+        Args:
+            board: knows whether the last one was revoked; None: it was not.
 
         Raises:
             CertificateError: it is forged or of another grid.
@@ -69,12 +78,25 @@ class Certificates:
         """
         certificate = verify_signatures(raw, signed)
         path = self._path(signed.grid, PeerId(certificate.peer), ModelRoot(certificate.model), certificate.dtype)
+        if self._kept_says_more(signed, certificate, board):
+            return certificate
         try:
             make_private_dir(path.parent)
             write_atomically(path, raw)
         except OSError as error:
             raise AdmissionError(f"The certificate cannot be written to {path} ({error.strerror}).") from error
         return certificate
+
+    def _kept_says_more(self, signed: SignedCharter, new: Certificate, board: NoticeBoard | None) -> bool:
+        peer = PeerId(new.peer)
+        raw = self.load(signed, peer, ModelRoot(new.model), new.dtype)
+        if raw is None or "serve" in new.roles:
+            return False
+        kept = verify_signatures(raw, signed)
+        revocation = None if board is None else board.revocation(peer)
+        if revocation is not None and kept.issued < revocation.issued:
+            return False
+        return set(kept.roles) >= {"serve", *new.roles}
 
     def _path(self, grid: GridId, peer: PeerId, model: ModelRoot, dtype: str) -> Path:
         for part in (grid, peer, model, dtype):

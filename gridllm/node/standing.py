@@ -126,7 +126,7 @@ class Standing:
         self.raw, self.certificate = raw, certificate
         if self._store is not None:
             try:
-                self._store.save(self._signed, raw)
+                self._store.save(self._signed, raw, self.gate.board)
             except AdmissionError as error:
                 log.warning("The next start needs a new measurement: %s", error)
         return certificate

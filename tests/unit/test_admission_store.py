@@ -14,26 +14,30 @@ from gridllm.admission.certificate import (
     sign_certificate,
 )
 from gridllm.admission.store import Certificates
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.minimums import Role
 from gridllm.errors import AdmissionError, CertificateError
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import sign_statement
 from gridllm.ids import ModelRoot, PeerId
 from tests.charters import ENTRY, MAINTAINERS
-from tests.unit.authority_hall import GOOD, signed_charter
+from tests.unit.authority_hall import GOOD, revoke, signed_charter
 
 SIGNED = signed_charter()
 PEER = Identity.ephemeral().peer
 ROOT = ENTRY.model_root
 
 
-def certificate(*, issued: float | None = None, life_s: int = 3600, peer: PeerId = PEER) -> Certificate:
+def certificate(
+    *, issued: float | None = None, life_s: int = 3600, peer: PeerId = PEER, roles: tuple[Role, ...] = ("serve",)
+) -> Certificate:
     began = int(time.time() if issued is None else issued)
     return Certificate(
         grid=SIGNED.grid,
         peer=peer,
         model=ROOT,
         dtype="float32",
-        roles=["serve"],
+        roles=list(roles),
         figures=GOOD,
         issued=began,
         expires=began + life_s,
@@ -62,6 +66,39 @@ def test_each_peer_model_and_dtype_has_its_own(tmp_path: Path) -> None:
     assert store.load(SIGNED, PEER, ModelRoot("cd" * 32), "float32") is None
     assert store.load(SIGNED, PEER, ROOT, "bfloat16") is None
     assert store.load(signed_charter(name="other"), PEER, ROOT, "float32") is None
+
+
+def test_one_for_a_lesser_role_does_not_replace_one_that_is_good(tmp_path: Path) -> None:
+    store, relay_only = Certificates(tmp_path), envelope(certificate(roles=("relay",)))
+
+    def kept() -> bytes | None:
+        return store.load(SIGNED, PEER, ROOT, "float32")
+
+    serves = envelope(certificate(issued=time.time() - 10, roles=("serve", "relay")))
+    store.save(SIGNED, serves)
+    assert store.save(SIGNED, relay_only).roles == ["relay"]
+    assert kept() == serves
+    seed_only = envelope(certificate(roles=("seed",)))  # what the other does not admit to
+    store.save(SIGNED, seed_only)
+    assert kept() == seed_only
+    only_serves = envelope(certificate(issued=time.time() - 10))  # renewed without a role
+    store.save(SIGNED, serves)
+    store.save(SIGNED, only_serves)
+    assert kept() == only_serves
+    soon_over = envelope(certificate(issued=time.time() - 3600 + 1, roles=("serve", "relay")))
+    store.save(SIGNED, soon_over)
+    time.sleep(1.2)
+    store.save(SIGNED, relay_only)
+    assert kept() == relay_only
+
+
+def test_one_that_was_revoked_is_replaced_by_any(tmp_path: Path) -> None:
+    store, board = Certificates(tmp_path), NoticeBoard(SIGNED)
+    store.save(SIGNED, envelope(certificate(issued=time.time() - 10, roles=("serve", "relay"))))
+    board.add(revoke(SIGNED, PEER, ago_s=5.0))
+    relay_only = envelope(certificate(roles=("relay",)))
+    store.save(SIGNED, relay_only, board)
+    assert store.load(SIGNED, PEER, ROOT, "float32") == relay_only
 
 
 @pytest.mark.parametrize(
