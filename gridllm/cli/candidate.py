@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -256,5 +255,4 @@ async def _while_connected(swarm: Swarm, work: Coroutine[Any, Any, T]) -> T:
     finally:
         for one in (task, failing):
             one.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(task, failing, return_exceptions=True)
+        await asyncio.gather(task, failing, return_exceptions=True)

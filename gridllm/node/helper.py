@@ -32,7 +32,7 @@ from gridllm.wire.helper import HelperRole
 
 PING_CALL: Final = "gridllm.ping"  # as nodes answer it
 PULSE_S: Final = 2.0
-RESTARTS: Final = 6  # in a row, of a swarm that keeps failing
+MOST_DOUBLINGS: Final = 6  # of the pause, while the swarm keeps failing
 FIRST_BACKOFF_S: Final = 1.0
 STEADY_S: Final = 60.0  # a swarm that lived this long starts the count anew
 FAREWELL_S: Final = 2.0  # for taking the record back
@@ -65,7 +65,7 @@ class Helper:
         """Help until stopped.
 
         Raises:
-            SwarmError: the grid cannot be entered, or the libp2p daemon keeps dying.
+            SwarmError: the grid cannot be entered for the first time; later it tries for ever.
             ModelError: the files to be handed out are not here, or not the grid's.
             AdmissionError: this grid has minimums, and the machine was measured below them.
             CertificateError: the maintainers revoked its admission.
@@ -78,9 +78,9 @@ class Helper:
                 continue
             except SwarmError as error:
                 failures = 1 if time.monotonic() - entered_at > STEADY_S else failures + 1
-                if not self._helped or failures > RESTARTS:
-                    raise
-                pause_s = FIRST_BACKOFF_S * 2 ** (failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+                if not self._helped:
+                    raise  # it never worked: for the volunteer to mend
+                pause_s = FIRST_BACKOFF_S * 2 ** min(failures - 1, MOST_DOUBLINGS) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
                 self._report.note(f"{error} Entering the grid again in {pause_s:.1f} s.")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
@@ -114,7 +114,7 @@ class Helper:
             await presence.announce()
             self._helped = True
             self._report.helping(presence.record())
-            fault = await self._beside(
+            fault = await _beside(
                 renewal.run(), presence.keep_announcing(), self._beat(swarm, seeding), self._look_around(helpers)
             )
         finally:
@@ -196,17 +196,6 @@ class Helper:
                     self._us.pins.remember_peers(self._us.signed, found)
             await asyncio.sleep(TTL_S)
 
-    async def _beside(
-        self, main: Coroutine[Any, Any, CertificateError], *background: Coroutine[Any, Any, None]
-    ) -> CertificateError:
-        """The result of ``main``, with the others running meanwhile."""
-        async with asyncio.TaskGroup() as tasks:
-            beside = [tasks.create_task(one) for one in background]
-            result = await main
-            for one in beside:
-                one.cancel()
-        return result
-
     async def _unless_called_off(self, swarm: Swarm, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` until the volunteer stops or the swarm fails (SwarmError)."""
         task = asyncio.create_task(work)
@@ -223,3 +212,18 @@ class Helper:
             for racer in racers:
                 racer.cancel()
             await asyncio.gather(*racers, return_exceptions=True)
+
+
+async def _beside(
+    main: Coroutine[Any, Any, CertificateError], *background: Coroutine[Any, Any, None]
+) -> CertificateError:
+    """The result of ``main``, with the others running meanwhile. What ends one of them ends all, by its own name."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            beside = [tasks.create_task(one) for one in background]
+            result = await main
+            for one in beside:
+                one.cancel()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+    return result

@@ -96,9 +96,13 @@ class Aid:
         self.onlooker = network.join(Identity.ephemeral())
         self.helpers = Helpers(self.onlooker, self.signed.grid, self.gate.admit_helper)
         membership = Membership(self.signed, self.entry, pins, self.standing)
+        self.failures = 0  # of the next entries
         self.task = asyncio.create_task(Helper(membership, wishes, role, self.enter, self.notes, self.stop).run())
 
     async def enter(self) -> Swarm:
+        if self.failures:
+            self.failures -= 1
+            raise SwarmError("No network.")
         return self.network.join(self.identity)
 
     async def helping(self) -> HelperRecord:
@@ -173,6 +177,27 @@ async def test_a_helper_whose_swarm_fails_enters_again(tmp_path: Path) -> None:
         aid.network.kill(aid.identity.peer)
         await until(lambda: len(aid.notes.records) == 2)
         assert any("Entering the grid again" in line for line in aid.notes.lines)
+
+
+async def test_what_ends_a_helper_has_its_own_name() -> None:
+    async def forever() -> None:
+        await asyncio.sleep(3600)
+
+    async def fails() -> CertificateError:
+        raise SwarmError("The swarm is gone.")
+
+    with pytest.raises(SwarmError, match="is gone"):
+        await helper._beside(fails(), forever())
+
+
+async def test_a_helper_that_helped_before_goes_on_trying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper, "FIRST_BACKOFF_S", 0.001)
+    async with aiding(tmp_path, "relay") as aid:
+        await aid.helping()
+        aid.failures = 9
+        aid.network.kill(aid.identity.peer)
+        await until(lambda: len(aid.notes.records) == 2)
+        assert aid.failures == 0
 
 
 async def test_a_serving_node_hands_out_what_it_holds(tmp_path: Path) -> None:
