@@ -224,7 +224,7 @@ class Authority:
             renewal=old is not None,
             held_bytes=0 if old is None else old.figures.memory_bytes,
             seen=self._seen,
-            dial_back=lambda: self._dial_back.reachable(peer, hello.addresses),
+            dial_back=lambda: self._reachable(peer, hello),
         )
         try:
             async with asyncio.timeout(EXAMINATION_S):
@@ -249,6 +249,9 @@ class Authority:
         )
         self._tell(Event("admitted" if verdict.admitted else "failed", peer, verdict.text, verdict.reason))
         return verdict
+
+    async def _reachable(self, peer: PeerId, hello: Hello) -> bool:
+        return await self._dial_back.reachable(peer, hello.addresses, await self._places_of(peer))
 
     async def _places_of(self, peer: PeerId) -> tuple[str, ...]:
         with suppress(SwarmError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -47,9 +49,14 @@ class DialBack:
         self._users = 0
         self._lock = asyncio.Lock()
 
-    async def reachable(self, peer: PeerId, addresses: Sequence[str]) -> bool:
-        """Whether ``peer`` answers at one of ``addresses`` within ``DIAL_S``, with no relay between."""
-        direct = direct_addresses(peer, addresses)
+    async def reachable(self, peer: PeerId, addresses: Sequence[str], seen_at: Sequence[str]) -> bool:
+        """Whether ``peer`` answers at one of ``addresses`` within ``DIAL_S``, with no relay between.
+
+        Args:
+            seen_at: the far ends of its connections with us.
+        """
+        resolved = await asyncio.gather(*map(_resolved, direct_addresses(peer, addresses)))
+        direct = not_nearer([address for address in resolved if address is not None], seen_at)
         if not direct:
             return False
         try:
@@ -102,6 +109,45 @@ async def _answers(swarm: Swarm, peer: PeerId, addresses: tuple[str, ...]) -> bo
         return False
     far_ends = await swarm.seen_at(peer)
     return bool(far_ends) and not any("p2p-circuit" in address for address in far_ends)
+
+
+def not_nearer(addresses: Sequence[str], seen_at: Sequence[str]) -> tuple[str, ...]:
+    """Those that are no nearer to us than the candidate itself.
+
+    Addresses of this machine, and of private networks, are for those who come from there: strangers may not have our
+    neighbours' ports tried.
+    """
+    come_from = [near for one in seen_at if "/p2p-circuit" not in one and (near := _nearness(one)) is not None]
+    nearest = max(come_from, default=0)
+    return tuple(one for one in addresses if (near := _nearness(one)) is not None and near <= nearest)
+
+
+def _nearness(address: str) -> int | None:
+    """2: on this machine; 1: in a private network, or otherwise not of the internet; 0: anywhere; None: unknown."""
+    try:
+        host = ipaddress.ip_address(address.split("/")[2])
+    except (ValueError, IndexError):
+        return None
+    if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
+        host = host.ipv4_mapped
+    if host.is_loopback or host.is_unspecified:
+        return 2
+    return 0 if host.is_global else 1
+
+
+async def _resolved(address: str) -> str | None:
+    """With an IP address in place of a name, so that what is looked at is what is dialled; None when it has none."""
+    _, protocol, host, *rest = address.split("/")
+    if not protocol.startswith("dns"):
+        return address
+    family = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6}.get(protocol, socket.AF_UNSPEC)
+    try:
+        async with asyncio.timeout(DIAL_S):
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, family=family, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, TimeoutError):
+        return None
+    ip = str(found[0][4][0]).partition("%")[0]
+    return "/".join(["", "ip6" if ":" in ip else "ip4", ip, *rest])
 
 
 def direct_addresses(peer: PeerId, addresses: Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm_bootstrap import limits as limits_module
-from gridllm_bootstrap.dialback import DialBack, direct_addresses
+from gridllm_bootstrap.dialback import DialBack, direct_addresses, not_nearer
 from gridllm_bootstrap.limits import ADDRESS_TRIES, TRY_EVERY_S, Limits, OpenStreams, Tries, places_of
 from gridllm_bootstrap.waiting import WaitingRoom
 from tests.unit.authority_hall import hall, heard, hello, say, signed_charter
@@ -226,14 +226,16 @@ class TestDialBack:
             return opened[-1]
 
         dial_back = DialBack(second)
-        assert not await dial_back.reachable(candidate.peer, candidate.addresses)  # answers no knocks yet
+        assert not await dial_back.reachable(
+            candidate.peer, candidate.addresses, candidate.addresses
+        )  # answers no knocks yet
         await answer_knocks(candidate)
         await answer_knocks(candidate)  # a renewal begins the same way
-        assert await dial_back.reachable(candidate.peer, candidate.addresses)
+        assert await dial_back.reachable(candidate.peer, candidate.addresses, candidate.addresses)
         assert len(opened) == 1
-        assert not await dial_back.reachable(candidate.peer, ())
+        assert not await dial_back.reachable(candidate.peer, (), candidate.addresses)
         relayed = f"/ip4/203.0.113.9/tcp/1/p2p/{RELAY}/p2p-circuit/p2p/{candidate.peer}"
-        assert not await dial_back.reachable(candidate.peer, [relayed])
+        assert not await dial_back.reachable(candidate.peer, [relayed], candidate.addresses)
         await dial_back.close()
 
     async def test_a_wrong_answer_or_a_relayed_connection_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,19 +253,19 @@ class TestDialBack:
             return knocker
 
         dial_back = DialBack(second)
-        assert not await dial_back.reachable(liar.peer, liar.addresses)
+        assert not await dial_back.reachable(liar.peer, liar.addresses, liar.addresses)
 
         async def through_a_relay(_peer: PeerId) -> tuple[str, ...]:
             return (f"/ip4/203.0.113.9/tcp/1/p2p/{RELAY}/p2p-circuit",)
 
         monkeypatch.setattr(knocker, "seen_at", through_a_relay)
-        assert not await dial_back.reachable(behind_a_relay.peer, behind_a_relay.addresses)
+        assert not await dial_back.reachable(behind_a_relay.peer, behind_a_relay.addresses, behind_a_relay.addresses)
 
     async def test_one_that_does_not_start_is_no_fault_of_ours_to_raise(self) -> None:
         async def second() -> Swarm:
             raise Unreachable("no daemon")
 
-        assert not await DialBack(second).reachable(PEER, [f"/ip4/203.0.113.7/tcp/1/p2p/{PEER}"])
+        assert not await DialBack(second).reachable(PEER, [f"/ip4/1.1.1.1/tcp/1/p2p/{PEER}"], ())
 
     def test_which_addresses_are_dialled(self) -> None:
         good = f"/ip4/203.0.113.7/tcp/1/p2p/{PEER}"
@@ -276,6 +278,37 @@ class TestDialBack:
         assert direct_addresses(PEER, [*others, good, good]) == (good,)
         many = [f"/ip4/203.0.113.{number}/tcp/1/p2p/{PEER}" for number in range(20)]
         assert len(direct_addresses(PEER, many)) == 8
+
+    @pytest.mark.parametrize(
+        ("seen_at", "dialled"),
+        [
+            ("/ip4/1.1.1.1/tcp/5", 1),
+            ("/ip4/192.168.1.7/tcp/5", 3),
+            ("/ip4/127.0.0.1/tcp/5", 7),
+            (f"/ip4/127.0.0.1/tcp/5/p2p/{RELAY}/p2p-circuit", 1),
+        ],
+    )
+    def test_strangers_do_not_have_our_neighbours_dialled(self, seen_at: str, dialled: int) -> None:
+        ends = ["ip4/9.9.9.9", "ip4/10.0.0.1", "ip6/fd00::1"]
+        ends += ["ip4/127.0.0.1", "ip6/::1", "ip6/::ffff:127.0.0.1", "ip4/0.0.0.0"]
+        addresses = tuple(f"/{end}/tcp/1" for end in ends)
+        assert not_nearer(addresses, [seen_at]) == addresses[:dialled]
+        for nowhere in ([], ["/ip6zone/eth0/ip6/fe80::1/tcp/1"], [""]):
+            assert not_nearer(addresses, nowhere) == addresses[:1]
+
+    async def test_a_name_may_not_lead_to_them_either(self) -> None:
+        network = MemoryNetwork()
+        candidate = network.join(Identity.ephemeral())
+        await answer_knocks(candidate)
+
+        async def second() -> Swarm:
+            return network.join(Identity.ephemeral())
+
+        here = [f"/dns4/localhost/tcp/1/p2p/{candidate.peer}"]
+        assert not await DialBack(second).reachable(candidate.peer, here, ["/ip4/1.1.1.1/tcp/5"])
+        assert await DialBack(second).reachable(candidate.peer, here, ["/ip4/127.0.0.1/tcp/5"])
+        nowhere = [f"/dns4/no-such-host.invalid/tcp/1/p2p/{candidate.peer}"]
+        assert not await DialBack(second).reachable(candidate.peer, nowhere, ["/ip4/127.0.0.1/tcp/5"])
 
     async def test_an_examination_dials_back(self) -> None:
         async with hall(SIGNED, 0) as made:
