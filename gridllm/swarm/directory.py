@@ -48,6 +48,7 @@ class Directory:
         self._admit = admit
         self._seen: dict[ModelRoot, dict[PeerId, tuple[str, ...]]] = {}  # where the nodes read last can be dialled
         self._announced_at: dict[ModelRoot, dict[PeerId, float]] = {}  # of the nodes read last
+        self._shut_out: dict[ModelRoot, list[NodeRecord]] = {}  # of the nodes read last, those that are not admitted
         self._published: dict[str, float] = {}  # key → latest expiration stored there, Unix time
 
     async def publish(self, record: NodeRecord, ttl_s: float = TTL_S) -> None:
@@ -91,6 +92,7 @@ class Directory:
             if len(counted) % CHECKED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._seen[model] = {record.peer: tuple(record.addresses) for record, fault in counted if fault is None}
+        self._shut_out[model] = [record for record, fault in counted if fault is not None]
         return counted
 
     @property
@@ -101,6 +103,10 @@ class Directory:
     def announced_at(self, peer: PeerId) -> float:
         """When the node announced itself last, as far as was read, by its own clock: Unix time; 0 when never."""
         return max((known.get(peer, 0.0) for known in self._announced_at.values()), default=0.0)
+
+    def shut_out(self, model: ModelRoot) -> list[NodeRecord]:
+        """Records read last of nodes that are not admitted: nobody routes to them."""
+        return self._shut_out.get(model, [])
 
     async def retract(self) -> None:
         """Take back everything this node announced; best effort, since records expire anyway."""

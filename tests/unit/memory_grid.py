@@ -61,6 +61,10 @@ class MemoryGrid:
         """These nodes announce themselves once and for all."""
         return 0.0
 
+    def shut_out(self, model: ModelRoot) -> list[NodeRecord]:
+        """All that are listed are admitted."""
+        return []
+
     async def add(self, start: int, end: int, *, cache_tokens: int = 8192, **announced: Any) -> MemoryNode:
         """Start a node on blocks [start, end); ``announced`` are other values for its record."""
         swarm = self.network.join(Identity.ephemeral())

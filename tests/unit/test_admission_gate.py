@@ -197,6 +197,7 @@ async def test_the_directory_lists_admitted_nodes_only() -> None:
     assert census[fair.peer] is None
     assert census[false.peer] is not None
     assert census[false.peer].rule == "missing"
+    assert [record.peer for record in reader.shut_out(ModelRoot(ROOT))] == [false.peer]
 
 
 async def test_status_lists_the_others_only_when_asked() -> None:

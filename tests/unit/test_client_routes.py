@@ -45,9 +45,13 @@ class Listed:
         self.records = list(records)
         self.reads = 0
         self.announced: dict[str, float] = {}
+        self.strangers: list[NodeRecord] = []  # not admitted
 
     def announced_at(self, peer: PeerId) -> float:
         return self.announced.get(peer, 0.0)
+
+    def shut_out(self, model: ModelRoot) -> list[NodeRecord]:
+        return self.strangers
 
     async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
         self.reads += 1
@@ -246,3 +250,15 @@ def test_errors_reach_the_caller_of_a_stream():
         return
 
     runtime.close(nothing(), 1.0)
+
+
+async def test_blocks_whose_nodes_are_not_admitted_say_so(network: MemoryNetwork) -> None:
+    listed = Listed(record("a", 0, 2))
+    listed.strangers = [record("b", 2, 4)]
+    with pytest.raises(RouteError, match=r"blocks 2:4.* 1 node that is not admitted; gridllm status --all") as caught:
+        await routes_over(listed, network, Clock()).plan(0, 4)
+    assert caught.value.uncovered == ((2, 4),)
+    listed.strangers = [record("b", 0, 2)]
+    with pytest.raises(RouteError) as caught:
+        await routes_over(listed, network, Clock()).plan(0, 4)
+    assert "admitted" not in str(caught.value)

@@ -37,6 +37,10 @@ class Nodes(Protocol):
         """When the node announced itself last, as far as was read: Unix time; 0 when never."""
         ...
 
+    def shut_out(self, model: ModelRoot) -> list[NodeRecord]:
+        """Records read last of nodes that are not admitted."""
+        ...
+
 
 class Routes:
     """Plans chains for one model from the directory, measured round trips and past failures."""
@@ -131,7 +135,19 @@ class Routes:
                 return best(banned - pardoned)
             except RouteError as failure:
                 error = failure
-        raise error
+        raise self._with_those_shut_out(error)
+
+    def _with_those_shut_out(self, error: RouteError) -> RouteError:
+        """Also says whether the blocks that are lacking have nodes that were not admitted."""
+        touching = [
+            record
+            for record in self._directory.shut_out(self.model)
+            if any(record.start < end and start < record.end for start, end in error.uncovered)
+        ]
+        if not touching:
+            return error
+        nodes = "1 node that is" if len(touching) == 1 else f"{len(touching)} nodes that are"
+        return RouteError(f"{error} They have {nodes} not admitted; gridllm status --all says why.", error.uncovered)
 
     async def records(self, *, fresh: bool) -> list[NodeRecord]:
         """Records of the model's nodes, at most ``FRESH_S`` old, or read anew."""
