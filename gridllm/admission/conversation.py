@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
-from gridllm.admission.messages import CHUNK_BYTES, AnyMessage, Chunk, Message, Refused, decode, encode
+from gridllm.admission.messages import BULK_CHUNK_BYTES, AnyMessage, Chunk, Message, Refused, decode, encode
 from gridllm.errors import CallTimeout, Malformed, OutOfTurn, PeerLost, Refusal, TooLarge, WireError
 from gridllm.swarm.interface import Stream
 
@@ -151,9 +151,11 @@ class Conversation:
                 await self._since(asked, question)
                 first = False
             nbytes += len(body)
-            if nbytes > most_bytes or len(body) > CHUNK_BYTES or not (body or chunk.last):
+            if nbytes > most_bytes or len(body) > BULK_CHUNK_BYTES or not (body or chunk.last):
                 await self.end(
-                    TooLarge(f"To {name_of(question)} belong at most {most_bytes} bytes in Chunks of {CHUNK_BYTES}.")
+                    TooLarge(
+                        f"To {name_of(question)} belong at most {most_bytes} bytes in Chunks of {BULK_CHUNK_BYTES}."
+                    )
                 )
             digest.update(body)
             if keep:
@@ -216,7 +218,7 @@ class Conversation:
 
 
 async def send_chunks(conversation: Conversation, parts: AsyncIterable[bytes]) -> None:
-    """Send bulk data, the last chunk marked; ``parts`` are at most ``CHUNK_BYTES`` each.
+    """Send bulk data, the last chunk marked; ``parts`` are at most ``BULK_CHUNK_BYTES`` each.
 
     Raises:
         PeerLost, CallTimeout: see ``Conversation.tell``.
@@ -237,7 +239,7 @@ async def one_by_one(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
 
 def pieces_of(data: bytes) -> AsyncIterator[bytes]:
     """``data`` in chunks, for ``send_chunks``."""
-    return one_by_one(data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
+    return one_by_one(data[at : at + BULK_CHUNK_BYTES] for at in range(0, len(data), BULK_CHUNK_BYTES))
 
 
 def name_of(message: Any) -> str:

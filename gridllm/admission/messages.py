@@ -20,7 +20,7 @@ RECHECK_CALL: Final = "gridllm.admission.recheck"  # authority → serving node:
 MAX_STEPS: Final = 1 << 20  # of one compute round or chase
 MAX_SHOWN: Final = 64  # steps or pages opened at a time
 MAX_KEPT_BYTES: Final = 512 * 1024**2  # of a chain's states, which a candidate keeps until they were shown
-CHUNK_BYTES: Final = 256 * 1024  # of bulk data in one frame
+BULK_CHUNK_BYTES: Final = 256 * 1024  # of bulk data in one frame
 
 Kind = Literal["decode", "batch", "prefill"]
 """decode: one session's next token; batch: the next token of eight; prefill: a prompt's tokens at once."""
@@ -96,7 +96,7 @@ class Send(Message, frozen=True, tag="send"):
 
 
 class Chunk(Message, frozen=True, tag="chunk"):
-    """Bulk data; body: at most ``CHUNK_BYTES``."""
+    """Bulk data; body: at most ``BULK_CHUNK_BYTES``."""
 
     last: bool = False
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from gridllm.admission.messages import CHUNK_BYTES
+from gridllm.admission.messages import BULK_CHUNK_BYTES
 from gridllm.admission.seeds import sub_seed
 
 UPLOAD: Final = "upload"  # from the challenge's seed and the question: both sides know the bytes, once it is asked
@@ -16,11 +16,11 @@ DOWNLOAD: Final = "download"  # from a seed that only the authority knows: the d
 
 
 def noise(seed: bytes, purpose: str, nbytes: int) -> Iterator[bytes]:
-    """``nbytes`` pseudo-random bytes in chunks of at most ``CHUNK_BYTES``."""
+    """``nbytes`` pseudo-random bytes in chunks of at most ``BULK_CHUNK_BYTES``."""
     key = sub_seed(seed, purpose, nbytes)
     cipher = Cipher(algorithms.AES(key[:16]), modes.CTR(key[16:])).encryptor()
-    for at in range(0, nbytes, CHUNK_BYTES):
-        yield cipher.update(bytes(min(CHUNK_BYTES, nbytes - at)))
+    for at in range(0, nbytes, BULK_CHUNK_BYTES):
+        yield cipher.update(bytes(min(BULK_CHUNK_BYTES, nbytes - at)))
 
 
 def noise_digest(seed: bytes, purpose: str, nbytes: int) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from gridllm.admission import conversation as conversations
 from gridllm.admission.conversation import Conversation, one_by_one, pieces_of, send_chunks
 from gridllm.admission.messages import (
-    CHUNK_BYTES,
+    BULK_CHUNK_BYTES,
     Chunk,
     Echo,
     Filled,
@@ -172,7 +172,7 @@ async def test_telling_one_who_takes_nothing_in_ends(monkeypatch: pytest.MonkeyP
     async with talking_to(script) as (talk, other):
         with pytest.raises(CallTimeout, match="took nothing in"):
             for _ in range(20):
-                await talk.tell(Chunk(), bytes(CHUNK_BYTES))
+                await talk.tell(Chunk(), bytes(BULK_CHUNK_BYTES))
         other.cancel()
 
 
@@ -205,7 +205,7 @@ async def test_nothing_is_one_empty_last_chunk() -> None:
     ("chunks", "refusal"),
     [
         ([(Chunk(), bytes(600)), (Chunk(last=True), bytes(600))], TooLarge),  # together too many
-        ([(Chunk(last=True), bytes(CHUNK_BYTES + 1))], TooLarge),
+        ([(Chunk(last=True), bytes(BULK_CHUNK_BYTES + 1))], TooLarge),
         ([(Chunk(), b"")], TooLarge),  # or it would never end
         ([(Chunk(), b"x"), (Started(), b"")], OutOfTurn),
     ],

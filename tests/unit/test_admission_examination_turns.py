@@ -13,7 +13,7 @@ from gridllm.admission import prover as provers
 from gridllm.admission.conversation import Conversation
 from gridllm.admission.figures import Figures
 from gridllm.admission.messages import (
-    CHUNK_BYTES,
+    BULK_CHUNK_BYTES,
     Begin,
     Certify,
     Chase,
@@ -100,8 +100,8 @@ def test_transfers_are_bounded_together_too() -> None:
         turns.check(Send(nbytes=1), 0)
     turns = after(BEGIN)
     with pytest.raises(TooLarge):
-        for _ in range(MAX_SEND_BYTES // CHUNK_BYTES + 1):
-            turns.check(Chunk(), CHUNK_BYTES)
+        for _ in range(MAX_SEND_BYTES // BULK_CHUNK_BYTES + 1):
+            turns.check(Chunk(), BULK_CHUNK_BYTES)
     with pytest.raises(TooLarge):
         after(BEGIN).check(Chunk(), 0)
 
