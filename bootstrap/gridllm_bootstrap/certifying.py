@@ -14,6 +14,7 @@ from gridllm.admission.certificate import (
     sign_certificate,
     verify_measurement,
 )
+from gridllm.admission.figures import SPEEDS
 from gridllm.admission.messages import CERTIFY_CALL, Certify, decode_certify
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
@@ -28,7 +29,7 @@ from gridllm_bootstrap.limits import Tries, spell_wait
 CALLS: Final = 20  # of one peer in a row; a candidate makes one, and a few more while notices spread
 CALL_EVERY_S: Final = 10.0
 MOST_APART: Final = 4.0  # times: further apart, two authorities did not measure the same machine in the same state
-COMPARED: Final = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s", "memory_bytes")
+COMPARED: Final = (*SPEEDS, "memory_bytes")
 """Bandwidth, round trip and reachability differ with where an authority stands; these do not."""
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from gridllm.admission.certificate import Certificate
+from gridllm.admission.figures import SPEEDS
 from gridllm.charter.minimums import DAY_S
 from gridllm.ids import PeerId
 
 AS_BEFORE: Final = 0.75  # of each old figure: two measurements of one machine may differ by a quarter
-COMPARED: Final = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s")
 
 Kind = Literal["suspect", "confirmed", "lowered", "demoted", "voided", "let_go", "gone", "draft"]
 
@@ -50,7 +50,7 @@ def decide(old: Certificate, new: Certificate | None, refused: str, *, false: bo
         figures = f"{new.figures.decode_blocks_per_s:.6g} blocks/s instead of {old.figures.decode_blocks_per_s:.6g}"
         if lost:
             return Outcome("demoted", f"Measured again at {figures}: no longer admitted to {', '.join(lost)}.", True)
-        if all(getattr(new.figures, name) >= AS_BEFORE * getattr(old.figures, name) for name in COMPARED):
+        if all(getattr(new.figures, name) >= AS_BEFORE * getattr(old.figures, name) for name in SPEEDS):
             return Outcome("confirmed", "Measured again: it is as fast as certified.", False)
         return Outcome("lowered", f"Measured again at {figures}.", True)
     if refused:

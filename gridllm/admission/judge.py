@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gridllm.admission.figures import Figures, Shortfall, compare, roles_met
+from gridllm.admission.figures import SPEEDS, Figures, Shortfall, compare, roles_met
 from gridllm.admission.messages import Kind
 from gridllm.admission.spelling import label, spell
 from gridllm.charter.minimums import ROLES, Admission, Role
@@ -36,7 +36,6 @@ MOST_WRONG: Final = 0.5  # share of links
 TIED_NONSENSE: Final = 0.08  # share of links that look not computed where experts tied otherwise (links.py: 1% seen)
 FEW_TIED: Final = 8  # fewer links than this say nothing of the precision of a mixture of experts
 CLAIM_SHARE: Final = 0.5  # of what it claims, a bandwidth must reach
-RATES: Final = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ def judge_minimums(figures: Figures, admission: Admission, asked: Sequence[Role]
     # The role that is nearest says what is missing.
     lacking = {role: _lacking(figures, admission, role) for role in ROLES if role in asked}
     role, rows = min(lacking.items(), key=lambda item: len(item[1]))
-    reason: Reason = "too_slow" if any(row.name in RATES for row in rows) else "short"
+    reason: Reason = "too_slow" if any(row.name in SPEEDS for row in rows) else "short"
     found = "; ".join(
         f"{label(row.name)} {spell(row.name, row.reached)} of {spell(row.name, row.asked)}" for row in rows
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from gridllm.admission.figures import Figures, compare
+from gridllm.admission.figures import SPEEDS, Figures, compare
 from gridllm.admission.spelling import label, spell
 from gridllm.charter.minimums import ROLES, Admission, Role
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 NETWORK: Final = frozenset({"upload_mbit_s", "download_mbit_s", "reachable"})
 """Figures that one machine alone cannot measure."""
-SPEEDS: Final = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s")
 BUSY_SHARE: Final = 0.15  # of the processors, taken by others, from which on it is worth saying
 ROLE_MEANS: Final[dict[Role, str]] = {
     "serve": "computes blocks of a model",
