@@ -70,6 +70,11 @@ class Pins:
                 name = ""
         path = self._folder(name) / "charter.json"
         if not re.match(NAME_PATTERN, name) or not path.is_file():
+            joined = sorted(found.parent.name for found in self.data_dir.glob("grids/*/charter.json"))
+            if name and joined:
+                raise CharterError(
+                    f"No grid called {name!r} joined; gridllm grids lists those joined: {', '.join(joined)}."
+                )
             which = f"No grid called {name!r} joined" if name else "No grid joined"
             raise CharterError(
                 f"{which} yet; run: gridllm join <multiaddr> — or try everything here with: gridllm demo"

@@ -42,6 +42,8 @@ def test_the_latest_joined_is_current(pins: Pins) -> None:
     assert not pins.pin(SIGNED), "pinned before"
     assert pins.current() == SIGNED
     assert pins.all() == [SIGNED, OTHER]
+    with pytest.raises(CharterError, match="No grid called 'hmoe' joined; gridllm grids lists those joined: .*home"):
+        pins.current("hmoe")
 
 
 def test_another_charter_under_the_same_name_is_refused(pins: Pins) -> None:
