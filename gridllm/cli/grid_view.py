@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 BAR_CELLS: Final = 32  # a model with more blocks gets several to a cell
 REST_CELLS: Final = 78  # what the other columns take
 CERTIFICATE_CELLS: Final = 7  # of the column that only grids with certificates show
+VERSION_CELLS: Final = 8  # of the column that narrow terminals do without
+LEAST_BAR_CELLS: Final = 4
 WIDE: Final = 120
 SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 STATE_STYLES: Final = {"serving": "green", "joining": "cyan", "draining": "yellow"}
@@ -63,7 +65,7 @@ def model_renderable(view: ModelView, width: int = WIDE) -> Group:
     parts: list[Text | Table] = [heading]
     if view.records:
         rest = REST_CELLS + (CERTIFICATE_CELLS if view.certificates else 0)
-        parts.append(_node_table(view, max(4, min(BAR_CELLS, width - rest))))
+        parts.append(_node_table(view, width - rest))
     parts.append(coverage_text(view))
     if view.outsiders:
         parts += [Text("announced, but not admitted: nobody uses them", style="dim"), _outsider_table(view.outsiders)]
@@ -161,14 +163,21 @@ def age_of(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _node_table(view: ModelView, bar_cells: int) -> Table:
+def _node_table(view: ModelView, left_cells: int) -> Table:
+    """``left_cells``: what the bar may take. Where that is too little, version and then bar are left out, so that
+    figures are never cut off; ``status --json`` has them.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    versions = left_cells >= LEAST_BAR_CELLS
+    left_cells += 0 if versions else VERSION_CELLS
+    bars = left_cells >= LEAST_BAR_CELLS
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for title in ("node", "blocks", "", "state", "dtype"):
+    for title in ("node", "blocks", *([""] if bars else []), "state", "dtype"):
         table.add_column(title, no_wrap=True)
-    for title in ("blocks/s", "cache free", "rtt", "version", "up", *(["cert"] if view.certificates else [])):
+    right = ["blocks/s", "cache free", "rtt", *(["version"] if versions else []), "up"]
+    for title in (*right, *(["cert"] if view.certificates else [])):
         table.add_column(title, no_wrap=True, justify="right")
     for record in _in_order(view.records):
         stored = SHORT_DTYPES.get(record.dtype, record.dtype)
@@ -176,14 +185,14 @@ def _node_table(view: ModelView, bar_cells: int) -> Table:
         table.add_row(
             # Text, not str: what a stranger wrote into a record must not be read as rich's markup.
             Text(short_peer(record.peer)),
-            span_bar(record.start, record.end, view.blocks, bar_cells),
+            *([span_bar(record.start, record.end, view.blocks, min(BAR_CELLS, left_cells))] if bars else []),
             f"{record.start}:{record.end}",
             Text(record.state, style=STATE_STYLES[record.state]),
             Text(printable(stored)),
             f"{record.blocks_per_s:.0f}" if record.blocks_per_s else "?",
             _cache(record),
             _rtt(view, record),
-            Text(printable(record.version)),
+            *([Text(printable(record.version))] if versions else []),
             age_of(view.now_s - record.since),
             *([_left(view, record)] if view.certificates else []),
         )

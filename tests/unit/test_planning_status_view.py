@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from planning_records import ROOT, node, peer
 from rich.console import Console, RenderableType
 
 from gridllm.cli.grid_view import ModelView, age_of, coverage_text, model_renderable, span_bar, view_json
+from gridllm.identity.keys import Identity
+from tests.certificates import certificate, closed_grid
 
 
 def drawn(renderable: RenderableType, **options: Any) -> str:
@@ -40,6 +44,22 @@ def test_snapshot() -> None:
     ]
     rtts = {peer(1): 0.81, peer(2): 35.2, peer(3): None}
     assert drawn(model_renderable(view(*records, rtt_ms=rtts))) == SNAPSHOT
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_no_figure_is_cut_off_at_80_columns(certified: bool) -> None:
+    records = [node(1, 0, 4, free_tokens=65536, total_tokens=65536), node(3, 8, 12, blocks_per_s=12345.0)]
+    shown = view(*records, rtt_ms={peer(1): 123.0})
+    if certified:
+        papers = certificate(closed_grid(), Identity.ephemeral().peer)
+        shown = replace(shown, certificates={record.peer: papers for record in records}, now_s=papers.expires - 5000.0)
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    console.print(model_renderable(shown, 80))
+    assert isinstance(console.file, io.StringIO)
+    table = console.file.getvalue().splitlines()[1:4]
+    assert "100% of 66k" in table[1]
+    assert "…" not in "".join(table).replace("…est", "")
+    assert ("cert" in table[0]) == certified
 
 
 def test_an_empty_grid_is_one_red_gap() -> None:
