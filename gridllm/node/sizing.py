@@ -47,7 +47,8 @@ def check_fits(span: BlockRange, size: BlockSize, memory_bytes: int, cache_token
 
 def _shortage(wanted: int, size: BlockSize, memory_bytes: int, tokens: int) -> str:
     needed = bytes_needed(wanted, size.weight_bytes, size.cache_bytes_per_token, cache_tokens=tokens)
+    subject = "one block needs" if wanted == 1 else f"{wanted} blocks need"
     return (
-        f"{wanted} need {spell_size(needed)} with room for {tokens} cached tokens and a margin, and "
+        f"{subject} {spell_size(needed)} with room for {tokens} cached tokens and a margin, and "
         f"{spell_size(memory_bytes)} may be used; free some, raise --memory, or lower --cache-tokens or --blocks."
     )

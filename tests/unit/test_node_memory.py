@@ -108,10 +108,10 @@ def demo() -> Manifest:
 def test_shortage_says_what_is_needed() -> None:
     size = block_size(demo(), "float32")
     assert fitting_blocks(size, 8, 2**34, None) == 8
-    with pytest.raises(UsageError, match=r"Not one block fits: 1 need \d+\.\d MiB .* 1\.0 MiB may be used"):
+    with pytest.raises(UsageError, match=r"Not one block fits: one block needs \d+\.\d MiB .* 1\.0 MiB may be used"):
         fitting_blocks(size, 8, MIB, None)
     check_fits((0, 8), size, 2**34, None)
-    with pytest.raises(UsageError, match="Blocks 2:6 do not fit: 4 need"):
+    with pytest.raises(UsageError, match="Blocks 2:6 do not fit: 4 blocks need"):
         check_fits((2, 6), size, 64 * MIB, None)
 
 
