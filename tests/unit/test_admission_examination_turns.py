@@ -179,7 +179,7 @@ async def test_a_chain_that_takes_for_ever_is_declined(monkeypatch: pytest.Monke
     async def authority(talk: Conversation) -> None:
         await talk.ask(BEGIN, Started, timeout_s=5)
         try:
-            question = Compute(kind="prefill", round=0, nonce=NONCE, steps=2**17)
+            question = Compute(kind="prefill", round=0, nonce=NONCE, steps=2**15)
             await talk.ask(question, Committed, timeout_s=60)
         except Refusal as refusal:
             met.append(refusal)
