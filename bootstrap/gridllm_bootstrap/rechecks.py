@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from gridllm.admission.certificate import SKEW_S, Certificate
+from gridllm.admission.figures import SPEEDS
 from gridllm.admission.messages import RECHECK_CALL
+from gridllm.admission.renewing import CARRIED_SHARE
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.notices import REVOCATION_TYPE, Revocation
@@ -175,9 +177,11 @@ class Rechecks:
         return True
 
     async def _newer(self, case: _Case) -> Certificate | None:
-        """What other authorities certified meanwhile."""
+        """What other authorities certified meanwhile, if it can be that they measured as strictly as this one."""
         found = await self._listed(case)
-        return found if found is not None and found.issued > case.old.issued else None
+        if found is None or found.issued <= case.old.issued:
+            return None
+        return found if _measured_afresh(case.old, found, self._maintainer.public_key.hex()) else None
 
     async def _serves(self, case: _Case) -> bool:
         return await self._listed(case) is not None
@@ -212,3 +216,14 @@ class Rechecks:
             write_paper(path, paper)
             text = f"Other maintainers must sign its revocation, with: gridllm bootstrap sign {path}"
             self._say(FitnessEvent("draft", case.suspicion.peer, text))
+
+
+def _measured_afresh(old: Certificate, new: Certificate, maintainer: str) -> bool:
+    """Whether ``new`` shows what the node reaches now.
+
+    This maintainer's authority measured strictly. Others may not have heard the clients; theirs count when no speed is
+    what an ordinary renewal carries over of the old one.
+    """
+    was, now = old.figures, new.figures
+    carried_over = any(getattr(now, name) == CARRIED_SHARE * getattr(was, name) for name in SPEEDS)
+    return maintainer in new.measured_by or not carried_over

@@ -65,6 +65,7 @@ async def admit(
     *,
     certificate: bytes = b"",
     wait_s: float,
+    first: PeerId | None = None,
     answer: Answer | None = None,
 ) -> bytes:
     """Be measured and certified: the certificate's envelope. Asks for patience through ``watcher``.
@@ -72,6 +73,7 @@ async def admit(
     Args:
         certificate: the one that runs out, for a renewal.
         wait_s: for everything together, authorities that are down and queues included.
+        first: the authority that called for it; the others are asked after it.
         answer: in place of an honest ``Prover``, for tests.
 
     Raises:
@@ -81,7 +83,7 @@ async def admit(
     """
     check_not_revoked(board.revocation(swarm.peer))
     await answer_knocks(swarm)
-    application = _Application(swarm, signed, board, candidacy, watcher, certificate, answer)
+    application = _Application(swarm, signed, board, candidacy, watcher, certificate, first, answer)
     try:
         async with asyncio.timeout(wait_s):
             return await application.run()
@@ -100,6 +102,7 @@ class _Application:
         candidacy: Candidacy,
         watcher: Watcher,
         certificate: bytes,
+        first: PeerId | None,
         answer: Answer | None,
     ) -> None:
         self._swarm = swarm
@@ -108,6 +111,7 @@ class _Application:
         self._candidacy = candidacy
         self._watcher = watcher
         self._certificate = certificate
+        self._first = first
         self._answer = answer or self._answer_honestly
         self._rounds = Rounds(signed.charter.maintainers, signed.charter.threshold)
         self._disagreements = 0
@@ -137,7 +141,7 @@ class _Application:
             pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
 
     async def _look(self) -> list[AuthorityCard]:
-        """Authorities that answer now, those that measured this machine first, the others in random order."""
+        """Authorities that answer now: those that measured this machine, the one that called, the rest at random."""
         try:
             cards = await find_authorities(self._swarm, self._signed)
         except SwarmError as error:
@@ -146,7 +150,7 @@ class _Application:
         random.shuffle(cards)  # so that a crowd does not begin at the same one
         answering = await those_answering(self._swarm, cards)
         self._rounds.answering = {card.maintainer for card in answering}
-        return sorted(answering, key=lambda card: card.maintainer not in self._rounds.taken)
+        return sorted(answering, key=lambda card: (card.maintainer not in self._rounds.taken, card.peer != self._first))
 
     async def _be_measured(self, answering: list[AuthorityCard]) -> None:
         """One authority after the other, until a threshold of them has measured this machine."""

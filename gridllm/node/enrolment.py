@@ -61,7 +61,16 @@ class Enrolment:
 
         us = self._membership
         candidacy, board = await self.candidacy(manifest, certificate), us.standing.gate.board
-        return await admit(swarm, us.signed, board, candidacy, watcher, certificate=certificate, wait_s=wait_s)
+        return await admit(
+            swarm,
+            us.signed,
+            board,
+            candidacy,
+            watcher,
+            certificate=certificate,
+            wait_s=wait_s,
+            first=us.standing.called_by,
+        )
 
     async def candidacy(self, manifest: Manifest, certificate: bytes = b"") -> Candidacy:
         """What this machine offers now; with a certificate that is to be renewed, the memory that it says."""

@@ -112,6 +112,7 @@ class Renewal:
             raise TooSoon(f"This node takes that up once in {RECHECK_EVERY_S / 60:.0f} minutes, and was told already.")
         self._rechecked_at = clock()
         self._wanted = True
+        self._standing.called_by = peer
         self._wake()
 
     async def run(self) -> CertificateError:

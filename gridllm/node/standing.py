@@ -82,6 +82,8 @@ class Standing:
         self.raw = b""
         """What the node's record carries: the signed envelope, or nothing."""
         self.certificate: Certificate | None = None
+        self.called_by: PeerId | None = None
+        """The authority that wants this node measured again, until it was. It is asked first: it measures strictly."""
         self._signed = signed
         self._peer = peer
         self._model = model
@@ -123,7 +125,7 @@ class Standing:
         certificate = self._check(raw)
         if certificate is None:  # the grid became an open one while this node was measured
             raise CertificateError("missing", "This grid asks for no certificates.")
-        self.raw, self.certificate = raw, certificate
+        self.raw, self.certificate, self.called_by = raw, certificate, None
         if self._store is not None:
             try:
                 self._store.save(self._signed, raw, self.gate.board)

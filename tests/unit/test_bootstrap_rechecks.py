@@ -14,6 +14,7 @@ import pytest
 from gridllm.admission.certificate import Certificate
 from gridllm.admission.figures import Figures
 from gridllm.admission.messages import RECHECK_CALL
+from gridllm.admission.renewing import renewed
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.minimums import DAY_S
 from gridllm.charter.notices import Revocation
@@ -254,6 +255,22 @@ async def test_what_other_authorities_certified_meanwhile_counts() -> None:
         made.listed[NODE.peer] = old(issued=THEN + 900, figures=scaled(0.3))
         made.rechecks.suspect(SUSPICION, old())
         await made.until("suspect", "lowered")
+
+
+async def test_a_figure_that_another_authority_carried_over_is_no_measurement() -> None:
+    others = [MAINTAINERS[1].public_key.hex()]
+    mine = [MAINTAINERS[0].public_key.hex()]
+    carried = renewed(FAST, Figures(decode_blocks_per_s=120.0, batch_blocks_per_s=110.0, prefill_blocks_per_s=850.0))
+    for measured_by, kind in ((others, "voided"), (mine, "confirmed")):
+        async with stage(come_s=0.2) as made:
+            made.listed[NODE.peer] = old(issued=THEN + 900, figures=carried, measured_by=measured_by)
+            made.rechecks.suspect(SUSPICION, old())
+            await made.until("suspect", kind)
+    afresh = Figures(decode_blocks_per_s=89.0, batch_blocks_per_s=179.0, prefill_blocks_per_s=809.0)
+    async with stage(come_s=0.2) as made:
+        made.listed[NODE.peer] = old(issued=THEN + 900, figures=afresh, measured_by=others)
+        made.rechecks.suspect(SUSPICION, old())
+        await made.until("suspect", "confirmed")
 
 
 async def test_where_one_maintainer_is_not_enough_a_draft_is_left_for_the_others(tmp_path: Path) -> None:

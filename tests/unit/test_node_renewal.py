@@ -52,6 +52,7 @@ class Node:
         )
         self.notes = Notes()
         self.examined: list[bytes] = []  # the certificate shown at each attempt
+        self.called_by: list[PeerId | None] = []
         self.shown: list[tuple[bool, bytes]] = []
         self.outcome: Callable[[], bytes] = self.fresh
         self.renewal = Renewal(self.standing, self.examine, self.show, self.notes, clock=self.clock)
@@ -67,6 +68,7 @@ class Node:
         assert 0 < wait_s <= 900
         watcher.note("1 of 3 authorities answers.")
         self.examined.append(certificate)
+        self.called_by.append(self.standing.called_by)
         return self.outcome()
 
     async def show(self) -> None:
@@ -257,6 +259,8 @@ async def test_only_authorities_ask_and_not_often() -> None:
         await until(lambda: len(node.examined) == 1)
         with pytest.raises(TooSoon, match="once in 10 minutes"):
             await node.renewal.on_recheck(authority, authorities)
+        assert node.called_by == [authority], "the one that called is asked first"
+        assert node.standing.called_by is None
         assert looks == 1, "a flood of strangers costs no look-ups"
         assert len(node.examined) == 1
 
