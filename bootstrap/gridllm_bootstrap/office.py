@@ -12,7 +12,7 @@ from gridllm.errors import CharterError
 from gridllm_bootstrap.authority import Authority, Event
 from gridllm_bootstrap.continued import continued_fitness
 from gridllm_bootstrap.limits import TRIES, Limits
-from gridllm_bootstrap.verdicts import TOO_LITTLE
+from gridllm_bootstrap.verdicts import HONEST
 from gridllm_bootstrap.waiting import AT_ONCE
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gridllm_bootstrap.outcomes import FitnessEvent
 
 
-NOT_FALSE: Final = (*TOO_LITTLE, "silent", "bandwidth_short")  # reasons that a bad minute can have
+NOT_FALSE: Final = (*HONEST, "silent", "bandwidth_short")  # reasons that a bad minute can have
 
 
 @dataclass(frozen=True, slots=True)

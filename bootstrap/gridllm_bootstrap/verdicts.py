@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridllm.admission.certificate import Certificate, Measurement, sign_measurement
 from gridllm.admission.figures import roles_met
+from gridllm.admission.judge import TOO_LITTLE
 from gridllm.admission.messages import Hello, Verdict
 from gridllm.admission.renewing import renewed
 from gridllm.charter.minimums import Admission
@@ -15,7 +16,7 @@ from gridllm.ids import GridId, PeerId
 if TYPE_CHECKING:
     from gridllm.admission.stages import Examined
 
-TOO_LITTLE: Final = ("", "too_slow", "short")  # reasons that say how much was reached, and not that it was false
+HONEST: Final = ("", *TOO_LITTLE)  # nothing was found false: what was measured counts
 MAX_TEXT_CHARS: Final = 1024
 
 
@@ -38,7 +39,7 @@ def verdict_on(
         strict: the node is suspect: nothing is carried over.
     """
     figures = examined.figures if old is None else renewed(old.figures, examined.figures, strict=strict)
-    roles = roles_met(figures, admission) if examined.reason in TOO_LITTLE else []
+    roles = roles_met(figures, admission) if examined.reason in HONEST else []
     seen = figures.model_dump_json().encode()
     if not set(roles) & set(hello.roles):
         text = examined.text or "The figures reach the minimums of no role that was asked for; see gridllm bench."
