@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from gridllm.cli.candidate_view import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridllm.admission.candidacy import Candidacy, Watcher
+    from gridllm.admission.candidacy import Watcher
     from gridllm.admission.certificate import Certificate
-    from gridllm.admission.figures import Figures
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import SignedCharter
-    from gridllm.charter.minimums import Admission, Role
+    from gridllm.charter.minimums import Role
     from gridllm.charter.pin import Pins
-    from gridllm.cli.bench_view import Row
-    from gridllm.errors import GridError
     from gridllm.identity.keys import Identity
     from gridllm.node.enrolment import Membership
     from gridllm.node.wishes import Wishes
@@ -26,90 +24,6 @@ if TYPE_CHECKING:
     from gridllm.swarm.interface import Swarm
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the way to a certificate ended."""
-
-    certificate: Certificate | None
-    measured: bool = False  # just now; else the certificate is one from before
-    error: GridError | None = None  # why there is no certificate
-    candidacy: Candidacy | None = None  # what was measured, where that failed
-
-    @property
-    def figures(self) -> Figures | None:
-        """As far as measured."""
-        if self.certificate is not None:
-            return self.certificate.figures
-        figures: Figures | None = getattr(self.error, "figures", None)
-        return figures
-
-    @property
-    def reason(self) -> str:
-        """A word for programs; empty when admitted."""
-        return "" if self.error is None else str(getattr(self.error, "reason", "") or "unfinished")
-
-    @property
-    def exit_code(self) -> int:
-        """Of the command."""
-        return 0 if self.certificate is not None else 1
-
-    def json(self) -> dict[str, Any]:
-        """For programs."""
-        return {
-            "admitted": self.certificate is not None,
-            "certificate": self.certificate.model_dump(mode="json") if self.certificate is not None else None,
-            "measured": self.figures.model_dump(mode="json") if self.figures is not None else None,
-            "reason": self.reason,
-            "text": "" if self.error is None else str(self.error),
-        }
-
-    def show(self, admission: Admission) -> None:
-        """For people: the table, and what follows from it.
-
-        Raises:
-            AdmissionError: this machine is not admitted; says what to do.
-        """
-        from gridllm.cli.bench_view import bench_table, rows_of
-        from gridllm.cli.show import stdout
-        from gridllm.errors import AdmissionError
-        from gridllm.node.standing import spell_time
-
-        console = stdout()
-        if self.figures is not None:
-            rows = rows_of(self.figures, admission, unknown=self._unknown())
-            console.print()
-            console.print(bench_table(rows, self.figures), crop=False)
-            for sentence in self._remedies(rows):
-                console.print(f"  • {sentence}", markup=False)
-        if self.certificate is None:
-            mend = (
-                "mend what is short (gridllm bench shows it) and join again"
-                if self.figures is not None
-                else "run gridllm serve, which waits until it can be measured"
-            )
-            raise AdmissionError(
-                f"This machine is not admitted: {str(self.error).rstrip('.')}. The grid stays joined, and generating "
-                f"needs no certificate; to volunteer, {mend}."
-            )
-        admitted = "Admitted" if self.measured else "Admitted already,"
-        roles, until = ", ".join(self.certificate.roles), spell_time(self.certificate.expires)
-        console.print(f"\n[bold green]{admitted}[/] to {roles} until {until}; gridllm serve renews it.")
-
-    def _unknown(self) -> frozenset[str]:
-        """Figures that a refusal came before."""
-        from gridllm.admission.judge import TOO_LITTLE
-
-        if self.figures is None or not self.reason or self.reason in TOO_LITTLE:
-            return frozenset()
-        return frozenset(name for name in type(self.figures).model_fields if not getattr(self.figures, name))
-
-    def _remedies(self, rows: Sequence[Row]) -> list[str]:
-        from gridllm.cli.bench import situation_of
-        from gridllm.cli.bench_view import remedies
-
-        return [] if self.candidacy is None else remedies(rows, situation_of(self.candidacy))
 
 
 def seek_certificate(
@@ -239,9 +153,11 @@ async def be_measured(
                 raw = await _while_connected(swarm, enrolment.examine(swarm, manifest, watcher, b"", wait_s))
             except (AdmissionError, Refusal) as error:
                 return Outcome(None, error=error, candidacy=await enrolment.candidacy(manifest))
+            certificate = Certificates(pins.data_dir).save(signed, raw)
+            short = "serve" in roles and "serve" not in certificate.roles
+            return Outcome(certificate, measured=True, candidacy=await enrolment.candidacy(manifest) if short else None)
     finally:
         await swarm.close()
-    return Outcome(Certificates(pins.data_dir).save(signed, raw), measured=True)
 
 
 async def _while_connected(swarm: Swarm, work: Coroutine[Any, Any, T]) -> T:

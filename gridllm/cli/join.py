@@ -87,6 +87,7 @@ def join(
         stdout().print(facts_text(charter_facts(signed, board.admission) | {"Your peer id": mine.peer}))
     elif not measures:
         print_json(facts)
+    volunteer = "[bold]gridllm serve[/]"
     if measures:
         from gridllm.cli.candidate import seek_certificate
 
@@ -97,10 +98,9 @@ def join(
             print_json(facts | {"admission_outcome": outcome.json()})
             raise typer.Exit(outcome.exit_code)
         outcome.show(board.admission)
+        volunteer = outcome.next_step
     if not as_json:
-        stdout().print(
-            '\nNext: [bold]gridllm serve[/] to volunteer, or [bold]gridllm generate "Once upon a time"[/] to use it.'
-        )
+        stdout().print(f'\nNext: {volunteer} to volunteer, or [bold]gridllm generate "Once upon a time"[/] to use it.')
 
 
 def _roles(names: list[str] | None) -> tuple[Role, ...] | None:

@@ -64,7 +64,7 @@ def serve(
         from gridllm.admission.gate import Gatekeeper
         from gridllm.admission.store import Certificates
         from gridllm.charter.board import NoticeBoard
-        from gridllm.cli.candidate import Outcome
+        from gridllm.cli.candidate_view import Outcome
         from gridllm.cli.runtime import run_async
         from gridllm.errors import AdmissionError
         from gridllm.node.enrolment import Membership

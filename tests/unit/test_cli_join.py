@@ -10,7 +10,7 @@ from rich.console import Console
 from gridllm.admission.admit import NotAdmittedHere
 from gridllm.admission.figures import Figures
 from gridllm.charter.minimums import Admission, Minimums
-from gridllm.cli.candidate import Outcome
+from gridllm.cli.candidate_view import Outcome
 from gridllm.cli.examination_view import BarWatcher, LineWatcher, make_watcher, stage_sentence
 from gridllm.cli.join import _roles
 from gridllm.errors import AdmissionError, UsageError
@@ -38,6 +38,20 @@ def test_admitted_ends_with_the_table(capsys: pytest.CaptureFixture[str]) -> Non
     assert (outcome.exit_code, document["admitted"], document["reason"], document["text"]) == (0, True, "", "")
     assert document["certificate"]["peer"] == PEER
     assert document["measured"]["decode_blocks_per_s"] == 100.0
+
+
+def test_fit_for_less_names_the_commands_it_may_run(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = Outcome(certificate(closed_grid(), PEER, roles=["relay", "seed"]), measured=True)
+    outcome.show(ADMISSION)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "gridllm relay or gridllm seed renews it." in shown
+    assert "gridllm serve" not in shown + outcome.next_step
+
+
+def test_a_revoked_machine_is_not_told_that_serve_waits() -> None:
+    error = NotAdmittedHere("revoked", "The maintainers revoked it; it may be measured again after 2026-01-01 UTC.")
+    with pytest.raises(AdmissionError, match="to volunteer, run gridllm serve after that time"):
+        Outcome(None, error=error).show(ADMISSION)
 
 
 def test_not_admitted_ends_with_the_table_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
