@@ -46,6 +46,7 @@ async def examine_here(
     network = MemoryNetwork()
     here, authority = network.join(Identity.ephemeral()), network.join(Identity.ephemeral())
     outcome: asyncio.Future[Examined] = asyncio.get_running_loop().create_future()
+    outcome.add_done_callback(_look_at)
 
     async def serve(stream: Stream) -> None:
         try:
@@ -66,10 +67,14 @@ async def examine_here(
             raise AdmissionError(f"The examination was cut short: {error}") from error
         return await outcome
     finally:
-        if outcome.done():
-            outcome.exception()  # looked at, whichever side's error is raised
         await here.close()
         await authority.close()
+
+
+def _look_at(outcome: asyncio.Future[Examined]) -> None:
+    """Count the authority's error as seen: the candidate's side is raised, or Ctrl-C, which the authority sees last."""
+    if not outcome.cancelled():
+        outcome.exception()
 
 
 async def _lead(
