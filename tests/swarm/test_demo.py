@@ -47,7 +47,7 @@ def test_it_generates_and_leaves_nothing_behind(home: Path):
     assert not list(home.glob("gridllm-demo-*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_ctrl_c_leaves_nothing_behind(home: Path, number: signal.Signals):
     with Running(home, "demo") as running:
         running.wait_for("Started 3 volunteers", timeout_s=120)

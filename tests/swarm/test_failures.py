@@ -87,7 +87,11 @@ def tell(pause_s: float, repairs: list[ChainEvent], record: Callable[..., None])
     print(f"\npause {pause_s:.2f} s: {'; '.join(map(str, repairs)) or 'no repair'}")  # noqa: T201
 
 
-@pytest.mark.parametrize("hops", [(0,), (1,), (2,), (0, 1), (0, 2)], ids=str)
+@pytest.mark.parametrize(
+    "hops",
+    [(0,), pytest.param((1,), marks=pytest.mark.soak), (2,), (0, 1), pytest.param((0, 2), marks=pytest.mark.soak)],
+    ids=str,
+)
 def test_killed(lose: Callable[..., Interrupted], grid: ProcessGrid, hops: tuple[int, ...]) -> None:
     made = lose({20: kill(grid, *hops)}, **GREEDY)
     assert sum(len(event.lost) for event in made.repairs) >= len(hops)

@@ -30,9 +30,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return made
 
 
-@pytest.fixture
-def grid(tiny: Tiny, tmp_path: Path) -> Iterator[ProcessGrid]:
-    with process_grid(tmp_path, model=str(tiny.folder)) as found:
+@pytest.fixture(scope="module")
+def grid(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessGrid]:
+    """Without nodes at first, and nobody has the model's files."""
+    with process_grid(tmp_path_factory.mktemp("grid"), model=str(tiny.folder)) as found:
         yield found
 
 
@@ -44,6 +45,13 @@ def status(grid: ProcessGrid) -> dict[str, list[dict[str, object]]]:
     done = gridllm(grid.home, "status", "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
+
+
+def test_nodes_without_files_and_without_a_seed_say_what_to_do(grid: ProcessGrid) -> None:
+    done = gridllm(grid.home, *grid.serve_args("--identity", str(grid.home.parent / "k.key"), "--blocks", "0:2"))
+    assert done.returncode == 1
+    assert "gridllm seed --model model --path <folder>" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_seed_feeds_nodes_and_a_client_and_a_relay_is_listed(
@@ -75,13 +83,6 @@ def test_a_seed_feeds_nodes_and_a_client_and_a_relay_is_listed(
         assert relay.stop() == 0
     assert len(list((cache / "gridllm").glob("models/*/*.safetensors"))) == 9 * 5  # both nodes' blocks, and no ends
     assert status(grid)["helpers"] == []  # both took their records back
-
-
-def test_nodes_without_files_and_without_a_seed_say_what_to_do(grid: ProcessGrid) -> None:
-    done = gridllm(grid.home, *grid.serve_args("--identity", str(grid.home.parent / "k.key"), "--blocks", "0:2"))
-    assert done.returncode == 1
-    assert "gridllm seed --model model --path <folder>" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_in_a_closed_grid_a_relay_is_measured_for_what_it_does(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_commands_answer_soon(tmp_path: Path) -> None:
     print(f"gridllm --help: {min(seconds):.2f} s with {sys.version.split()[0]}")  # noqa: T201
 
 
+@pytest.mark.soak
 def test_a_demo_node_serves_soon(tmp_path: Path) -> None:
     """Printed, not judged."""
     with process_grid(tmp_path, "0:3") as running:
