@@ -36,6 +36,7 @@ def bench(
 
     Example: gridllm bench --memory 4GiB
     """
+    from gridllm.charter.minimums import ROLES
     from gridllm.cli.bench_subject import find_subject
     from gridllm.cli.compute import device_of, dtype_of
     from gridllm.cli.runtime import run_async
@@ -57,10 +58,11 @@ def bench(
             subject.manifest,
             dtype=dtype_of(settings, subject.entry),
             device=device_of(settings),
-            roles=("serve", "relay", "seed"),
+            roles=ROLES,
             memory_bytes=memory_bytes,
             cache_dir=settings.cache_dir,
             folder=local_folder(subject.entry, path),
+            asked_bytes=max(subject.admission.of(role).memory_bytes for role in ROLES),
         )
     situation = situation_of(candidacy)
     try:

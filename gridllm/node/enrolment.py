@@ -74,7 +74,7 @@ class Enrolment:
 
     async def candidacy(self, manifest: Manifest, certificate: bytes = b"") -> Candidacy:
         """What this machine offers now; with a certificate that is to be renewed, the memory that it says."""
-        held_bytes = 0
+        held_bytes, admission = 0, self._membership.standing.gate.board.admission
         if certificate:
             held_bytes = verify_signatures(certificate, self._membership.signed).figures.memory_bytes
         return await asyncio.to_thread(
@@ -88,6 +88,7 @@ class Enrolment:
             cache_dir=self._wishes.cache_dir or load_settings().cache_dir,
             folder=self._wishes.folder or self.files,
             held_bytes=held_bytes,
+            asked_bytes=max(admission.of(role).memory_bytes for role in self._roles),
         )
 
     def _adopt(self, raw: bytes) -> None:

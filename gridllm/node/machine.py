@@ -28,6 +28,7 @@ def candidacy_here(
     cache_dir: Path,
     folder: Path | None = None,
     held_bytes: int = 0,
+    asked_bytes: int = 0,
 ) -> Candidacy:
     """What this machine would serve ``entry`` with. Takes milliseconds, reads files of the system.
 
@@ -37,6 +38,7 @@ def candidacy_here(
         cache_dir: where the model's files would go; what is free there counts, and what is there of them already.
         folder: where the model's files are, if somewhere else.
         held_bytes: what the certificate that is to be renewed says; the node's span is in it now, and is not free.
+        asked_bytes: the grid's minimum, which may be more than the whole model takes.
     """
     import torch
 
@@ -54,7 +56,7 @@ def candidacy_here(
         roles=roles,
         device=device,
         threads=torch.get_num_threads(),
-        memory_bytes=max(held_bytes, min(usable, whole)),
+        memory_bytes=max(held_bytes, min(usable, max(whole, asked_bytes))),
         disk_bytes=_free_disk(cache_dir) + _held_files(folder or model_folder(cache_dir, entry.model_root), manifest),
     )
 

@@ -37,6 +37,13 @@ def test_a_full_node_offers_what_its_certificate_says(tmp_path: Path, monkeypatc
     assert offer(tmp_path, held_bytes=3 * GIB).memory_bytes == 3 * GIB
 
 
+def test_a_minimum_above_the_whole_model_can_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "free_bytes", lambda device: 8 * GIB)
+    assert offer(tmp_path).memory_bytes < GIB
+    assert offer(tmp_path, asked_bytes=2 * GIB).memory_bytes == 2 * GIB
+    assert offer(tmp_path, asked_bytes=2 * GIB, memory_bytes=GIB).memory_bytes == GIB
+
+
 def test_a_node_leaves_room_for_the_blocks_that_it_is_measured_with() -> None:
     size = block_size(tiny_manifest(), "float32")
     beside = sample_bytes(5, size.weight_bytes)
