@@ -153,7 +153,7 @@ async def be_measured(
                 raw = await _while_connected(swarm, enrolment.examine(swarm, manifest, watcher, b"", wait_s))
             except (AdmissionError, Refusal) as error:
                 return Outcome(None, error=error, candidacy=await enrolment.candidacy(manifest))
-            certificate = Certificates(pins.data_dir).save(signed, raw)
+            certificate = Certificates(pins.data_dir).save(signed, raw, board)
             short = "serve" in roles and "serve" not in certificate.roles
             return Outcome(certificate, measured=True, candidacy=await enrolment.candidacy(manifest) if short else None)
     finally:

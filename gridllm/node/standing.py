@@ -151,19 +151,18 @@ class Standing:
         return True
 
     def revoked(self) -> CertificateError | None:
-        """The maintainers' word against this node, in words for its volunteer; None while there is none that holds."""
+        """The maintainers' word that this node may not be measured for a while; None while there is none that holds.
+
+        A revocation that only voids its certificate is a fault like an expired one: the node steps back and is measured
+        again by itself.
+        """
         revocation = self.gate.board.revocation(self._peer) if self.required else None
-        if revocation is None:
+        if revocation is None or self._clock() >= revocation.until:
             return None
-        voided = self.certificate is not None and self.certificate.issued < revocation.issued
-        barred = self._clock() < revocation.until
-        if not voided and not barred:
-            return None
-        again = f"from {spell_time(revocation.until)} on" if barred else "at once"
         return CertificateError(
             "revoked",
             f"The grid's maintainers revoked this node's admission: {revocation.why.rstrip('.')}. It may be measured "
-            f"again {again}, with: gridllm {self.role}",
+            f"again from {spell_time(revocation.until)} on, with: gridllm {self.role}",
         )
 
     def _check(self, raw: bytes) -> Certificate | None:

@@ -142,6 +142,19 @@ async def test_a_revoked_node_tells_its_sessions_and_ends(tmp_path: Path, author
         assert len(authorities.shown) == examined
 
 
+async def test_a_node_whose_certificate_is_voided_is_measured_again_by_itself(
+    tmp_path: Path, authorities: Authorities
+) -> None:
+    async with living(tmp_path, admission=CLOSED, grace_s=0.1) as life:
+        authorities.life, authorities.age_s = life, 10
+        record = await life.serving()
+        authorities.age_s = 0
+        life.board.add(revocation(life.signed, record.peer, issued=time.time() - 5))  # no bar
+        again = await life.serving()
+        assert again.certificate != record.certificate
+        assert await life.records() == [again]
+
+
 @pytest.mark.parametrize(
     "trouble", [AdmissionError("Its decode reaches 3 blocks/s where 100 are asked."), CertificateError("role", "…")]
 )
