@@ -35,6 +35,11 @@ class Neighbours:
         self._links: dict[PeerId, asyncio.Task[Link]] = {}
         self._used_at: dict[PeerId, float] = {}
 
+    @property
+    def own(self) -> PeerId:
+        """This node, whose neighbours they are."""
+        return self._swarm.peer
+
     async def link(self, hop: Hop) -> Link:
         """The living link to ``hop``, opened if there is none.
 
