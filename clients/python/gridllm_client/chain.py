@@ -7,81 +7,20 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
-import msgspec
-
-from gridllm.errors import (
-    BadTensor,
-    CallTimeout,
-    CertificateError,
-    Draining,
-    Full,
-    GridError,
-    NextHopLost,
-    NodeFault,
-    NotAdmitted,
-    PeerLost,
-    Refusal,
-    RouteError,
-    SessionExists,
-    SwarmError,
-    UnknownSession,
-)
+from gridllm.errors import CallTimeout, NodeFault, NotAdmitted, PeerLost, RouteError, SwarmError
 from gridllm.ids import PeerId, SessionId
 from gridllm.planning.routing import Leg
-from gridllm.wire.messages import Close, Open, Ready, Resume
-from gridllm.wire.messages import Hop as NextHop
+from gridllm.wire.messages import Close, Ready
 from gridllm.wire.record import NodeRecord
+from gridllm_client.hop import Hop, HopFailed, Shaping
 from gridllm_client.links import Blamed, LinkPool, Listener, NodeLink
 from gridllm_client.repair import Call, gaps_of, need_of, ways
 from gridllm_client.routes import Routes
+from gridllm_client.standing import Standing
 from gridllm_client.terms import Patience, Terms
 
-RECHECK_S = 1.0  # between looks at the certificates of a chain in use; notices are heeded at once
-AGED_S = 60.0  # a certificate that expires so soon has a successor by now, which the neighbours must see
-RENEW_S = 10.0  # between looks into the directory for it
 AVOID_S = 15.0  # a node that was full, leaving or accused is not chosen again by this session for so long
-
-
-@dataclass(slots=True, eq=False)
-class Hop:
-    """One node's place in the chain."""
-
-    record: NodeRecord
-    start: int
-    end: int
-    link: NodeLink | None = None
-    opened: bool = False  # the node holds the session
-
-    @property
-    def peer(self) -> PeerId:
-        """The node."""
-        return self.record.peer
-
-    @property
-    def lost(self) -> bool:
-        """Whether the node can no longer be reached over the link it was opened on."""
-        return self.opened and (self.link is None or self.link.lost is not None)
-
-
-class HopFailed(Exception):  # never leaves the client: tells a repair whom to replace
-    """A hop could not be brought into the new shape."""
-
-    def __init__(
-        self,
-        peer: PeerId,
-        error: SwarmError | Refusal,
-        blamed: PeerId | None = None,
-        unreachable: tuple[PeerId, ...] = (),
-    ) -> None:
-        super().__init__(str(error))
-        self.peer = peer
-        self.error = error
-        self.unreachable = unreachable
-        """Other hops that could not be reached in the same attempt."""
-        self.blamed = blamed
-        """The next hop, when the node answered that it cannot reach it."""
 
 
 class Chain:
@@ -99,7 +38,7 @@ class Chain:
         self._desperate = True
         self._avoid: dict[PeerId, float] = {}  # peer → until when
         self._clock: Callable[[], float] = time.monotonic
-        self._checked_at = self._renewed_at = float("-inf")
+        self.standing = Standing(routes, lambda: self.hops)
 
     @property
     def shape(self) -> tuple[tuple[PeerId, int, int], ...]:
@@ -131,53 +70,6 @@ class Chain:
     def succeeded(self, peer: PeerId) -> None:
         """A node did its work."""
         self._routes.succeeded(peer)
-
-    def recheck_due(self) -> bool:
-        """Whether it is time to look at the nodes' certificates again; True once in ``RECHECK_S``."""
-        now = self._clock()
-        if now - self._checked_at < RECHECK_S:
-            return False
-        self._checked_at = now
-        return True
-
-    def unadmitted(self) -> list[tuple[PeerId, CertificateError]]:
-        """Hops that are admitted no longer, and why."""
-        found = []
-        for hop in self.hops:
-            try:
-                self._routes.check(hop.record)
-            except CertificateError as error:
-                found.append((hop.peer, error))
-        return found
-
-    async def renew_aged(self) -> bool:
-        """Take over the renewed certificates of hops whose own is about to expire; True: hand them round."""
-        now = self._clock()
-        if now - self._renewed_at < RENEW_S:
-            return False
-        aged = set()
-        for hop in self.hops:
-            with contextlib.suppress(CertificateError):
-                if self._routes.left_s(hop.record) < AGED_S:
-                    aged.add(hop.peer)
-        if not aged:
-            return False
-        self._renewed_at = now
-        return bool(await self.renew(aged))
-
-    async def renew(self, peers: Collection[PeerId]) -> set[PeerId]:
-        """Those of ``peers`` that show another certificate by now, which their hops carry from now on."""
-        try:
-            fresh = {record.peer: record for record in await self._routes.records(fresh=True)}
-        except GridError:
-            return set()  # the directory does not answer; what follows may still do without it
-        renewed = set()
-        for hop in self.hops:
-            record = fresh.get(hop.peer)
-            if hop.peer in peers and record is not None and record.certificate != hop.record.certificate:
-                hop.record = msgspec.structs.replace(hop.record, certificate=record.certificate)
-                renewed.add(hop.peer)
-        return renewed
 
     async def replan(
         self,
@@ -226,14 +118,15 @@ class Chain:
             HopFailed: a node did not come along.
         """
         self.epoch += 1
-        for peer, fault in self.unadmitted():
+        for peer, fault in self.standing.unadmitted():
             raise HopFailed(peer, NotAdmitted(str(fault)))
         await self._connect()
+        shaping = Shaping(self.id, self.epoch, self._pool.swarm.peer, self._terms, self._patience, call)
         need = call.wanted()
         reports: list[tuple[PeerId, int]] = []
         for index in reversed(range(len(self.hops))):
             hop = self.hops[index]
-            ready = await self._ready(index, hop, need, call)
+            ready = await self._ready(index, shaping, need)
             if len(ready.lengths) != self._terms.rows:
                 raise HopFailed(hop.peer, NodeFault(f"Node {hop.peer} reports {len(ready.lengths)} rows."))
             need = need_of(call, ready.lengths, ready.step)
@@ -321,33 +214,14 @@ class Chain:
         if failure is not None:
             raise HopFailed(unreachable[-1], failure, unreachable=tuple(unreachable[:-1]))
 
-    async def _ready(self, index: int, hop: Hop, need: list[int], call: Call) -> Ready:
-        link = hop.link
-        if link is None:
+    async def _ready(self, index: int, shaping: Shaping, need: list[int]) -> Ready:
+        hop = self.hops[index]
+        if hop.link is None:
             raise HopFailed(hop.peer, PeerLost(f"The link to {hop.peer} was closed."))
-        upstream, shown = self._pool.swarm.peer, b""
-        if index:
-            upstream, shown = self.hops[index - 1].peer, self.hops[index - 1].record.certificate
-        following = self.hops[index + 1].record if index + 1 < len(self.hops) else None
-        onward = None if following is None else NextHop(following.peer, following.addresses, following.certificate)
-        resume = Resume(0, self.id, self.epoch, upstream, onward, need, call.step, call.valid(), shown)
-        opened = Open(
-            call=0,
-            session=self.id,
-            model=self._terms.model,
-            dtype=self._terms.dtype_name,
-            start=hop.start,
-            end=hop.end,
-            rows=self._terms.rows,
-            epoch=self.epoch,
-            upstream=upstream,
-            next=onward,
-            need=need,
-            tokens=self._terms.tokens,
-            upstream_certificate=shown,
-        )
+        before = self.hops[index - 1] if index else None
+        after = self.hops[index + 1] if index + 1 < len(self.hops) else None
         try:
-            ready = await self._ask(link, hop, resume if hop.opened else opened, opened, resume)
+            ready = await shaping.ask(hop.link, hop, before, after, need)
         except Blamed as refusal:
             raise HopFailed(hop.peer, refusal.refusal, refusal.peer) from refusal
         except (PeerLost, CallTimeout) as error:
@@ -355,44 +229,3 @@ class Chain:
             raise HopFailed(hop.peer, error) from error
         hop.opened = True
         return ready
-
-    async def _ask(self, link: NodeLink, hop: Hop, first: Open | Resume, opened: Open, resume: Resume) -> Ready:
-        """Ask the way the session stands in our books; when the node's books differ, the other way."""
-        try:
-            return await link.ask(first, timeout_s=self._timeout_s(first))
-        except Blamed as blamed:
-            if isinstance(blamed.refusal, UnknownSession) and first is resume:
-                return await link.ask(opened, timeout_s=self._timeout_s(opened))
-            if isinstance(blamed.refusal, SessionExists) and first is opened:
-                return await link.ask(resume, timeout_s=self._timeout_s(resume))
-            raise
-
-    def _timeout_s(self, request: Open | Resume) -> float:
-        return self._patience.open_s if isinstance(request, Open) else self._patience.resume_s
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a refusal means for the chain."""
-
-    gone: PeerId | None = None  # this hop must be replaced
-    accused: PeerId | None = None  # this one should be, or else its accuser
-    fatal: bool = False  # the caller's own fault
-
-
-def judge(chain: Chain, peer: PeerId, refusal: Refusal, blamed: PeerId | None) -> Verdict:
-    """Whom a refusal of ``peer`` puts in doubt. An empty verdict: ask all hops where they stand."""
-    if isinstance(refusal, NextHopLost):
-        following = chain.next_of(peer)
-        return Verdict(accused=following) if following is not None and blamed in (None, following) else Verdict()
-    if isinstance(refusal, NotAdmitted):
-        if blamed in (None, peer):
-            return Verdict(gone=peer)
-        # Whoever blames another may be the one that is wrong: by its clock, or by what it has not heard yet.
-        return Verdict(accused=blamed) if blamed in (chain.next_of(peer), chain.before(peer)) else Verdict()
-    if isinstance(refusal, BadTensor):
-        sender = chain.before(peer)
-        return Verdict(gone=sender, fatal=sender is None)
-    if isinstance(refusal, Full | Draining | NodeFault) or refusal.code in ("wrong_model", "wrong_span", "too_large"):
-        return Verdict(gone=peer)
-    return Verdict()

@@ -13,9 +13,11 @@ from gridllm.ids import PeerId
 from gridllm.wire.messages import Step
 from gridllm.wire.replay import ReplayBuffer
 from gridllm.wire.tensor import pack
-from gridllm_client.chain import Chain, HopFailed, judge
+from gridllm_client.chain import Chain
+from gridllm_client.hop import HopFailed
 from gridllm_client.repair import Call, pause_s, stuck_hop
 from gridllm_client.terms import ChainEvent, OnEvent, Patience, short
+from gridllm_client.verdict import judge
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +148,7 @@ class Mender:
 
     async def _attempt(self, call: Call, trouble: Trouble, *, desperate: bool) -> None:
         if trouble.doubted:  # perhaps it was the old certificate only
-            for peer in await self._chain.renew(trouble.doubted):
+            for peer in await self._chain.standing.renew(trouble.doubted):
                 trouble.gone.pop(peer, None)
                 trouble.accused.pop(peer, None)
         await self._chain.replan(

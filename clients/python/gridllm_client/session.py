@@ -209,18 +209,18 @@ class Session:
 
     def on_notices(self) -> None:
         """Move off nodes that were revoked, at once."""
-        for peer, fault in self._chain.unadmitted():
+        for peer, fault in self._chain.standing.unadmitted():
             self._mender.unadmitted(peer, fault)
             self._wake_up()
 
     async def _look_after_certificates(self) -> None:
         """Move off nodes whose admission ran out; hand round the new certificates of those that renewed theirs."""
-        if not self._chain.recheck_due():
+        if not self._chain.standing.recheck_due():
             return
-        if await self._chain.renew_aged():
+        if await self._chain.standing.renew_aged():
             self._mender.trouble.asked = True
             self._mender.trouble.note("certificates were renewed")
-        for peer, fault in self._chain.unadmitted():
+        for peer, fault in self._chain.standing.unadmitted():
             self._mender.unadmitted(peer, fault)
 
     def _begin(self, slices: Sequence[RowSlice]) -> None:
