@@ -11,10 +11,10 @@ import pytest
 
 from gridllm.admission import admit as admit_module
 from gridllm.admission.admit import NotAdmittedHere, admit
+from gridllm.admission.candidate_book import short
 from gridllm.admission.cards import CARD_TYPE, AuthorityCard, cards_key, find_authorities, keep_card
 from gridllm.admission.certificate import Certificate, verify_signatures
 from gridllm.admission.figures import Figures
-from gridllm.admission.rounds import short
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.minimums import Admission, Minimums
 from gridllm.charter.notices import AMENDMENT_TYPE, Amendment
@@ -32,7 +32,7 @@ SIGNED = signed_charter()
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "AGREE_S"):
         monkeypatch.setattr(admit_module, name, 0.05)
-    monkeypatch.setattr("gridllm.admission.rounds.FIRST_REST_S", 0.05)
+    monkeypatch.setattr("gridllm.admission.candidate_book.FIRST_REST_S", 0.05)
     monkeypatch.setattr("gridllm.admission.cards.PROBE_S", 0.5)
 
 
