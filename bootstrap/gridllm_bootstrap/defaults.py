@@ -6,7 +6,6 @@ from typing import Final
 
 from gridllm.admission.defaults import (
     BATCH_GAIN,
-    CACHE_TOKENS,
     LEAST_UPLOAD,
     PREFILL_GAIN,
     SESSIONS,
@@ -16,6 +15,7 @@ from gridllm.admission.defaults import (
     default_admission,
 )
 from gridllm.charter.minimums import Role
+from gridllm.planning.placement import USUAL_CACHE_TOKENS
 
 __all__ = ["WHAT", "Shape", "default_admission", "why"]
 
@@ -40,7 +40,10 @@ _WHY: Final[dict[tuple[Role, str], str]] = {
     ("serve", "prefill_blocks_per_s"): (
         f"{PREFILL_GAIN} × decoding: a prompt of 64 tokens takes the chain {64 // TOKENS_PER_S // PREFILL_GAIN} s"
     ),
-    ("serve", "memory_bytes"): f"1/{SHARES} of the blocks, at least one, with {CACHE_TOKENS} tokens of cache",
+    (
+        "serve",
+        "memory_bytes",
+    ): f"1/{SHARES} of the blocks, at least one, with {USUAL_CACHE_TOKENS} tokens of cache and a margin",
     ("serve", "disk_bytes"): "room for the files of those blocks",
     ("serve", "upload_mbit_s"): f"hidden states of {SESSIONS} sessions; a slow DSL line has {LEAST_UPLOAD:g} Mbit/s",
     ("serve", "download_mbit_s"): "the same inwards, and the files of its blocks",

@@ -13,12 +13,12 @@ from gridllm.charter.document import ModelEntry
 from gridllm.charter.minimums import DAY_S, Admission, Minimums
 from gridllm.models.manifest import Manifest
 from gridllm.models.sizes import ITEM_BYTES, block_size
+from gridllm.planning.placement import USUAL_CACHE_TOKENS, bytes_needed
 
 TOKENS_PER_S: Final = 2  # a chain of the slowest machines admitted computes so many for one session
 BATCH_GAIN: Final = 2  # eight sessions in a pass, against one: any machine reaches more
 PREFILL_GAIN: Final = 4  # a prompt's tokens go through together
 SHARES: Final = 16  # so many of the smallest machines admitted hold the model
-CACHE_TOKENS: Final = 4096  # that a machine must have room for beside its weights
 SESSIONS: Final = 8  # whose hidden states its line must carry
 LEAST_UPLOAD: Final = 1.0  # Mbit/s: a slow DSL line
 LEAST_DOWNLOAD: Final = 4.0
@@ -78,8 +78,9 @@ def default_admission(shapes: Sequence[Shape], certificate_s: int = DAY_S) -> Ad
 
 
 def _share_in_memory(shape: Shape) -> int:
+    """What ``serve`` takes its share in: an admitted machine must find room for it."""
     blocks = math.ceil(shape.blocks / SHARES)
-    return _whole_mib(blocks * (shape.block_bytes + CACHE_TOKENS * shape.cache_bytes))
+    return _whole_mib(bytes_needed(blocks, shape.block_bytes, shape.cache_bytes, cache_tokens=USUAL_CACHE_TOKENS))
 
 
 def _whole_mib(size_bytes: float) -> int:

@@ -72,10 +72,7 @@ async def prepare(
     """
     gc.collect()  # modules refer to one another in circles; a span given up may still be in memory
     size = block_size(manifest, wishes.dtype)
-    free = await asyncio.to_thread(free_bytes, wishes.device)
-    memory_bytes = memory_to_take(free, beside_bytes, size, wishes.cache_tokens)
-    if wishes.memory_bytes is not None:
-        memory_bytes = min(memory_bytes, wishes.memory_bytes)
+    memory_bytes = await _memory_to_use(size, wishes, beside_bytes)
     presence.state, presence.since, presence.blocks_per_s, presence.engine = "joining", time.time(), 0.0, None
     if target is None:
         target = await _settle(entry.blocks, size, memory_bytes, wishes, presence)
@@ -92,15 +89,38 @@ async def prepare(
     return hosting
 
 
+async def check_room(entry: ModelEntry, manifest: Manifest, wishes: Wishes, beside_bytes: int = 0) -> None:
+    """Check that ``prepare`` would find room now: before an examination that takes long and would be for nothing.
+
+    Raises:
+        UsageError: the blocks asked for do not exist or do not fit into memory.
+    """
+    size = block_size(manifest, wishes.dtype)
+    _capacity(entry.blocks, size, await _memory_to_use(size, wishes, beside_bytes), wishes)
+
+
+async def _memory_to_use(size: BlockSize, wishes: Wishes, beside_bytes: int) -> int:
+    free = await asyncio.to_thread(free_bytes, wishes.device)
+    memory_bytes = memory_to_take(free, beside_bytes, size, wishes.cache_tokens)
+    return memory_bytes if wishes.memory_bytes is None else min(memory_bytes, wishes.memory_bytes)
+
+
+def _capacity(blocks: int, size: BlockSize, memory_bytes: int, wishes: Wishes) -> int:
+    """How many blocks fit, those that were asked for among them. Raises UsageError."""
+    if wishes.blocks is None:
+        return fitting_blocks(size, blocks, memory_bytes, wishes.cache_tokens)
+    start, end = wishes.blocks
+    if not 0 <= start < end <= blocks:
+        raise UsageError(f"The model has blocks 0:{blocks}; {start}:{end} are not among them.")
+    check_fits(wishes.blocks, size, memory_bytes, wishes.cache_tokens)
+    return end - start
+
+
 async def _settle(blocks: int, size: BlockSize, memory_bytes: int, wishes: Wishes, presence: Presence) -> BlockRange:
     """The span asked for, or the one the grid needs most, agreed with whoever starts at the same moment."""
+    capacity = _capacity(blocks, size, memory_bytes, wishes)
     if wishes.blocks is not None:
-        start, end = wishes.blocks
-        if not 0 <= start < end <= blocks:
-            raise UsageError(f"The model has blocks 0:{blocks}; {start}:{end} are not among them.")
-        check_fits(wishes.blocks, size, memory_bytes, wishes.cache_tokens)
         return wishes.blocks
-    capacity = fitting_blocks(size, blocks, memory_bytes, wishes.cache_tokens)
     peer = presence.record().peer
     span = choose_span(await presence.others(), blocks, capacity, peer, presence.since)
     for _ in range(SETTLE_ROUNDS if capacity < blocks else 0):

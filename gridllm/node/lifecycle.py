@@ -23,7 +23,7 @@ from gridllm.models.manifest import Manifest
 from gridllm.models.seeding import Seeding, Shelf
 from gridllm.models.sizes import block_size
 from gridllm.node.enrolment import Enrolment, Membership
-from gridllm.node.hosting import Hosting, prepare
+from gridllm.node.hosting import Hosting, check_room, prepare
 from gridllm.node.presence import Presence
 from gridllm.node.pulse import beat
 from gridllm.node.renewal import Renewal
@@ -163,6 +163,8 @@ class Volunteer:
         self._remember(records)
         if self._hosting is not None and not self._standing.good:
             await self._let_go()
+        if self._hosting is None and self._target is None and not self._lapsed:
+            await check_room(self._entry, manifest, self._wishes, self._beside_bytes(manifest))
         await self._enrolment.until_admitted(swarm, manifest, self._report, patient=self._lapsed)
         presence.certificate = self._standing.raw
         if self._hosting is None:
@@ -175,9 +177,7 @@ class Volunteer:
     async def _prepare(self, manifest: Manifest, presence: Presence) -> Hosting:
         """The blocks it is to move to, or such as it chooses; the ones it left where the files of others are not to be
         had: a move must not cost the grid a node."""
-        beside_bytes = 0
-        if self._standing.required:  # it will be measured again while it serves
-            beside_bytes = sample_bytes(self._entry.blocks, block_size(manifest, self._wishes.dtype).weight_bytes)
+        beside_bytes = self._beside_bytes(manifest)
         load = partial(prepare, self._entry, manifest, self._wishes, presence, self._report, beside_bytes=beside_bytes)
         target, self._target = self._target, None
         try:
@@ -188,6 +188,12 @@ class Volunteer:
             self._settled = True
             self._report.note(f"{error} Going back to blocks {self._left[0]}:{self._left[1]}, and staying there.")
             return await load(self._left)
+
+    def _beside_bytes(self, manifest: Manifest) -> int:
+        """Memory to leave free beside the span: a node with a certificate is measured again while it serves."""
+        if not self._standing.required:
+            return 0
+        return sample_bytes(self._entry.blocks, block_size(manifest, self._wishes.dtype).weight_bytes)
 
     async def _seed(self, swarm: Swarm, hosting: Hosting) -> None:
         """Hand out what is here of the model's files, less eagerly than a seed would: serving goes first."""

@@ -14,7 +14,7 @@ from gridllm.admission.candidacy import Watcher
 from gridllm.admission.cards import publish_card
 from gridllm.admission.messages import RECHECK_CALL
 from gridllm.charter.minimums import Admission
-from gridllm.errors import AdmissionError, CertificateError, NotAdmitted, SwarmError
+from gridllm.errors import AdmissionError, CertificateError, NotAdmitted, SwarmError, UsageError
 from gridllm.identity.keys import Identity
 from gridllm.models.manifest import Manifest
 from gridllm.node import standing
@@ -66,6 +66,14 @@ def authorities(monkeypatch: pytest.MonkeyPatch) -> Authorities:
     monkeypatch.setattr(Enrolment, "examine", examine)
     monkeypatch.setattr(standing, "FIRST_PAUSE_S", 0.05)
     return made
+
+
+async def test_what_cannot_serve_is_not_measured_first(tmp_path: Path, authorities: Authorities) -> None:
+    async with living(tmp_path, admission=CLOSED, blocks=None, memory_bytes=2**20) as life:
+        authorities.life = life
+        with pytest.raises(UsageError, match="Not one block fits"):
+            await life.serving()
+    assert authorities.shown == []
 
 
 async def test_examined_before_anything_is_loaded_and_not_again_after_a_restart(
