@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gridllm.admission.certificate import SKEW_S
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.fetch import CHARTER_CALL
 from gridllm.errors import GridError, Refusal, StatementError, SwarmError
+from gridllm.identity.fields import HexDigest, Peer, Strict, UnixSeconds
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
 from gridllm.ids import GridId, PeerId
@@ -29,18 +30,13 @@ PROBE_S: Final = 5.0  # for an authority to show that it is there
 MAX_ADDRESSES: Final = 8
 READ_AT_ONCE: Final = 16  # cards; then the event loop has its turn: anyone may store below the key, up to what it holds
 
-HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-UnixSeconds = Annotated[int, Field(ge=0, le=10**11)]
 
-
-class AuthorityCard(BaseModel):
+class AuthorityCard(Strict):
     """``maintainer`` measures machines at ``peer``. Signed by the maintainer's key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     grid: HexDigest
     maintainer: HexKey
-    peer: Annotated[str, Field(min_length=8, max_length=128)]  # who answers there; also owner of the DHT record
+    peer: Peer  # who answers there; also owner of the DHT record
     addresses: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=MAX_ADDRESSES)]
     issued: UnixSeconds
     expires: UnixSeconds

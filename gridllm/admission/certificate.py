@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gridllm.admission.figures import Figures, median_figures, roles_met
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import Admission, Role
 from gridllm.errors import AdmissionError, CertificateError, StatementError
+from gridllm.identity.fields import HexDigest, Peer, Strict, UnixSeconds
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import HexKey, join_signatures, sign_statement, verify_statement
 from gridllm.ids import ModelRoot, PeerId
@@ -25,17 +26,10 @@ MAX_CERTIFICATE_BYTES: Final = 4096  # what fits into a node record
 SKEW_S: Final = 300  # clocks may differ by this much
 MEASUREMENT_LIFE_S: Final = 1800  # a measurement counts this long: time to gather the others
 
-HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Peer = Annotated[str, Field(min_length=8, max_length=128)]
-UnixSeconds = Annotated[int, Field(ge=0, le=10**11)]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Measurement(_Strict):
+class Measurement(Strict):
     """What one authority saw. Signed by its maintainer's key alone."""
 
     grid: HexDigest
@@ -47,7 +41,7 @@ class Measurement(_Strict):
     authority: HexKey  # the maintainer
 
 
-class Certificate(_Strict):
+class Certificate(Strict):
     """``peer`` may take part in these roles until ``expires``. Signed by the charter's threshold of maintainers."""
 
     grid: HexDigest

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gridllm.admission.certificate import HexDigest, Peer, UnixSeconds
 from gridllm.errors import AdmissionError, IdentityError, StatementError
+from gridllm.identity.fields import HexDigest, Peer, Strict, UnixSeconds
 from gridllm.identity.keys import Identity, peer_of
 from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
 from gridllm.ids import GridId, PeerId
@@ -32,11 +32,7 @@ LEAST_S: Final = 1e-6
 Seconds = Annotated[float, Field(ge=0, le=MAX_SPAN_S, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Leg(_Strict):
+class Leg(Strict):
     """One node's part of a chain: blocks [start, end)."""
 
     peer: Peer
@@ -44,7 +40,7 @@ class Leg(_Strict):
     end: Annotated[int, Field(ge=1, le=4096)]
 
 
-class SpeedReport(_Strict):
+class SpeedReport(Strict):
     """One session, or a minute of a long one, as its client saw it. Signed by the client's own key."""
 
     grid: HexDigest

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gridllm.charter.address import split_address
 from gridllm.charter.minimums import Admission
 from gridllm.errors import AddressError, CharterError, StatementError
+from gridllm.identity.fields import HexDigest, Strict
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
 from gridllm.ids import GridId, ModelRoot
@@ -27,15 +28,11 @@ NAME_PATTERN: Final = r"^[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?$"  # a
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ModelEntry(_Strict):
+class ModelEntry(Strict):
     """One model the grid serves."""
 
     name: Name  # what people type after --model
-    root: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # ModelRoot: peers with another never serve in one chain
+    root: HexDigest  # ModelRoot: peers with another never serve in one chain
     source: Annotated[str, Field(min_length=1, max_length=200)]  # Hub id, "demo" (ships with GridLLM) or "local"
     revision: Annotated[str, Field(max_length=64)] | None = None  # Hub commit, when the source is a Hub id
     blocks: Annotated[int, Field(ge=1, le=4096)]  # transformer blocks in the whole model
@@ -49,7 +46,7 @@ class ModelEntry(_Strict):
         return ModelRoot(self.root)
 
 
-class Charter(_Strict):
+class Charter(Strict):
     """What the maintainers sign. Every field is public and fixed: a change makes another grid."""
 
     name: Name  # for people; the id is what tells grids apart

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gridllm.identity.fields import Strict
 
 Role = Literal["serve", "relay", "seed"]
 ROLES: Final[tuple[Role, ...]] = ("serve", "relay", "seed")
 DAY_S: Final = 24 * 3600
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Minimums(_Strict):
+class Minimums(Strict):
     """The least that one role asks for; 0 (or "" or False) asks for nothing."""
 
     decode_blocks_per_s: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # one token of one session through one block
@@ -29,7 +27,7 @@ class Minimums(_Strict):
     version: Annotated[str, Field(pattern=r"^(\d{1,5}(\.\d{1,5}){0,3})?$")] = ""  # oldest gridllm version
 
 
-class Admission(_Strict):
+class Admission(Strict):
     """Who is admitted to a grid, and for how long."""
 
     required: bool = False  # False: an open grid, where nobody needs a certificate

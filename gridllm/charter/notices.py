@@ -9,36 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import Admission
 from gridllm.errors import NoticeError, StatementError
+from gridllm.identity.fields import HexDigest, Peer, Strict, UnixSeconds
 from gridllm.identity.statement import verify_statement
 
 REVOCATION_TYPE: Final = "application/vnd.gridllm.revocation+json"
 AMENDMENT_TYPE: Final = "application/vnd.gridllm.amendment+json"
 MAX_NOTICE_BYTES: Final = 16 * 1024
 
-HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-UnixSeconds = Annotated[int, Field(ge=0, le=10**11)]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Revocation(_Strict):
+class Revocation(Strict):
     """``peer``'s certificates issued before ``issued`` are void, and it gets no new one before ``until``."""
 
     grid: HexDigest
-    peer: Annotated[str, Field(min_length=8, max_length=128)]
+    peer: Peer
     why: Annotated[str, Field(min_length=1, max_length=300)]  # for people; public
     issued: UnixSeconds
     until: UnixSeconds  # not after ``issued``: it may be measured again at once
 
 
-class Amendment(_Strict):
+class Amendment(Strict):
     """From now on these minimums hold; the highest serial wins. The charter's own count as serial 0."""
 
     grid: HexDigest
