@@ -48,6 +48,7 @@ OPEN_S: Final = 10.0  # for a stream
 CERTIFY_S: Final = 15.0  # for one signature
 FIRST_PAUSE_S: Final = 5.0  # while too few authorities answer; twice that after each further look
 LONGEST_PAUSE_S: Final = 60.0
+LAST_LOOK_S: Final = 5.0  # before the time is over
 AGREE_S: Final = 10.0  # how long notices take to reach all authorities
 AGREE_TRIES: Final = 6
 FOR_GOOD: Final = (Revoked, Outdated, WrongGrid, WrongModel)  # it says the same later on, too
@@ -86,7 +87,7 @@ async def admit(
     application = _Application(swarm, signed, board, candidacy, watcher, certificate, first, answer)
     try:
         async with asyncio.timeout(wait_s):
-            return await application.run()
+            return await application.run(_now() + wait_s)
     except TimeoutError as error:
         raise AdmissionError(f"Not admitted within {wait_s:.0f} s: {application.why}") from error
 
@@ -117,8 +118,8 @@ class _Application:
         self._disagreements = 0
         self.why = "no authority was asked yet."
 
-    async def run(self) -> bytes:
-        """Go on until there is a certificate."""
+    async def run(self, until: float) -> bytes:
+        """Go on until there is a certificate; ``until``, on the loop's clock, the caller ends it."""
         pause_s = FIRST_PAUSE_S
         while True:
             answering = await self._look()
@@ -135,8 +136,10 @@ class _Application:
             if hopeless is not None:
                 raise NotAdmittedHere(hopeless.code, str(hopeless)) from hopeless
             drawn_s = pause_s * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load
-            self.why = self._rounds.why(drawn_s)
-            self._watcher.note(self.why)
+            left_s = until - _now()
+            drawn_s = min(drawn_s, max(left_s - LAST_LOOK_S, FIRST_PAUSE_S))
+            self.why = self._rounds.why()
+            self._watcher.note(self._rounds.why(drawn_s if drawn_s < left_s else None))
             await asyncio.sleep(drawn_s)
             pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
 

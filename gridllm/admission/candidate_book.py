@@ -88,8 +88,8 @@ class Rounds:
         skewed = [one for one in self.refusals.values() if isinstance(one, ClockSkew)]
         return skewed[0] if len(skewed) > len(self.maintainers) - self.threshold else None
 
-    def why(self, pause_s: float) -> str:
-        """Why this machine waits, in one sentence."""
+    def why(self, pause_s: float | None = None) -> str:
+        """Why this machine waits, in one sentence, and when it tries again, if it does."""
         silent = [short(key) for key in self.maintainers if key not in self.answering]
         heard: dict[str, Exception] = {**self.refusals, **self.denials}
         said = [f"{short(key)} says: {heard[key]}" for key in self.maintainers if key in heard]
@@ -99,7 +99,9 @@ class Rounds:
             answers = f"{count or 'none'} {'answers' if count <= 1 else 'answer'}"
             does = "does" if len(silent) == 1 else "do"
             sentence += f"; {answers}, {_listed(silent)} {does} not"
-        return f"{'; '.join([sentence, *said])}; trying again in {pause_s:.0f} s."
+        if pause_s is not None:
+            said.append(f"trying again in {pause_s:.0f} s")
+        return f"{'; '.join([sentence, *said]).rstrip('.')}."
 
 
 def short(maintainer: str) -> str:

@@ -101,8 +101,13 @@ async def test_with_two_down_a_newcomer_is_told_why_it_waits_and_goes_on_when_on
 
 async def test_patience_has_an_end() -> None:
     async with hall(SIGNED, 0) as made:
-        with pytest.raises(AdmissionError, match=r"Not admitted within 1 s: 2 of 3 authorities must.*1 answers"):
-            await asks(made, wait_s=1)
+        watching = Watching()
+        with pytest.raises(
+            AdmissionError, match=r"Not admitted within 1 s: 2 of 3 authorities must.*1 answers"
+        ) as told:
+            await asks(made, wait_s=1, watching=watching)
+        assert "again" not in str(told.value), "there is no time for it"
+        assert any("trying again in" in text for text in watching.notes), "until then it was said"
 
 
 async def test_an_authority_that_dies_in_the_middle_is_replaced() -> None:
