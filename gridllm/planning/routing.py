@@ -16,6 +16,7 @@ from gridllm.planning.coverage import coverage, gaps, spell_ranges
 from gridllm.planning.paths import Lane, best_path, expected_ms, lanes_of
 from gridllm.wire.record import NodeRecord
 
+WAIT_ADVICE: Final = "wait for one with --wait, or "
 MAX_RELAXATIONS: Final = 64  # re-plans until no node occurs twice; real grids need one or two
 
 
@@ -154,6 +155,11 @@ def _chain(lanes: list[Lane], segments: tuple[tuple[int, int, int], ...]) -> Cha
     return Chain(tuple(Leg(lanes[i].record, a, b) for i, a, b in segments), expected_ms(lanes, segments))
 
 
+def without_wait_advice(sentence: str) -> str:
+    """A ``RouteError``'s sentence for somebody who waits, or did."""
+    return sentence.replace(WAIT_ADVICE, "")
+
+
 def _no_route(
     known: list[NodeRecord],
     uncovered: tuple[tuple[int, int], ...],
@@ -168,7 +174,7 @@ def _no_route(
     aside = f" (nodes there that cannot be used now: {passed_over})" if passed_over else ""
     first = uncovered[0]
     return RouteError(
-        f"No usable node serves blocks {spell_ranges(uncovered)}{aside}; wait for one with --wait, or start one: "
+        f"No usable node serves blocks {spell_ranges(uncovered)}{aside}; {WAIT_ADVICE}start one: "
         f"gridllm serve --blocks {first[0]}:{first[1]}.",
         uncovered,
     )

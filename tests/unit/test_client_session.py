@@ -186,6 +186,10 @@ async def test_no_node_at_all(tiny: Tiny):
         with pytest.raises(RouteError) as caught:
             await grid.session(patience=Patience(linger_s=0.2)).open()
         assert caught.value.uncovered == ((0, LAYERS),)
+        assert "wait for one with --wait" in str(caught.value)
+        with pytest.raises(RouteError, match=f"; start one: gridllm serve --blocks 0:{LAYERS}") as caught:
+            await grid.session(patience=Patience(wait_s=0.2)).open()
+        assert "--wait" not in str(caught.value), "it waited"
 
 
 async def test_waiting_for_a_node(tiny: Tiny):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gridllm.errors import CertificateError, NotAdmitted, PeerLost, Refusal, RouteError
 from gridllm.ids import PeerId
+from gridllm.planning.routing import without_wait_advice
 from gridllm.wire.messages import Step
 from gridllm.wire.replay import ReplayBuffer
 from gridllm.wire.tensor import pack
@@ -198,9 +199,10 @@ class Mender:
         elapsed_s = time.monotonic() - started
         if elapsed_s >= max(self._patience.wait_s, self._patience.linger_s) or self._attempts_left <= 0:
             detail = f" The last node asked said: {last}" if last else ""
-            raise RouteError(f"{error}{detail}", error.uncovered) from error
+            sentence = without_wait_advice(str(error)) if self._patience.wait_s else str(error)
+            raise RouteError(f"{sentence}{detail}", error.uncovered) from error
         if self._patience.wait_s and not waited_s:
-            self._tell(ChainEvent("waiting", f"waiting for a node: {error}"))
+            self._tell(ChainEvent("waiting", f"waiting for a node: {without_wait_advice(str(error))}"))
         pause = min(POLL_S, pause_s(attempt + 1, random.random()))  # noqa: S311  # spreads retries, guards nothing
         await asyncio.sleep(pause)
         self._attempts_left += 1  # waiting is bounded by time, not by attempts
