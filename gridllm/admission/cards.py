@@ -26,6 +26,7 @@ CARD_TYPE: Final = "application/vnd.gridllm.authority+json"
 NAME: Final = "authority"  # of the DHT record
 CARD_LIFE_S: Final = 3 * SKEW_S  # readers' clocks may differ; of an authority that is gone, they notice when they call
 CARD_EVERY_S: Final = 60.0
+QUIET_S: Final = 10.0  # after the start, in which a grid's first peers may not have found each other
 PROBE_S: Final = 5.0  # for an authority to show that it is there
 MAX_ADDRESSES: Final = 8
 READ_AT_ONCE: Final = 16  # cards; then the event loop has its turn: anyone may store below the key, up to what it holds
@@ -70,11 +71,15 @@ async def publish_card(
 
 
 async def keep_card(swarm: Swarm, grid: GridId, maintainer: Identity, *, every_s: float = CARD_EVERY_S) -> None:
-    """Publish the card now and again until cancelled."""
+    """Publish the card now and again until cancelled; what fails at first, while peers come on line, is not said."""
+    quiet_until = time.monotonic() + QUIET_S
     while True:
         try:
             await publish_card(swarm, grid, maintainer)
         except GridError as error:
+            if time.monotonic() < quiet_until:
+                await asyncio.sleep(min(every_s, QUIET_S / 4))
+                continue
             log.warning("This authority could not announce itself: %s", error)
         except Exception:  # the next minute's may do: nobody finds an authority without one
             log.exception("This authority could not announce itself")

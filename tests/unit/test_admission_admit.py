@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gridllm.admission import admit as admit_module
+from gridllm.admission import cards as cards_module
 from gridllm.admission.admit import NotAdmittedHere, admit
 from gridllm.admission.candidate_book import short
 from gridllm.admission.cards import CARD_TYPE, AuthorityCard, cards_key, find_authorities, keep_card
@@ -319,6 +320,28 @@ class TestCards:
             keeping = asyncio.create_task(keep_card(authority, SIGNED.grid, MAINTAINERS[0], every_s=0.01))
             await until_cards(made, 1)
             keeping.cancel()
+
+    async def test_what_fails_at_the_start_alone_is_no_fault_to_tell(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with hall(SIGNED) as made:
+            authority, asked = made.candidate(), 0
+
+            async def refuses(*what: Any, **more: Any) -> bool:
+                nonlocal asked
+                asked += 1
+                return False
+
+            monkeypatch.setattr(authority, "store", refuses)
+            for quiet_s, told in ((60.0, False), (0.0, True)):
+                monkeypatch.setattr(cards_module, "QUIET_S", quiet_s)
+                asked = 0
+                keeping = asyncio.create_task(keep_card(authority, SIGNED.grid, MAINTAINERS[0], every_s=0.01))
+                async with asyncio.timeout(10):
+                    while asked < 3:  # noqa: ASYNC110
+                        await asyncio.sleep(0.005)
+                keeping.cancel()
+                assert ("could not announce itself" in caplog.text) is told
 
     async def test_an_expired_one_does_not_count(self) -> None:
         async with hall(SIGNED, 0) as made:
