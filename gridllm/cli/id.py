@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from gridllm.admission.certificate import Certificate
+    from gridllm.charter.notices import Revocation
     from gridllm.ids import PeerId
 
 
@@ -29,8 +30,13 @@ def show_id(
     mine = load_or_create(settings.identity_path)
     facts = {"peer": mine.peer, "public_key": mine.public_key.hex(), "key_file": str(mine.path)}
     held = _certificates(settings.data_dir, mine.peer)
+    admitted = {name for name, _ in held}
+    revoked = [(name, one) for name, one in _revocations(settings.data_dir, mine.peer) if name not in admitted]
     if as_json:
-        print_json({**facts, "certificates": [{"name": name, **one.model_dump(mode="json")} for name, one in held]})
+        certificates, revocations = (
+            [{"name": name, **one.model_dump(mode="json")} for name, one in named] for named in (held, revoked)
+        )
+        print_json({**facts, "certificates": certificates, "revocations": revocations})
     else:
         named: dict[str, str | list[str]] = {
             "Peer id": facts["peer"],
@@ -39,6 +45,8 @@ def show_id(
         }
         if held:
             named["Admitted"] = [_line(name, one) for name, one in held]
+        if revoked:
+            named["Revoked"] = [_revoked_line(name, one) for name, one in revoked]
         stdout().print(facts_text(named))
 
 
@@ -68,6 +76,29 @@ def _certificates(data_dir: Path, peer: PeerId) -> list[tuple[str, Certificate]]
                 gate.check(raw, peer, role=certificate.roles[0], model=model, dtype=dtype)
                 found.append((signed.charter.name, certificate))
     return found
+
+
+def _revocations(data_dir: Path, peer: PeerId) -> list[tuple[str, Revocation]]:
+    """Revocations of this key that are known here: (name of the grid, revocation)."""
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.pin import Pins
+    from gridllm.errors import CharterError
+
+    pins, found = Pins(data_dir), []
+    with contextlib.suppress(CharterError):
+        for signed in pins.all():
+            board = NoticeBoard(signed, pins.notices_path(signed))
+            revocation = board.revocation(peer) if board.admission.required else None
+            if revocation is not None:
+                found.append((signed.charter.name, revocation))
+    return found
+
+
+def _revoked_line(name: str, revocation: Revocation) -> str:
+    from gridllm.node.standing import spell_time
+
+    again = spell_time(max(revocation.until, revocation.issued))
+    return f"{name}: {revocation.why.rstrip('.')}. It may be measured again from {again} on."
 
 
 def _line(name: str, certificate: Certificate) -> str:

@@ -47,9 +47,10 @@ def join(
     ] = 15.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Join a grid: fetch its charter from a peer, verify it, show it and pin it. Where the grid has minimums, this
-    machine is measured, too, and gets a certificate to serve with; Ctrl-C leaves that for later. Exits with 1 when it
-    is not admitted; the grid is joined all the same.
+    """Join a grid: fetch its charter from a peer, and be measured where the grid has minimums.
+
+    The charter is verified, shown and pinned. Whoever is admitted gets a certificate to serve with; Ctrl-C leaves that
+    for later. Exits with 1 when this machine is not admitted; the grid is joined all the same.
 
     Example: gridllm join /ip4/203.0.113.7/tcp/31337/p2p/12D3KooWJoin…
     """

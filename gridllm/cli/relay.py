@@ -18,8 +18,9 @@ def relay(
     ] = None,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
-    """Relay for peers that nobody can dial, keep records and hand out the grid's papers until Ctrl-C. A Raspberry Pi
-    does; no blocks are served.
+    """Relay for peers that nobody can dial; a Raspberry Pi does.
+
+    Also keeps records and hands out the grid's papers, until Ctrl-C; no blocks are served.
 
     Example: gridllm relay --host-maddrs /ip4/0.0.0.0/tcp/31337 --announce-maddrs /ip4/203.0.113.7/tcp/31337
     """

@@ -22,8 +22,9 @@ def seed(
     ] = None,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
-    """Hand out a model's weights to nodes and clients that lack them, and relay, until Ctrl-C. It takes a disk and a
-    line, and no fast processor; no blocks are served.
+    """Hand out a model's weights to nodes and clients that lack them.
+
+    Also relays, until Ctrl-C. It takes a disk and a line, and no fast processor; no blocks are served.
 
     Example: gridllm seed --path ~/models/our-model
     """
