@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from gridllm.errors import AddressError, IdentityError
@@ -11,7 +11,9 @@ from gridllm.identity.keys import public_key_of
 from gridllm.ids import PeerId
 
 EXAMPLE: Final = "/ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…"
+PLACE_EXAMPLE: Final = "/ip4/203.0.113.7/tcp/31337"
 MAX_ADDRESS_CHARS: Final = 256
+HOSTS: Final = ("ip4", "ip6", "dns", "dns4", "dns6")
 
 
 def _port(text: str) -> None:
@@ -77,3 +79,38 @@ def split_address(text: str) -> tuple[PeerId, str]:
     if address.startswith("/p2p/") and "/p2p-circuit/" not in address:
         raise AddressError(f"The multiaddr {address!r} says who, but not where; one looks like {EXAMPLE}.")
     return PeerId(value), address
+
+
+def check_places(host_maddrs: Iterable[str], announce_maddrs: Iterable[str]) -> None:
+    """Check where a peer is to listen and what it is to tell others, before a daemon is started with it.
+
+    What follows host and port (``/quic-v1``, ``/ws``) is left to the daemon.
+
+    Raises:
+        AddressError: one is no host with a port.
+    """
+    places = {"listen at": (host_maddrs, 0), "announce": (announce_maddrs, 1)}
+    for what, (addresses, least_port) in places.items():
+        for address in addresses:
+            fault = _place_fault(address.strip(), least_port)
+            if fault:
+                raise AddressError(
+                    f"The multiaddr {address[:MAX_ADDRESS_CHARS]!r} to {what} {fault}; one looks like {PLACE_EXAMPLE}."
+                )
+
+
+def _place_fault(address: str, least_port: int) -> str:
+    """What is wrong with it; nothing where nothing is."""
+    parts = address.split("/")
+    if len(parts) < 5 or parts[0] or parts[1] not in HOSTS or parts[3] not in ("tcp", "udp"):
+        return "names no host and port"
+    _, host, name, _, port = parts[:5]
+    check = _PARTS[host]
+    try:
+        if check is not None:
+            check(name)
+        if not (least_port == 0 and port == "0"):  # 0: the system chooses
+            _port(port)
+    except ValueError as error:
+        return f"does not fit: {error}"
+    return ""

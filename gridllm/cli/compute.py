@@ -42,6 +42,8 @@ def device_of(settings: Settings) -> str:
     try:
         torch.empty(1, device=settings.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"The device {settings.device!r} cannot be used here: {reason}") from error
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
+        if reason.startswith("Expected one of"):  # torch lists some twenty that nobody has
+            reason = "torch knows no such device; try cpu, cuda or cuda:1"
+        raise UsageError(f"The device {settings.device!r} cannot be used here: {reason}.") from error
     return settings.device

@@ -42,6 +42,7 @@ def help_out(
 
     from gridllm.admission.gate import Gatekeeper
     from gridllm.admission.store import Certificates
+    from gridllm.charter.address import check_places
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.pin import Pins
     from gridllm.cli.bench_view import figures_table
@@ -61,6 +62,7 @@ def help_out(
         host_maddrs=tuple(host_maddrs) if host_maddrs else None,
         announce_maddrs=tuple(announce_maddrs) if announce_maddrs else None,
     )
+    check_places(settings.host_maddrs, settings.announce_maddrs)
     pins = Pins(settings.data_dir)
     signed = pins.current(grid)
     entry = signed.charter.model(model)

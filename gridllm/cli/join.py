@@ -54,7 +54,7 @@ def join(
 
     Example: gridllm join /ip4/203.0.113.7/tcp/31337/p2p/12D3KooWJoin…
     """
-    from gridllm.charter.address import split_address
+    from gridllm.charter.address import check_places, split_address
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.pin import Pins
     from gridllm.cli.runtime import run_async
@@ -71,6 +71,7 @@ def join(
         host_maddrs=tuple(host_maddrs) if host_maddrs else None,
         announce_maddrs=tuple(announce_maddrs) if announce_maddrs else None,
     )
+    check_places(settings.host_maddrs, settings.announce_maddrs)
     roles = _roles(role)
     mine = load_or_create(settings.identity_path)
     pins = Pins(settings.data_dir)

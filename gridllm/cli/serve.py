@@ -40,6 +40,7 @@ def serve(
 
     Example: gridllm serve --memory 4GiB
     """
+    from gridllm.charter.address import check_places
     from gridllm.charter.pin import Pins
     from gridllm.identity.keys import hold, load_or_create
     from gridllm.settings import load_settings
@@ -53,6 +54,7 @@ def serve(
         host_maddrs=tuple(host_maddrs) if host_maddrs else None,
         announce_maddrs=tuple(announce_maddrs) if announce_maddrs else None,
     )
+    check_places(settings.host_maddrs, settings.announce_maddrs)
     pins = Pins(settings.data_dir)
     signed = pins.current(grid)
     entry = signed.charter.model(model)

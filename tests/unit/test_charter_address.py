@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridllm.charter.address import split_address
+from gridllm.charter.address import check_places, split_address
 from gridllm.errors import AddressError
 from gridllm.identity.keys import peer_of
 
@@ -58,3 +58,23 @@ def test_slips(address: str, says: str) -> None:
 def test_only_ever_an_address_error(text: str) -> None:
     with suppress(AddressError):
         assert split_address("/" + text)[0] in text
+
+
+@pytest.mark.parametrize("end", ["", "/quic-v1", "/ws", f"/p2p/{PEER}"])
+@pytest.mark.parametrize("host", ["/ip4/0.0.0.0", "/ip6/::", "/dns4/localhost", "/dns/grid.example.org"])
+def test_places_that_a_daemon_takes(host: str, end: str) -> None:
+    check_places([f"{host}/tcp/0{end}", f"{host}/udp/0{end}"], [f"{host}/tcp/31337{end}"])
+
+
+@pytest.mark.parametrize(
+    "address", ["", "foo", "localhost:80", "/ip4/1.2.3.4", "/ip4/1.2.3.4/tcp", "/ip4/1.2.3/tcp/1", "/ip4/1.2.3.4/tcp/x"]
+)
+def test_places_that_are_none(address: str) -> None:
+    for places in (([address], []), ([], [address])):
+        with pytest.raises(AddressError, match="one looks like /ip4/203.0.113.7/tcp/31337.$"):
+            check_places(*places)
+
+
+def test_nobody_is_reached_at_port_0() -> None:
+    with pytest.raises(AddressError, match="to announce does not fit: not a port"):
+        check_places([], ["/ip4/1.2.3.4/tcp/0"])

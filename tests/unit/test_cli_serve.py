@@ -11,7 +11,7 @@ from gridllm.charter.document import sign_charter
 from gridllm.charter.pin import Pins
 from gridllm.cli.serve import serve
 from gridllm.cli.serve_view import PlainReport, pulse_line, serving_line
-from gridllm.errors import CharterError, GridError, IdentityError, ModelError, UsageError
+from gridllm.errors import AddressError, CharterError, GridError, IdentityError, ModelError, UsageError
 from gridllm.identity.keys import hold, load_or_create
 from gridllm.node.report import Pulse
 from tests.charters import ENTRY, MAINTAINERS, charter
@@ -37,7 +37,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"blocks": "-1:3"}, UsageError, "'-1:3'"),
         ({"memory": "much"}, UsageError, "'much' is not a size"),
         ({"dtype": "int7"}, UsageError, "'int7' is not served; choose one of float32"),
-        ({"device": "abacus"}, UsageError, "The device 'abacus' cannot be used here"),
+        (
+            {"device": "abacus"},
+            UsageError,
+            "The device 'abacus' cannot be used here: torch knows no such device; try cpu, cuda or cuda:1.$",
+        ),
+        ({"announce_maddrs": ["foo"]}, AddressError, "'foo' to announce names no host and port; one looks like /ip4/"),
+        ({"host_maddrs": ["/ip4/1.2.3/tcp/0"]}, AddressError, "'/ip4/1.2.3/tcp/0' to listen at does not fit: "),
         ({"path": Path("/nonexistent")}, ModelError, "/nonexistent"),
         ({"grid": "other"}, CharterError, "No grid called 'other'"),
     ],
