@@ -130,7 +130,13 @@ def minimums(
         as_json=as_json,
     )
     if not as_json and signed.charter.threshold == 1:
+        from gridllm.cli.runtime import run_async
+        from gridllm.cli.show import stdout
+        from gridllm_bootstrap.reach import ask_who_falls_short
+
         print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=False)
+        if told := run_async(ask_who_falls_short(signed, home.pins)):
+            stdout().print(told, markup=False)
 
 
 def revoke(
