@@ -17,12 +17,12 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from gridllm.admission.background import in_background, warm_up
 from gridllm.admission.cards import keep_card
-from gridllm.admission.conversation import MAX_ANSWER_BYTES, Conversation
+from gridllm.admission.examination.background import in_background, warm_up
+from gridllm.admission.examination.conversation import MAX_ANSWER_BYTES, Conversation
+from gridllm.admission.examination.judge import SeenRoots
+from gridllm.admission.examination.messages import ADMISSION_STREAM, Hello, Queued, Verdict
 from gridllm.admission.figures import Figures
-from gridllm.admission.judge import SeenRoots
-from gridllm.admission.messages import ADMISSION_STREAM, Hello, Queued, Verdict
 from gridllm.errors import CallTimeout, Full, GridError, NodeFault, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon
 from gridllm.ids import ModelRoot, PeerId
 from gridllm_bootstrap.certifying import Certifier
@@ -35,8 +35,8 @@ from gridllm_bootstrap.waiting import AT_ONCE, Ticket, WaitingRoom
 
 if TYPE_CHECKING:
     from gridllm.admission.certificate import Certificate
-    from gridllm.admission.stages import Pace
-    from gridllm.admission.verifier import Examination, Examined
+    from gridllm.admission.examination.stages import Pace
+    from gridllm.admission.examination.verifier import Examination, Examined
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import ModelEntry, SignedCharter
     from gridllm.identity.keys import Identity
@@ -207,7 +207,7 @@ class Authority:
         return await self._judged(conversation, hello, entry)
 
     async def _judged(self, conversation: Conversation, hello: Hello, entry: ModelEntry) -> Verdict:
-        from gridllm.admission.verifier import Examination, Examined, examine
+        from gridllm.admission.examination.verifier import Examination, Examined, examine
 
         await self._ready.wait()
         peer, admission = PeerId(conversation.peer), self._board.admission

@@ -184,7 +184,7 @@ def run(
 
     Example: gridllm bootstrap run
     """
-    from gridllm.admission.stages import BRIEF, FULL
+    from gridllm.admission.examination.stages import BRIEF, FULL
     from gridllm.cli.runtime import run_async
     from gridllm.identity.keys import hold, load
     from gridllm_bootstrap.office import Office, find_maintainer

@@ -31,7 +31,7 @@ AnnounceMaddrs = Annotated[
 
 
 class PaceName(StrEnum):
-    """``gridllm.admission.stages`` has the numbers."""
+    """``gridllm.admission.examination.stages`` has the numbers."""
 
     FULL = "full"
     BRIEF = "brief"

@@ -18,7 +18,7 @@ from gridllm_bootstrap.waiting import AT_ONCE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gridllm.admission.stages import Pace
+    from gridllm.admission.examination.stages import Pace
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import SignedCharter
     from gridllm.charter.pin import Pins

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING
 
-from gridllm.admission.background import in_background, warm_up
+from gridllm.admission.examination.background import in_background, warm_up
 
 if TYPE_CHECKING:
     from gridllm.charter.board import NoticeBoard

@@ -8,7 +8,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from gridllm.admission.background import in_background, warm_up
+from gridllm.admission.examination.background import in_background, warm_up
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter

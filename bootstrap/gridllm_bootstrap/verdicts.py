@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gridllm.admission.certificate import Certificate, Measurement, sign_measurement
+from gridllm.admission.examination.judge import TOO_LITTLE
+from gridllm.admission.examination.messages import Hello, Verdict
 from gridllm.admission.figures import roles_met
-from gridllm.admission.judge import TOO_LITTLE
-from gridllm.admission.messages import Hello, Verdict
 from gridllm.admission.renewing import renewed
 from gridllm.charter.minimums import Admission
 from gridllm.identity.keys import Identity
 from gridllm.ids import GridId, PeerId
 
 if TYPE_CHECKING:
-    from gridllm.admission.stages import Examined
+    from gridllm.admission.examination.stages import Examined
 
 HONEST: Final = ("", *TOO_LITTLE)  # nothing was found false: what was measured counts
 MAX_TEXT_CHARS: Final = 1024

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from gridllm.admission.candidacy import Candidacy, Watcher
 from gridllm.admission.candidate_book import Rounds, Taken, short
 from gridllm.admission.cards import AuthorityCard, find_authorities, those_answering
 from gridllm.admission.certificate import (
@@ -17,10 +16,11 @@ from gridllm.admission.certificate import (
     verify_measurement,
     verify_signatures,
 )
+from gridllm.admission.examination.candidacy import Candidacy, Watcher
+from gridllm.admission.examination.messages import ADMISSION_STREAM, CERTIFY_CALL, Certify, Hello, Verdict, encode
+from gridllm.admission.examination.prover import Prover, answer_examination, hello_of
 from gridllm.admission.knock import answer_knocks
-from gridllm.admission.messages import ADMISSION_STREAM, CERTIFY_CALL, Certify, Hello, Verdict, encode
 from gridllm.admission.outcome import NotAdmittedHere, check_not_revoked, figures_of
-from gridllm.admission.prover import Prover, answer_examination, hello_of
 from gridllm.errors import (
     AdmissionError,
     CertificateError,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from gridllm.admission.candidacy import Candidacy
-    from gridllm.admission.stages import Examined
+    from gridllm.admission.examination.candidacy import Candidacy
+    from gridllm.admission.examination.stages import Examined
     from gridllm.charter.minimums import Admission
     from gridllm.cli.bench_subject import Subject
     from gridllm.cli.bench_view import Situation
@@ -98,7 +98,7 @@ def situation_of(candidacy: Candidacy) -> Situation:
 
 
 async def _measure(candidacy: Candidacy, admission: Admission) -> Examined:
-    from gridllm.admission.local import examine_here
+    from gridllm.admission.examination.local import examine_here
     from gridllm.cli.examination_view import make_watcher
     from gridllm.cli.show import stderr
 
@@ -115,7 +115,7 @@ def _show(subject: Subject, situation: Situation, examined: Examined, *, as_json
     Raises:
         AdmissionError: what this machine computed or held is wrong.
     """
-    from gridllm.admission.judge import TOO_LITTLE
+    from gridllm.admission.examination.judge import TOO_LITTLE
     from gridllm.cli.bench_view import NETWORK, bench_json, bench_table, remedies, role_states, rows_of, summary
     from gridllm.cli.show import print_json, stdout
     from gridllm.errors import AdmissionError

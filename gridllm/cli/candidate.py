@@ -11,8 +11,8 @@ from gridllm.cli.candidate_view import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridllm.admission.candidacy import Watcher
     from gridllm.admission.certificate import Certificate
+    from gridllm.admission.examination.candidacy import Watcher
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import SignedCharter
     from gridllm.charter.minimums import Role

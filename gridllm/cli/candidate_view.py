@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridllm.admission.candidacy import Candidacy
     from gridllm.admission.certificate import Certificate
+    from gridllm.admission.examination.candidacy import Candidacy
     from gridllm.admission.figures import Figures
     from gridllm.charter.minimums import Admission, Role
     from gridllm.cli.bench_view import Row
@@ -96,7 +96,7 @@ class Outcome:
 
     def _unknown(self) -> frozenset[str]:
         """Figures that a refusal came before."""
-        from gridllm.admission.judge import TOO_LITTLE
+        from gridllm.admission.examination.judge import TOO_LITTLE
 
         if self.figures is None or not self.reason or self.reason in TOO_LITTLE:
             return frozenset()

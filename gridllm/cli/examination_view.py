@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from gridllm.admission.candidacy import Watcher
+    from gridllm.admission.examination.candidacy import Watcher
 
 STAGES: Final = {
     "network": "Measuring the connection: round trip, upload, download, whether others can dial it",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gridllm.admission.candidacy import Candidacy, Watcher
 from gridllm.admission.certificate import verify_signatures
+from gridllm.admission.examination.candidacy import Candidacy, Watcher
 from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.minimums import ROLES, Role
 from gridllm.charter.pin import Pins

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-from gridllm.admission.sample import sample_bytes
+from gridllm.admission.proof.sample import sample_bytes
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
 from gridllm.errors import GridError, ModelError, SwarmError

@@ -6,8 +6,8 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from gridllm.admission.candidacy import Candidacy
-from gridllm.admission.sample import sample_bytes
+from gridllm.admission.examination.candidacy import Candidacy
+from gridllm.admission.proof.sample import sample_bytes
 from gridllm.charter.document import ModelEntry
 from gridllm.charter.minimums import Role
 from gridllm.models.cached import model_folder

@@ -10,9 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from gridllm.admission.candidacy import Watcher
 from gridllm.admission.cards import find_authorities
-from gridllm.admission.messages import RECHECK_CALL
+from gridllm.admission.examination.candidacy import Watcher
+from gridllm.admission.examination.messages import RECHECK_CALL
 from gridllm.charter.document import SignedCharter
 from gridllm.errors import CertificateError, GridError, NotAdmitted, TooSoon
 from gridllm.ids import PeerId

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridllm.admission.candidacy import Candidacy
+from gridllm.admission.examination.candidacy import Candidacy
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.fetch import fetch_charter, fetch_manifest
 from gridllm.identity.keys import Identity

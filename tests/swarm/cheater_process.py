@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gridllm.admission.prover import Prover
+    from gridllm.admission.examination.prover import Prover
     from tests.swarm.authorities import Candidate
 
 WAIT_S = 150.0
@@ -28,7 +28,7 @@ async def attempt(one: Candidate, prover: type[Prover], **offered: Any) -> dict[
     """One way through admission; what came of it."""
     from gridllm.admission.admit import NotAdmittedHere, admit
     from gridllm.admission.certificate import verify_signatures
-    from gridllm.admission.prover import answer_examination
+    from gridllm.admission.examination.prover import answer_examination
     from gridllm.charter.board import NoticeBoard
     from gridllm.errors import GridError
     from tests.swarm.authorities import Watching

@@ -10,12 +10,23 @@ from typing import Any, ClassVar, Final
 
 import torch
 
-from gridllm.admission.chain import Chain
-from gridllm.admission.chase import Words
-from gridllm.admission.memory import CHASE_DEADLINE_S, CHASE_STEPS
-from gridllm.admission.messages import Chase, Chased, Committed, Compute, Echo, Fill, Filled, Send, ShowLinks, ShowPages
-from gridllm.admission.prover import Prover
-from gridllm.admission.workload import Workload, round_seed
+from gridllm.admission.examination.messages import (
+    Chase,
+    Chased,
+    Committed,
+    Compute,
+    Echo,
+    Fill,
+    Filled,
+    Send,
+    ShowLinks,
+    ShowPages,
+)
+from gridllm.admission.examination.prover import Prover
+from gridllm.admission.proof.chain import Chain
+from gridllm.admission.proof.chase import Words
+from gridllm.admission.proof.memory import CHASE_DEADLINE_S, CHASE_STEPS
+from gridllm.admission.proof.workload import Workload, round_seed
 from gridllm.errors import AdmissionError
 from tests.unit.admission_memory import HalfHolder
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gridllm.admission.chase import Words
-from gridllm.admission.memory import HeldMemory, verify_shown
-from gridllm.admission.pages import BLOCK_BYTES, CHUNK_WORDS, LANE_PAGES, PAGE_BYTES, PAGE_CHUNKS, Chunks, Lane
+from gridllm.admission.proof.chase import Words
+from gridllm.admission.proof.memory import HeldMemory, verify_shown
+from gridllm.admission.proof.pages import BLOCK_BYTES, CHUNK_WORDS, LANE_PAGES, PAGE_BYTES, PAGE_CHUNKS, Chunks, Lane
 
 SEED = b"s" * 32
 NONCE = b"n" * 32

@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
-from gridllm.admission import chain as chains
-from gridllm.admission import stages_compute
-from gridllm.admission.chain import Chain
-from gridllm.admission.judge import judge_links
-from gridllm.admission.links import LinkChecker, outliers_allowed, tolerance
-from gridllm.admission.messages import Kind
-from gridllm.admission.workload import Workload, round_seed
+from gridllm.admission.examination import stages_compute
+from gridllm.admission.examination.judge import judge_links
+from gridllm.admission.examination.messages import Kind
+from gridllm.admission.proof import chain as chains
+from gridllm.admission.proof.chain import Chain
+from gridllm.admission.proof.links import LinkChecker, outliers_allowed, tolerance
+from gridllm.admission.proof.workload import Workload, round_seed
 from gridllm.errors import AdmissionError
 from tests.unit.tiny_models import FAMILIES
 
@@ -100,7 +100,7 @@ def test_each_seed_round_and_kind_has_its_own_chain(llama: Workload) -> None:
 
 
 def test_a_chain_can_be_run_again_and_reports_progress(llama: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gridllm.admission.chain.PROGRESS_S", 0.0)
+    monkeypatch.setattr("gridllm.admission.proof.chain.PROGRESS_S", 0.0)
     told: list[float] = []
     chain = Chain(llama, "decode", SEED)
     with pytest.raises(AdmissionError, match="Compute comes before"):

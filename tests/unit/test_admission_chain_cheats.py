@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridllm.admission.chain import Chain, Computed, Course, Link, Shown
-from gridllm.admission.links import LinkChecker, tolerance
-from gridllm.admission.merkle import DIGEST_BYTES, MerkleTree, leaf_digest
-from gridllm.admission.workload import Workload
+from gridllm.admission.proof.chain import Chain, Computed, Course, Link, Shown
+from gridllm.admission.proof.links import LinkChecker, tolerance
+from gridllm.admission.proof.merkle import DIGEST_BYTES, MerkleTree, leaf_digest
+from gridllm.admission.proof.workload import Workload
 from gridllm.errors import AdmissionError
 from tests.unit.test_admission_chain import SEED, config_of
 

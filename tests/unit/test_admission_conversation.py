@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from gridllm.admission import conversation as conversations
-from gridllm.admission.conversation import Conversation, one_by_one, pieces_of, send_chunks
-from gridllm.admission.messages import (
+from gridllm.admission.examination import conversation as conversations
+from gridllm.admission.examination.conversation import Conversation, one_by_one, pieces_of, send_chunks
+from gridllm.admission.examination.messages import (
     BULK_CHUNK_BYTES,
     Chunk,
     Echo,

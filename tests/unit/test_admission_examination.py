@@ -11,11 +11,22 @@ from typing import Any
 import pytest
 import torch
 
-from gridllm.admission import chain as chains
-from gridllm.admission.judge import judge_minimums
-from gridllm.admission.messages import Chase, Chased, Committed, Compute, Echo, Fill, Filled, Send, ShowLinks, ShowPages
-from gridllm.admission.prover import Prover
-from gridllm.admission.stages_compute import links_to_open
+from gridllm.admission.examination.judge import judge_minimums
+from gridllm.admission.examination.messages import (
+    Chase,
+    Chased,
+    Committed,
+    Compute,
+    Echo,
+    Fill,
+    Filled,
+    Send,
+    ShowLinks,
+    ShowPages,
+)
+from gridllm.admission.examination.prover import Prover
+from gridllm.admission.examination.stages_compute import links_to_open
+from gridllm.admission.proof import chain as chains
 from gridllm.charter.minimums import Admission, Minimums
 from gridllm.errors import AdmissionError, NodeFault, OutOfTurn
 from gridllm.identity.keys import Identity

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gridllm.admission.messages import Chased, Echo, Filled, Send, Started
-from gridllm.admission.prover import Prover
+from gridllm.admission.examination.messages import Chased, Echo, Filled, Send, Started
+from gridllm.admission.examination.prover import Prover
 from gridllm.charter.minimums import Admission
 from gridllm.errors import Malformed, OutOfTurn, PeerLost, TooLarge
 from tests.unit.examinations import Room
@@ -44,7 +44,7 @@ class Raw:
 
 @pytest.mark.parametrize("question", ALL)
 async def test_garbage_in_place_of_each_answer(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gridllm.admission import conversation
+    from gridllm.admission.examination import conversation
 
     honest = conversation.encode
     raw = Raw()

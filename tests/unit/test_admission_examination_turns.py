@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from gridllm.admission import desk
-from gridllm.admission import prover as provers
-from gridllm.admission.conversation import Conversation
-from gridllm.admission.figures import Figures
-from gridllm.admission.messages import (
+from gridllm.admission.examination import desk
+from gridllm.admission.examination import prover as provers
+from gridllm.admission.examination.conversation import Conversation
+from gridllm.admission.examination.messages import (
     BULK_CHUNK_BYTES,
     Begin,
     Certify,
@@ -34,8 +33,9 @@ from gridllm.admission.messages import (
     Started,
     encode,
 )
-from gridllm.admission.stages import Examined
-from gridllm.admission.turns import MAX_QUESTIONS, MAX_SEND_BYTES, Turns
+from gridllm.admission.examination.stages import Examined
+from gridllm.admission.examination.turns import MAX_QUESTIONS, MAX_SEND_BYTES, Turns
+from gridllm.admission.figures import Figures
 from gridllm.errors import AdmissionError, CallTimeout, Malformed, OutOfTurn, PeerLost, Refusal, TooLarge
 from tests.unit.examinations import GRID, MAINTAINER, MIB, Prover, authority_script, candidacy, verdict_of
 

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from gridllm.admission.figures import Figures
-from gridllm.admission.judge import (
+from gridllm.admission.examination.judge import (
     SeenRoots,
     invented,
     judge_chase,
@@ -17,6 +16,7 @@ from gridllm.admission.judge import (
     judge_root,
     memory_invented,
 )
+from gridllm.admission.figures import Figures
 from gridllm.admission.spelling import spell
 from gridllm.charter.minimums import Admission, Minimums
 

@@ -7,12 +7,12 @@ import threading
 import numpy as np
 import pytest
 
-from gridllm.admission import memory_store
-from gridllm.admission.memory import HeldMemory, page_count, shown_bytes
-from gridllm.admission.memory_check import page_root
-from gridllm.admission.memory_store import DevicePages, allocate
-from gridllm.admission.merkle import MerkleTree, leaf_digest
-from gridllm.admission.pages import LANE_PAGES, PAGE_BYTES, PAGE_CHUNKS, Lane
+from gridllm.admission.proof import memory_store
+from gridllm.admission.proof.memory import HeldMemory, page_count, shown_bytes
+from gridllm.admission.proof.memory_check import page_root
+from gridllm.admission.proof.memory_store import DevicePages, allocate
+from gridllm.admission.proof.merkle import MerkleTree, leaf_digest
+from gridllm.admission.proof.pages import LANE_PAGES, PAGE_BYTES, PAGE_CHUNKS, Lane
 from gridllm.errors import AdmissionError
 from tests.unit.admission_memory import NONCE, SEED, HalfHolder, Proof, prove
 

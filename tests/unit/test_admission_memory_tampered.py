@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridllm.admission.chase import SEGMENT_STEPS
-from gridllm.admission.memory import HeldMemory, shown_bytes
-from gridllm.admission.memory_check import OpenedChunk, Shown
-from gridllm.admission.pages import CHUNK_WORDS, PAGE_BYTES, PAGE_CHUNKS
+from gridllm.admission.proof.chase import SEGMENT_STEPS
+from gridllm.admission.proof.memory import HeldMemory, shown_bytes
+from gridllm.admission.proof.memory_check import OpenedChunk, Shown
+from gridllm.admission.proof.pages import CHUNK_WORDS, PAGE_BYTES, PAGE_CHUNKS
 from gridllm.errors import AdmissionError
 from tests.unit.admission_memory import SEED, Proof, prove
 
@@ -155,7 +155,7 @@ def test_cheap_content_is_found_though_it_is_held_and_committed_to() -> None:
             data = store.gather(np.arange(PAGE_CHUNKS, 2 * PAGE_CHUNKS))
             data[9, 9] ^= np.uint64(1)
             store.write(1, data)
-            from gridllm.admission.memory_check import chunk_digests
+            from gridllm.admission.proof.memory_check import chunk_digests
 
             leaves[PAGE_CHUNKS * 32 : 2 * PAGE_CHUNKS * 32] = b"".join(chunk_digests(data))
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gridllm.admission import local
+from gridllm.admission.examination import local
+from gridllm.admission.examination.stages import Examined
 from gridllm.admission.figures import Figures
-from gridllm.admission.stages import Examined
 from gridllm.cli import bench as command
 from gridllm.cli.main import app
 from gridllm.errors import AdmissionError

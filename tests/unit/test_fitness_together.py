@@ -18,9 +18,9 @@ import torch
 
 from gridllm.admission.admit import admit
 from gridllm.admission.cards import cards_key
+from gridllm.admission.examination.stages import Examination, Examined
 from gridllm.admission.figures import Figures
 from gridllm.admission.gate import Gatekeeper
-from gridllm.admission.stages import Examination, Examined
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.minimums import Admission, Minimums

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gridllm.admission.sample import sample_blocks, sample_bytes
+from gridllm.admission.proof.sample import sample_blocks, sample_bytes
 from gridllm.models.cached import model_folder
 from gridllm.models.sizes import block_size
 from gridllm.node import machine

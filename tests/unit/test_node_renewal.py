@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridllm.admission.candidacy import Watcher
+from gridllm.admission.examination.candidacy import Watcher
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter, sign_charter

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from gridllm.admission.chase import (
+from gridllm.admission.examination.messages import MAX_SHOWN, MAX_STEPS
+from gridllm.admission.proof.chase import (
     CHECKPOINT_BYTES,
     SEGMENT_STEPS,
     checkpoint,
@@ -19,9 +20,8 @@ from gridllm.admission.chase import (
     start_state,
     walk,
 )
-from gridllm.admission.merkle import DIGEST_BYTES, leaf_digest, node_digest, verify_inclusion
-from gridllm.admission.messages import MAX_SHOWN, MAX_STEPS
-from gridllm.admission.pages import (
+from gridllm.admission.proof.merkle import DIGEST_BYTES, leaf_digest, node_digest, verify_inclusion
+from gridllm.admission.proof.pages import (
     BLOCK_BYTES,
     CHUNK_BYTES,
     CHUNK_WORDS,

@@ -7,15 +7,15 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from gridllm.admission.background import in_background
-from gridllm.admission.judge import invented, judge_links, judge_root
-from gridllm.admission.messages import MAX_KEPT_BYTES, MAX_STEPS, Committed, Compute, Kind, ShowLinks
-from gridllm.admission.stages import Sitting
+from gridllm.admission.examination.background import in_background
+from gridllm.admission.examination.judge import invented, judge_links, judge_root
+from gridllm.admission.examination.messages import MAX_KEPT_BYTES, MAX_STEPS, Committed, Compute, Kind, ShowLinks
+from gridllm.admission.examination.stages import Sitting
 from gridllm.errors import AdmissionError
 
 if TYPE_CHECKING:
-    from gridllm.admission.links import LinkChecker
-    from gridllm.admission.workload import Workload
+    from gridllm.admission.proof.links import LinkChecker
+    from gridllm.admission.proof.workload import Workload
 
 # Who is slow while steps are counted out would be timed over an instant: what burst credits, or a processor that is
 # lent out for the rest of each second, allow. So a round that is much too short is repeated, and then counts as longer.
@@ -58,7 +58,7 @@ class Speed:
     """Measures kind after kind with one workload."""
 
     def __init__(self, sitting: Sitting, workload: Workload) -> None:
-        from gridllm.admission.links import LinkChecker
+        from gridllm.admission.proof.links import LinkChecker
 
         self._sitting = sitting
         self._workload = workload
@@ -73,7 +73,7 @@ class Speed:
             Caught: the work was not done, or not done right.
             Refusal, SwarmError: see ``Conversation.ask``.
         """
-        from gridllm.admission.links import outliers_allowed, tolerance
+        from gridllm.admission.proof.links import outliers_allowed, tolerance
 
         sitting, exam = self._sitting, self._sitting.examination
         pace, dtype = sitting.pace, exam.hello.dtype
@@ -127,7 +127,7 @@ class Speed:
 
     async def _open(self, kind: Kind, number: int, steps: int, root: bytes) -> list[float]:
         """Relative errors of a few links, recomputed here."""
-        from gridllm.admission.workload import round_seed
+        from gridllm.admission.proof.workload import round_seed
 
         sitting = self._sitting
         links = links_to_open(kind, steps, sitting.pace.rounds if sitting.examination.renewal else 1)

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from msgspec import Meta
 
-from gridllm.admission.merkle import DIGEST_BYTES, MerkleTree, leaf_digest
-from gridllm.admission.messages import MAX_KEPT_BYTES, MAX_SHOWN, MAX_STEPS, Bytes32, Kind
-from gridllm.admission.seeds import key_stream, sub_seed
-from gridllm.admission.workload import Workload, seeded
+from gridllm.admission.examination.messages import MAX_KEPT_BYTES, MAX_SHOWN, MAX_STEPS, Bytes32, Kind
+from gridllm.admission.proof.merkle import DIGEST_BYTES, MerkleTree, leaf_digest
+from gridllm.admission.proof.seeds import key_stream, sub_seed
+from gridllm.admission.proof.workload import Workload, seeded
 from gridllm.engine.attention import RaggedCache, Segment
 from gridllm.engine.forward import one_by_one
 from gridllm.errors import AdmissionError

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import secrets
 
-from gridllm.admission.background import in_background
-from gridllm.admission.judge import judge_chase, judge_root, memory_invented
-from gridllm.admission.messages import Chase, Chased, Fill, Filled, ShowPages
-from gridllm.admission.stages import MIB, Sitting
+from gridllm.admission.examination.background import in_background
+from gridllm.admission.examination.judge import judge_chase, judge_root, memory_invented
+from gridllm.admission.examination.messages import Chase, Chased, Fill, Filled, ShowPages
+from gridllm.admission.examination.stages import MIB, Sitting
 from gridllm.errors import AdmissionError, CallTimeout
 from gridllm.models.sizes import block_size
 
@@ -22,7 +22,7 @@ _random = random.SystemRandom()
 
 def memory_to_prove(sitting: Sitting) -> int:
     """Bytes: what the whole model takes with caches, at least what the roles ask for, at most what is offered."""
-    from gridllm.admission.pages import PAGE_BYTES
+    from gridllm.admission.proof.pages import PAGE_BYTES
 
     exam = sitting.examination
     useful = max((exam.minimums(role).memory_bytes for role in exam.roles), default=0)
@@ -63,7 +63,7 @@ async def chase_memory(sitting: Sitting, nbytes: int, root: bytes, *, share: flo
         Caught: too late, or false.
         Refusal, SwarmError: see ``Conversation.ask``.
     """
-    from gridllm.admission.memory import (
+    from gridllm.admission.proof.memory import (
         CHASE_DEADLINE_S,
         CHASE_STEPS,
         page_count,

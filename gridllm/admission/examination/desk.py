@@ -9,9 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from gridllm.admission.candidacy import Watcher
-from gridllm.admission.conversation import Conversation, pieces_of, send_chunks
-from gridllm.admission.messages import (
+from gridllm.admission.examination.candidacy import Watcher
+from gridllm.admission.examination.conversation import Conversation, pieces_of, send_chunks
+from gridllm.admission.examination.messages import (
     AnyMessage,
     Begin,
     Chase,
@@ -27,11 +27,11 @@ from gridllm.admission.messages import (
     Stage,
     Verdict,
 )
-from gridllm.admission.turns import Turns
+from gridllm.admission.examination.turns import Turns
 from gridllm.errors import AdmissionError, GridError, NodeFault, OutOfTurn, Refusal, TooLarge
 
 if TYPE_CHECKING:
-    from gridllm.admission.prover import Prover
+    from gridllm.admission.examination.prover import Prover
 
 QUEUE_SILENCE_S: Final = 60.0  # an authority repeats the place in the queue every few seconds
 SILENCE_S: Final = 180.0  # between two questions: it may be checking, and busy

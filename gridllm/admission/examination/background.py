@@ -43,7 +43,7 @@ def warm_up() -> None:
     """
     import torch
 
-    import gridllm.admission.verifier
-    import gridllm.admission.workload  # noqa: F401
+    import gridllm.admission.examination.verifier
+    import gridllm.admission.proof.workload  # noqa: F401
 
     torch.set_num_threads(1)

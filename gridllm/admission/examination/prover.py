@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final
 
 from gridllm import __version__
-from gridllm.admission.candidacy import Candidacy, Watcher
-from gridllm.admission.conversation import Conversation
-from gridllm.admission.desk import MOST_S, Desk
-from gridllm.admission.messages import (
+from gridllm.admission.examination.candidacy import Candidacy, Watcher
+from gridllm.admission.examination.conversation import Conversation
+from gridllm.admission.examination.desk import MOST_S, Desk
+from gridllm.admission.examination.messages import (
     Begin,
     Chase,
     Chased,
@@ -33,16 +33,16 @@ from gridllm.admission.messages import (
     Started,
     Verdict,
 )
-from gridllm.admission.noise import UPLOAD, noise
-from gridllm.admission.seeds import challenge_seed
+from gridllm.admission.proof.noise import UPLOAD, noise
+from gridllm.admission.proof.seeds import challenge_seed
 from gridllm.errors import AdmissionError, CallTimeout, OutOfTurn, TooLarge
 from gridllm.ids import GridId, PeerId
 from gridllm.swarm.interface import Stream
 
 if TYPE_CHECKING:
-    from gridllm.admission.chain import Chain
-    from gridllm.admission.memory import HeldMemory
-    from gridllm.admission.workload import Workload
+    from gridllm.admission.proof.chain import Chain
+    from gridllm.admission.proof.memory import HeldMemory
+    from gridllm.admission.proof.workload import Workload
 
 COMPUTE_S: Final = 60.0  # for one chain; an honest authority asks for about a second's work
 
@@ -99,7 +99,7 @@ class Prover:
 
     def on_fill(self, question: Fill) -> Filled:
         """In the worker."""
-        from gridllm.admission.memory import HeldMemory
+        from gridllm.admission.proof.memory import HeldMemory
 
         self.memory = HeldMemory(
             self.seed, question.nbytes, threads=self.candidacy.threads, device=self.candidacy.device
@@ -116,8 +116,8 @@ class Prover:
 
     def on_compute(self, question: Compute) -> Committed:
         """In the worker."""
-        from gridllm.admission.chain import Chain
-        from gridllm.admission.workload import Workload, round_seed
+        from gridllm.admission.proof.chain import Chain
+        from gridllm.admission.proof.workload import Workload, round_seed
 
         if self.workload is None:
             offer = self.candidacy

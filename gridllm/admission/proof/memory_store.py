@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from gridllm.admission.chase import Words
-from gridllm.admission.pages import CHUNK_WORDS, PAGE_BYTES, PAGE_CHUNKS, Chunks
+from gridllm.admission.proof.chase import Words
+from gridllm.admission.proof.pages import CHUNK_WORDS, PAGE_BYTES, PAGE_CHUNKS, Chunks
 from gridllm.errors import AdmissionError
 
 

@@ -46,8 +46,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from gridllm.admission.chase import Words, follow, segment_count, segment_steps, start_state, walk
-from gridllm.admission.memory_check import (
+from gridllm.admission.proof.chase import Words, follow, segment_count, segment_steps, start_state, walk
+from gridllm.admission.proof.memory_check import (
     OpenedChunk,
     OpenedPage,
     Shown,
@@ -56,9 +56,17 @@ from gridllm.admission.memory_check import (
     shown_bytes,
     verify_shown,
 )
-from gridllm.admission.memory_store import PageStore, allocate
-from gridllm.admission.merkle import DIGEST_BYTES, MerkleTree
-from gridllm.admission.pages import BLOCK_BYTES, CHUNK_WORDS, LANE_PAGES, PAGE_BYTES, PAGE_CHUNKS, Lane, page_count
+from gridllm.admission.proof.memory_store import PageStore, allocate
+from gridllm.admission.proof.merkle import DIGEST_BYTES, MerkleTree
+from gridllm.admission.proof.pages import (
+    BLOCK_BYTES,
+    CHUNK_WORDS,
+    LANE_PAGES,
+    PAGE_BYTES,
+    PAGE_CHUNKS,
+    Lane,
+    page_count,
+)
 from gridllm.errors import AdmissionError
 
 __all__ = [

@@ -14,7 +14,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from gridllm.admission.seeds import key_stream, sub_seed
+from gridllm.admission.proof.seeds import key_stream, sub_seed
 from gridllm.errors import AdmissionError
 
 CHUNK_BYTES: Final = 4096  # a leaf of the Merkle tree

@@ -7,11 +7,11 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
-from gridllm.admission.background import in_background
-from gridllm.admission.conversation import one_by_one
-from gridllm.admission.messages import Echo, Received, Send
-from gridllm.admission.noise import DOWNLOAD, UPLOAD, noise, noise_digest
-from gridllm.admission.stages import Sitting
+from gridllm.admission.examination.background import in_background
+from gridllm.admission.examination.conversation import one_by_one
+from gridllm.admission.examination.messages import Echo, Received, Send
+from gridllm.admission.examination.stages import Sitting
+from gridllm.admission.proof.noise import DOWNLOAD, UPLOAD, noise, noise_digest
 from gridllm.errors import GridError, OutOfTurn
 
 log = logging.getLogger(__name__)

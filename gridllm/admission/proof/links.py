@@ -40,10 +40,10 @@ from typing import Any, Final
 import msgspec
 import torch
 
-from gridllm.admission.chain import Course, Lane, Link, Shown
-from gridllm.admission.merkle import leaf_digest, verify_inclusion
-from gridllm.admission.messages import Kind
-from gridllm.admission.workload import Workload
+from gridllm.admission.examination.messages import Kind
+from gridllm.admission.proof.chain import Course, Lane, Link, Shown
+from gridllm.admission.proof.merkle import leaf_digest, verify_inclusion
+from gridllm.admission.proof.workload import Workload
 from gridllm.errors import AdmissionError, BadTensor
 from gridllm.wire.tensor import unpack
 
