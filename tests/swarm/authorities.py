@@ -108,7 +108,7 @@ class Candidate:
     signed: SignedCharter
     manifest: Manifest
 
-    def candidacy(self, *, memory_bytes: int = 64 << 20, **changes: object) -> Candidacy:
+    def candidacy(self, *, memory_bytes: int = 96 << 20, **changes: object) -> Candidacy:
         """What it offers: one thread."""
         fields: dict[str, object] = {
             "entry": self.signed.charter.models[0],
