@@ -45,7 +45,7 @@ def test_sizes_are_rounded_up_to_pages_and_one_page_is_enough() -> None:
 
 def test_lanes_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("pages", "memory", "memory_check"):
-        monkeypatch.setattr(f"gridllm.admission.{module}.LANE_PAGES", 3)
+        monkeypatch.setattr(f"gridllm.admission.proof.{module}.LANE_PAGES", 3)
     asked = Proof(b"", b"", b"", nbytes=8 * PAGE_BYTES, pages=(2, 3, 4, 7))
     proof = prove(HeldMemory(SEED, 8 * PAGE_BYTES, threads=2), asked)
     assert proof.root == prove(HeldMemory(SEED, 8 * PAGE_BYTES), asked).root
