@@ -34,13 +34,14 @@ demo: $(VENV)/.runtime  ## a grid of four processes on this machine, and text ge
 	@$(BIN)/gridllm demo
 
 # Two runs, so that real processes do not compete with the other tests for the processor. PYTEST_ARGS is for both, and
-# may choose tests of one of them only; a path in it is all that is run.
+# may choose tests of one of them only; a path in it is all that is run. Files with few tests run longest there: as they
+# come, not last, so that no worker waits for the other at the end.
 test: $(VENV)/.dev  ## everything but the soak tests
 ifneq ($(filter tests/%,$(PYTEST_ARGS)),)
 	@$(PYTEST) $(PYTEST_ARGS)
 else
 	@$(PYTEST) tests/unit $(PYTEST_ARGS) $(NONE_CHOSEN)
-	@$(PYTEST) tests/swarm $(PYTEST_ARGS) $(NONE_CHOSEN)
+	@$(PYTEST) --no-loadscope-reorder tests/swarm $(PYTEST_ARGS) $(NONE_CHOSEN)
 endif
 
 soak: $(VENV)/.dev  ## many random failures in a row (minutes)

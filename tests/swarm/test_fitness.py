@@ -17,7 +17,8 @@ from gridllm.wire.record import NodeRecord
 from gridllm_client import Grid
 from tests.swarm.grid import ProcessGrid, process_grid
 
-pytestmark = pytest.mark.timeout(480)
+# In memory the same story is in the default tests: tests/unit/test_fitness_together.py.
+pytestmark = [pytest.mark.timeout(480), pytest.mark.soak]
 
 CLIENTS, SESSIONS = 5, 5  # a suspicion takes 20 in all; a report or two may get lost
 TOKENS = 24
