@@ -100,6 +100,7 @@ def test_in_a_closed_grid_a_relay_is_measured_for_what_it_does(tmp_path: Path) -
             again.wait_for("helping as relay")
 
 
+@pytest.mark.soak
 def test_a_relay_too_slow_for_its_minimums_is_told_which(tmp_path: Path) -> None:
     with process_grid(tmp_path, admission=("--min-upload", "relay=900000")) as grid:
         done = gridllm(grid.home, "relay", "--host-maddrs", LOOPBACK, timeout_s=120.0)

@@ -12,7 +12,8 @@ from gridllm_client import Grid
 from tests.command import gridllm
 from tests.swarm.grid import ProcessGrid, process_grid
 
-pytestmark = pytest.mark.timeout(420)
+# With certificates that the test signs, the same is in the default tests: tests/swarm/test_uncertified.py.
+pytestmark = [pytest.mark.timeout(420), pytest.mark.soak]
 
 WITHIN_S = 60.0  # what is promised
 PROMPT = "Once upon a time"
