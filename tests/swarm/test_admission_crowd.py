@@ -24,7 +24,9 @@ MOST_CHARTER_S = 1.0
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_a_crowd(tmp_path: Path) -> None:
-    council = Council(tmp_path, count=1, threshold=1, pace="full")
+    # Twenty on two cores slow each other's lines, which is no fault of the authority.
+    line = ("--min-upload", "0.5", "--min-download", "0.5")
+    council = Council(tmp_path, count=1, threshold=1, admission=line, pace="full")
     try:
         council.start(0)
         address = council.addresses[0]
@@ -44,9 +46,7 @@ async def test_a_crowd(tmp_path: Path) -> None:
                         pss.append(sum(one.memory_full_info().pss for one in family))
                     await asyncio.sleep(0.2)
         told = [json.loads(line) for line in crowd.output if line.startswith("{")]
-        assert len(told) == CANDIDATES, crowd.output
-        # Twenty on two cores may find each other's line slow; whatever else is said is a fault.
-        assert all(not one["error"] or "load " in one["error"] for one in told), crowd.output
+        assert [one["error"] for one in told] == [""] * CANDIDATES, crowd.output
         places = [one["places"] for one in told if one["places"]]
         assert len(places) == CANDIDATES - 2, "the others were told their place"
         assert all(seen == sorted(seen, reverse=True) for seen in ([place for place, _ in one] for one in places))
