@@ -10,6 +10,7 @@
     ├── NoticeError            a maintainers' notice (revocation, amendment) is forged or does not apply
     ├── AdmissionError         this machine cannot be measured, or was measured and not admitted
     ├── CertificateError       a peer's admission certificate is missing, forged, expired, revoked or another's
+    ├── LedgerError            the ledger's books, a statement in them, or a keeper's answer cannot be used
     ├── SwarmError             a peer or the DHT could not do what was asked
     │   ├── AddressError           a multiaddr that cannot be dialled
     │   ├── Unreachable            nobody answered at that address
@@ -67,6 +68,10 @@ class CertificateError(GridError):
         super().__init__(message)
         self.rule = rule
         """Which rule it breaks: missing, forged, holder, grid, model, dtype, role, early, expired or revoked."""
+
+
+class LedgerError(GridError):
+    """The ledger's books, a statement in them, or a keeper's answer cannot be used."""
 
 
 class SwarmError(GridError):

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from gridllm.admission.proof.chain import Chain, Computed, Course, Link, Shown
 from gridllm.admission.proof.links import LinkChecker, tolerance
-from gridllm.admission.proof.merkle import DIGEST_BYTES, MerkleTree, leaf_digest
+from gridllm.admission.proof.merkle import MerkleTree
 from gridllm.admission.proof.workload import Workload
 from gridllm.errors import AdmissionError
+from gridllm.merkle import DIGEST_BYTES, leaf_digest
 from tests.unit.test_admission_chain import SEED, config_of
 
 STEPS = 24

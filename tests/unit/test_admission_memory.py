@@ -11,9 +11,10 @@ from gridllm.admission.proof import memory_store
 from gridllm.admission.proof.memory import HeldMemory, page_count, shown_bytes
 from gridllm.admission.proof.memory_check import page_root
 from gridllm.admission.proof.memory_store import DevicePages, allocate
-from gridllm.admission.proof.merkle import MerkleTree, leaf_digest
+from gridllm.admission.proof.merkle import MerkleTree
 from gridllm.admission.proof.pages import LANE_PAGES, PAGE_BYTES, PAGE_CHUNKS, Lane
 from gridllm.errors import AdmissionError
+from gridllm.merkle import leaf_digest
 from tests.unit.admission_memory import NONCE, SEED, HalfHolder, Proof, prove
 
 

@@ -29,12 +29,13 @@ import torch
 from msgspec import Meta
 
 from gridllm.admission.examination.messages import MAX_KEPT_BYTES, MAX_SHOWN, MAX_STEPS, Bytes32, Kind
-from gridllm.admission.proof.merkle import DIGEST_BYTES, MerkleTree, leaf_digest
+from gridllm.admission.proof.merkle import MerkleTree
 from gridllm.admission.proof.seeds import key_stream, sub_seed
 from gridllm.admission.proof.workload import Workload, seeded
 from gridllm.engine.attention import RaggedCache, Segment
 from gridllm.engine.forward import one_by_one
 from gridllm.errors import AdmissionError
+from gridllm.merkle import DIGEST_BYTES, leaf_digest
 
 MAX_PROOF: Final = 21  # levels above 2^20 + 1 leaves
 DRIVES: Final = 256  # vectors in the table: one byte picks one

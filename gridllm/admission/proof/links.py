@@ -42,9 +42,10 @@ import torch
 
 from gridllm.admission.examination.messages import Kind
 from gridllm.admission.proof.chain import Course, Lane, Link, Shown
-from gridllm.admission.proof.merkle import leaf_digest, verify_inclusion
+from gridllm.admission.proof.merkle import verify_inclusion
 from gridllm.admission.proof.workload import Workload
 from gridllm.errors import AdmissionError, BadTensor
+from gridllm.merkle import leaf_digest
 from gridllm.wire.tensor import unpack
 
 ROWS_AT_ONCE: Final = 16  # recomputed in one pass, which bounds memory; a prompt has a pass of its own

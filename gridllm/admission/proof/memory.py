@@ -57,7 +57,7 @@ from gridllm.admission.proof.memory_check import (
     verify_shown,
 )
 from gridllm.admission.proof.memory_store import PageStore, allocate
-from gridllm.admission.proof.merkle import DIGEST_BYTES, MerkleTree
+from gridllm.admission.proof.merkle import MerkleTree
 from gridllm.admission.proof.pages import (
     BLOCK_BYTES,
     CHUNK_WORDS,
@@ -68,6 +68,7 @@ from gridllm.admission.proof.pages import (
     page_count,
 )
 from gridllm.errors import AdmissionError
+from gridllm.merkle import DIGEST_BYTES
 
 __all__ = [
     "CHASE_DEADLINE_S",

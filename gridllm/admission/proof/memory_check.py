@@ -20,7 +20,7 @@ from gridllm.admission.proof.chase import (
     start_state,
     walk,
 )
-from gridllm.admission.proof.merkle import DIGEST_BYTES, leaf_digest, node_digest, verify_inclusion
+from gridllm.admission.proof.merkle import verify_inclusion
 from gridllm.admission.proof.pages import (
     BLOCK_BYTES,
     CHUNK_BYTES,
@@ -32,6 +32,7 @@ from gridllm.admission.proof.pages import (
     page_count,
 )
 from gridllm.errors import AdmissionError
+from gridllm.merkle import DIGEST_BYTES, leaf_digest, node_digest
 
 _MAX_PROOF: Final = 40 * DIGEST_BYTES  # of a memory of 2^50 bytes: 38 levels
 

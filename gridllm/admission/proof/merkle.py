@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from gridllm.errors import AdmissionError
-
-DIGEST_BYTES: Final = 32
-
-
-def leaf_digest(data: bytes | bytearray | memoryview) -> bytes:
-    """Digest of one leaf."""
-    return hashlib.sha256(b"\0" + bytes(data)).digest()
-
-
-def node_digest(left: bytes, right: bytes) -> bytes:
-    """Digest of an inner node."""
-    return hashlib.sha256(b"\1" + left + right).digest()
+from gridllm.merkle import DIGEST_BYTES, node_digest
 
 
 class MerkleTree:
