@@ -6,13 +6,15 @@ beneath a placeholder of the package; it is taken away again, and an ``import hi
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from gridllm.errors import SwarmError
+from gridllm.swarm.child import spawn
 
 
 @contextlib.contextmanager
@@ -41,13 +43,24 @@ with _without_init("hivemind"):
     from hivemind.dht.routing import DHTID
     from hivemind.dht.storage import DHTLocalStorage
     from hivemind.dht.validation import DHTRecord, RecordValidatorBase
-    from hivemind.p2p import P2P, P2PDaemonError, P2PHandlerError, PeerID
+    from hivemind.p2p import P2P, P2PDaemonError, P2PHandlerError, PeerID, p2p_daemon
     from hivemind.p2p.p2p_daemon_bindings.utils import raise_if_failed, read_pbmsg_safe, write_pbmsg
     from hivemind.proto import p2pd_pb2
     from hivemind.utils.logging import use_hivemind_log_handler
     from hivemind.utils.multiaddr import Multiaddr
 
 use_hivemind_log_handler("nowhere")  # its messages go where ours go
+
+
+def _with_our_spawn() -> ModuleType:
+    """``asyncio`` but for how it starts a process (``child.py``); hivemind leaves no other choice of it."""
+    ours = ModuleType("asyncio")
+    vars(ours).update(vars(asyncio))
+    vars(ours)["subprocess"] = SimpleNamespace(**vars(asyncio.subprocess) | {"create_subprocess_exec": spawn})
+    return ours
+
+
+p2p_daemon.asyncio = _with_our_spawn()
 
 __all__ = [
     "DHTID",
