@@ -1,4 +1,4 @@
-"""Starts p2pd without a copy of this process: that takes 50 ms where torch is loaded, and no event loop turns meanwhile.
+"""Starts p2pd without a copy of this process: that takes 50 ms where torch is loaded, and all its tasks wait meanwhile.
 
 uvloop copies (fork), and waits until the copy has become p2pd: half a second where twenty others want the processor.
 The standard library's Popen does without the copy on Linux (vfork): about a millisecond, however busy the machine.
