@@ -25,6 +25,8 @@
         ├── Full  Draining  NextHopLost  NodeFault
         ├── NotHeld                a seed lacks that tensor or file
         ├── NotAdmitted            no valid certificate: said by nodes
+        ├── NotEntitled  Unpaid  BadPayment            about credit: said by nodes
+        ├── Insufficient  NotHome                      said by ledger keepers
         └── OutOfTurn  TooSoon  Revoked  Outdated  ClockSkew  WrongGrid  Disagreement   said by admission authorities
 """
 
@@ -221,6 +223,36 @@ class NotAdmitted(Refusal):
     """A peer of the chain, or the node itself, holds no valid admission certificate."""
 
     code = "not_admitted"
+
+
+class NotEntitled(Refusal):
+    """The charter's policy does not open this to the account; the text says what is lacking and how to earn it."""
+
+    code = "not_entitled"
+
+
+class Unpaid(Refusal):
+    """The session was paused for a voucher, and none came."""
+
+    code = "unpaid"
+
+
+class BadPayment(Refusal):
+    """A delegation, pass, escrow or voucher that was shown is forged, expired, another's or too low."""
+
+    code = "bad_payment"
+
+
+class Insufficient(Refusal):
+    """The account's balance, less what is in escrow, does not cover it."""
+
+    code = "insufficient"
+
+
+class NotHome(Refusal):
+    """Another keeper keeps that account's books; ask that one."""
+
+    code = "not_home"
 
 
 class OutOfTurn(Refusal):

@@ -14,9 +14,9 @@ from gridllm.admission.certificate import SKEW_S
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.fetch import CHARTER_CALL
 from gridllm.errors import GridError, Refusal, StatementError, SwarmError
-from gridllm.identity.fields import HexDigest, Peer, Strict, UnixSeconds
+from gridllm.identity.fields import HexDigest, HexKey, Peer, Strict, UnixSeconds
 from gridllm.identity.keys import Identity
-from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
+from gridllm.identity.statement import read_unverified, sign_statement, verify_statement
 from gridllm.ids import GridId, PeerId
 from gridllm.swarm.interface import Stored, Swarm
 

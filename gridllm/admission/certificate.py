@@ -15,9 +15,9 @@ from gridllm.admission.figures import Figures, median_figures, roles_met
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import Admission, Role
 from gridllm.errors import AdmissionError, CertificateError, StatementError
-from gridllm.identity.fields import HexDigest, Peer, Strict, UnixSeconds
+from gridllm.identity.fields import HexDigest, HexKey, Peer, Strict, UnixSeconds
 from gridllm.identity.keys import Identity
-from gridllm.identity.statement import HexKey, join_signatures, sign_statement, verify_statement
+from gridllm.identity.statement import join_signatures, sign_statement, verify_statement
 from gridllm.ids import ModelRoot, PeerId
 
 MEASUREMENT_TYPE: Final = "application/vnd.gridllm.measurement+json"

@@ -13,9 +13,9 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from gridllm.errors import AdmissionError, IdentityError, StatementError
-from gridllm.identity.fields import HexDigest, Peer, Strict, UnixSeconds
+from gridllm.identity.fields import HexDigest, HexKey, Peer, Strict, UnixSeconds
 from gridllm.identity.keys import Identity, peer_of
-from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
+from gridllm.identity.statement import read_unverified, sign_statement, verify_statement
 from gridllm.ids import GridId, PeerId
 from gridllm.planning.paths import HOP_MS
 

@@ -15,11 +15,12 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gridllm.charter.address import split_address
+from gridllm.charter.economy import Economy
 from gridllm.charter.minimums import Admission
 from gridllm.errors import AddressError, CharterError, StatementError
-from gridllm.identity.fields import HexDigest, Strict
+from gridllm.identity.fields import HexDigest, HexKey, Strict
 from gridllm.identity.keys import Identity
-from gridllm.identity.statement import HexKey, read_unverified, sign_statement, verify_statement
+from gridllm.identity.statement import read_unverified, sign_statement, verify_statement
 from gridllm.ids import GridId, ModelRoot
 
 CHARTER_TYPE: Final = "application/vnd.gridllm.charter+json"
@@ -56,6 +57,7 @@ class Charter(Strict):
     models: Annotated[list[ModelEntry], Field(min_length=1, max_length=64)]
     created: Annotated[str, Field(max_length=32)]  # ISO 8601 with time zone
     admission: Admission = Admission()  # as founded; later changes travel as notices (notices.py)
+    economy: Economy = Economy()  # what credit costs and opens
 
     @field_validator("created")
     @classmethod
@@ -82,7 +84,16 @@ class Charter(Strict):
             raise ValueError(f"threshold {self.threshold} exceeds {len(self.maintainers)} maintainers")
         if len({entry.name for entry in self.models}) != len(self.models):
             raise ValueError("two models have one name")
+        if strangers := set(self.economy.keepers) - set(self.maintainers):
+            raise ValueError(f"the keeper {min(strangers)} is no maintainer")
+        if unknown := {tier.model for tier in self.economy.tiers} - {entry.root for entry in self.models}:
+            raise ValueError(f"a tier names the model {min(unknown)}, which the grid does not serve")
         return self
+
+    @property
+    def keepers(self) -> list[str]:
+        """Public keys of the maintainers that keep the books."""
+        return list(self.economy.keepers) or self.maintainers
 
     def model(self, name: str | None = None) -> ModelEntry:
         """The entry called ``name`` (or of that root); without a name, the first.

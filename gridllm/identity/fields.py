@@ -12,6 +12,9 @@ HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Peer = Annotated[str, Field(min_length=8, max_length=128)]
 """A libp2p peer id, spelled."""
 
+HexKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A 32-byte Ed25519 public key in lower-case hex; also the key id of its signatures, and a ledger account."""
+
 UnixSeconds = Annotated[int, Field(ge=0, le=10**11)]
 
 

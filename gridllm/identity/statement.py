@@ -17,15 +17,13 @@ from securesystemslib.signer._key import SSlibKey
 from securesystemslib.signer._signature import Signature
 
 from gridllm.errors import StatementError
+from gridllm.identity.fields import HexKey
 from gridllm.identity.keys import Identity
 
 MAX_STATEMENT_BYTES: Final = 64 * 1024
 MAX_SIGNATURES: Final = 32
 
 Payload = TypeVar("Payload", bound=BaseModel)
-
-HexKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A 32-byte Ed25519 public key in lower-case hex; also the key id of its signatures."""
 
 
 class _Signature(BaseModel):

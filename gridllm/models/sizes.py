@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gridllm.models.manifest import Manifest
 
-_BLOCK_NUMBER: Final = re.compile(r"(?:^|\.)(\d+)\.")  # the first number in a tensor's name; experts come after it
+_BLOCK_NUMBER: Final = re.compile(r"(?:^|\.)(\d{1,4})\.")  # the first number in a tensor's name; experts come after it
 ITEM_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -24,13 +24,18 @@ class BlockSize:
 
 def block_size(manifest: Manifest, dtype: str) -> BlockSize:
     """Size of a block when held in ``dtype``."""
+    largest = max(block_parameters(manifest), default=0)
+    return BlockSize(largest * ITEM_BYTES[dtype], _cache_items_per_token(manifest.config) * ITEM_BYTES[dtype])
+
+
+def block_parameters(manifest: Manifest) -> list[int]:
+    """Parameters of each block, by its number."""
     items: dict[int, int] = {}
     for name, tensor in manifest.tensors.items():
         match = _BLOCK_NUMBER.search(name)
         if match is not None:
             items[int(match[1])] = items.get(int(match[1]), 0) + math.prod(tensor.shape)
-    largest = max(items.values(), default=0)
-    return BlockSize(largest * ITEM_BYTES[dtype], _cache_items_per_token(manifest.config) * ITEM_BYTES[dtype])
+    return [items.get(number, 0) for number in range(max(items, default=-1) + 1)]
 
 
 def _cache_items_per_token(config: Mapping[str, Any]) -> int:

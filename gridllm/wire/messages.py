@@ -23,6 +23,8 @@ Sid = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Peer = Annotated[str, Meta(min_length=8, max_length=128)]
 Text = Annotated[str, Meta(max_length=1024)]
 Certificate = Annotated[bytes, Meta(max_length=4096)]  # admission certificate (DSSE); b"" in a grid that asks for none
+Document = Annotated[bytes, Meta(max_length=4096)]  # a signed statement of the ledger (DSSE)
+Total = Annotated[int, Meta(ge=0, lt=2**62)]  # tokens of a session, or micro-credits
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
@@ -35,6 +37,14 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peer: Peer  # authenticated by the libp2p handshake when the link opens
     addresses: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=16)]  # multiaddrs to dial
     certificate: Certificate = b""  # of ``peer``, from its record; the node verifies it before it pushes there
+
+
+class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who pays for a session, and with what. Signed statements of ``gridllm.ledger``; the node verifies each."""
+
+    delegation: Document  # the account lets this connection act for it
+    access: Document  # Pass: what the account may use
+    escrow: Document = b""  # set aside for this node in this session; b"": nothing is
 
 
 class Open(Message, frozen=True, tag="open"):
@@ -53,6 +63,7 @@ class Open(Message, frozen=True, tag="open"):
     need: list[Count]  # per row: outputs before this position are computed but not passed on (they exist downstream)
     tokens: Count = 0  # the client's guess of tokens per row; the node refuses early when it cannot hold them
     upstream_certificate: Certificate = b""  # of ``upstream``, unless that is the client; the node verifies it
+    payment: Payment | None = None  # None: the client has no account, or the grid keeps no books
 
 
 class Resume(Message, frozen=True, tag="resume"):
@@ -83,6 +94,8 @@ class Ready(Message, frozen=True, tag="ready"):
     lengths: list[Count]  # per row: tokens in this node's cache
     step: Count  # number of the last step this node took in; 0 before the first
     free_tokens: Count  # room left in the node's KV cache, all sessions together
+    prefill: Total = 0  # tokens metered in this session so far (gridllm.ledger.metering); 0 where nothing is
+    decode: Total = 0
 
 
 class Refused(Message, frozen=True, tag="refused"):
@@ -139,6 +152,26 @@ class Ack(Message, frozen=True, tag="ack"):
     queued_us: Count  # time steps waited for the engine, microseconds
 
 
+class Pay(Message, frozen=True, tag="pay"):
+    """Client → node: a higher voucher, a raised escrow, a fresh pass; what is empty stays as it is. Not answered,
+    unless the node refuses it."""
+
+    session: Sid
+    voucher: Document = b""
+    escrow: Document = b""
+    access: Document = b""
+
+
+class Owing(Message, frozen=True, tag="owing"):
+    """Node → client: the session is paused until a voucher for at least ``micro`` comes."""
+
+    session: Sid
+    prefill: Total  # tokens the node metered so far
+    decode: Total
+    micro: Total  # micro-credits that let the session go on
+    text: Text  # one sentence for people
+
+
 class Close(Message, frozen=True, tag="close"):
     """Client → node: free the session's cache. Not answered."""
 
@@ -163,7 +196,7 @@ class Pong(Message, frozen=True, tag="pong"):
     nonce: Count
 
 
-AnyMessage = Open | Resume | Ready | Refused | Step | Output | Ack | Close | Leaving | Ping | Pong
+AnyMessage = Open | Resume | Ready | Refused | Step | Output | Ack | Pay | Owing | Close | Leaving | Ping | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
