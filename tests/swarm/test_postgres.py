@@ -1,0 +1,96 @@
+"""The PostgreSQL server that tests use is a real one, keeps what was committed, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from tests.postgres import SETTINGS, PostgresServer, postgres
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PostgresServer]:
+    with PostgresServer(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def engine(server: PostgresServer) -> Iterator[Engine]:
+    made = create_engine(server.database(), pool_pre_ping=True)
+    yield made
+    made.dispose()
+
+
+def family_of(server: PostgresServer) -> list[psutil.Process]:
+    main = psutil.Process(server.pid)
+    return [main, *main.children(recursive=True)]
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def put(engine: Engine, number: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO kept VALUES (:number)"), {"number": number})
+
+
+def test_a_database_is_empty_and_the_server_durable(tmp_path: Path) -> None:
+    with postgres(tmp_path) as url:
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")).scalar() == 0
+            for name in ("fsync", "synchronous_commit", "full_page_writes", "listen_addresses"):
+                assert connection.execute(text(f"SHOW {name}")).scalar() == SETTINGS[name]
+        engine.dispose()
+
+
+def test_databases_of_one_server_are_apart(server: PostgresServer, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE kept (number integer)"))
+    other = create_engine(server.database())
+    with other.begin() as connection:
+        connection.execute(text("CREATE TABLE kept (number integer)"))
+    other.dispose()
+
+
+def test_committed_rows_survive_kill_9_and_others_do_not(server: PostgresServer, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE kept (number integer PRIMARY KEY)"))
+    for number in range(5):
+        put(engine, number)
+    before = family_of(server)
+    open_one = engine.connect()
+    open_one.execute(text("INSERT INTO kept VALUES (99)"))
+    server.kill()
+    assert not alive(before)
+    with pytest.raises(OperationalError):
+        open_one.execute(text("SELECT 1"))
+    open_one.invalidate()
+    open_one.close()
+
+    server.start()
+    put(engine, 5)
+    with engine.connect() as connection:
+        kept = connection.execute(text("SELECT number FROM kept ORDER BY number")).scalars().all()
+    assert kept == [0, 1, 2, 3, 4, 5]
+    assert "database system was not properly shut down" in server.log_path.read_text()
+
+
+@pytest.mark.parametrize("ending", ["running", "stopped", "killed"])
+def test_nothing_is_left_behind(tmp_path: Path, ending: str) -> None:
+    with PostgresServer(tmp_path) as server:
+        home = Path(server.database().partition("?host=")[2])
+        assert home.is_dir()
+        processes = family_of(server)
+        if ending == "stopped":
+            server.stop()
+        elif ending == "killed":
+            server.kill()
+    assert not alive(processes)
+    assert not home.exists()
