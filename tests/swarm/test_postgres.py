@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,27 +37,27 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
+def shared_memory() -> set[str]:
+    """Ids of the machine's System V shared memory segments."""
+    program = shutil.which("ipcs")
+    assert program is not None, "ipcs is part of every Linux and macOS"
+    lines = subprocess.run([program, "-m"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {line.split()[1] for line in lines if line.startswith(("0x", "m "))}
+
+
 def put(engine: Engine, number: int) -> None:
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO kept VALUES (:number)"), {"number": number})
 
 
-def test_a_database_is_empty_and_the_server_durable(tmp_path: Path) -> None:
-    with postgres(tmp_path) as url:
-        engine = create_engine(url)
-        with engine.connect() as connection:
+def test_databases_are_empty_and_apart_and_the_server_durable(server: PostgresServer, engine: Engine) -> None:
+    other = create_engine(server.database())
+    for each in (engine, other):
+        with each.begin() as connection:
             assert connection.execute(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")).scalar() == 0
+            connection.execute(text("CREATE TABLE kept (number integer)"))
             for name in ("fsync", "synchronous_commit", "full_page_writes", "listen_addresses"):
                 assert connection.execute(text(f"SHOW {name}")).scalar() == SETTINGS[name]
-        engine.dispose()
-
-
-def test_databases_of_one_server_are_apart(server: PostgresServer, engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE kept (number integer)"))
-    other = create_engine(server.database())
-    with other.begin() as connection:
-        connection.execute(text("CREATE TABLE kept (number integer)"))
     other.dispose()
 
 
@@ -82,15 +84,22 @@ def test_committed_rows_survive_kill_9_and_others_do_not(server: PostgresServer,
     assert "database system was not properly shut down" in server.log_path.read_text()
 
 
-@pytest.mark.parametrize("ending", ["running", "stopped", "killed"])
-def test_nothing_is_left_behind(tmp_path: Path, ending: str) -> None:
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    with postgres(tmp_path) as url:
+        home = Path(url.partition("?host=")[2])
+        main = psutil.Process(int((home / "data" / "postmaster.pid").read_text().splitlines()[0]))
+        processes = [main, *main.children(recursive=True)]
+    assert len(processes) > 3
+    assert not alive(processes)
+    assert not home.exists()
+
+
+def test_nothing_is_left_behind_after_a_kill(tmp_path: Path) -> None:
     with PostgresServer(tmp_path) as server:
         home = Path(server.database().partition("?host=")[2])
-        assert home.is_dir()
-        processes = family_of(server)
-        if ending == "stopped":
-            server.stop()
-        elif ending == "killed":
-            server.kill()
-    assert not alive(processes)
+        shared = (home / "data" / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        assert shared in shared_memory()
+        server.kill()
+        assert shared in shared_memory(), "what a kill leaves, and close has to free"
+    assert shared not in shared_memory()
     assert not home.exists()
