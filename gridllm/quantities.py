@@ -45,3 +45,22 @@ def spell_duration(seconds: int) -> str:
         if seconds and seconds % length == 0 and (unit != "d" or seconds >= 2 * length):
             return f"{seconds // length} {unit}"
     return f"{seconds} s"
+
+
+def parse_credits(text: str) -> int:
+    """``12``, ``0.25`` or ``3.5`` credits → micro-credits.
+
+    Raises:
+        UsageError: not an amount, or finer than a micro-credit.
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,12})(?:\.([0-9]{1,6}))?\s*", text)
+    if match is None:
+        raise UsageError(f"{text!r} is not an amount of credit; write it like 12 or 0.25, with up to six decimals.")
+    return int(match[1]) * 10**6 + int((match[2] or "").ljust(6, "0"))
+
+
+def spell_credits(micro: int) -> str:
+    """Micro-credits as people read them, without loss: ``12``, ``0.25``, ``1,204.000001``."""
+    whole, rest = divmod(abs(micro), 10**6)
+    decimals = f".{rest:06}".rstrip("0").rstrip(".")
+    return f"{'-' if micro < 0 else ''}{whole:,}{decimals}"

@@ -22,7 +22,25 @@ from gridllm_bootstrap.cli_common import (
     listening_for,
     print_grid,
 )
+from gridllm_bootstrap.cli_grant import grant
 from gridllm_bootstrap.cli_notices import minimums, revoke, sign
+from gridllm_bootstrap.economy_flags import (
+    Allowance,
+    DecodePrice,
+    EconomyWishes,
+    EscrowLife,
+    KeeperKey,
+    Ledger,
+    Newcomers,
+    PassLife,
+    PrefillPrice,
+    PriorityClass,
+    Starter,
+    Submit,
+    TierFlag,
+    Trust,
+    Window,
+)
 from gridllm_bootstrap.minimum_flags import (
     CertificateLife,
     MinBatch,
@@ -82,6 +100,20 @@ def init(
     first_peer: Annotated[
         list[str] | None, typer.Option(help="Multiaddr of another maintainer's first peer; may be repeated.")
     ] = None,
+    ledger: Ledger = None,
+    decode_price: DecodePrice = None,
+    prefill_price: PrefillPrice = None,
+    starter: Starter = None,
+    newcomers: Newcomers = None,
+    allowance: Allowance = None,
+    trust: Trust = None,
+    priority_class: PriorityClass = None,
+    tier: TierFlag = None,
+    submit: Submit = None,
+    window: Window = None,
+    pass_life: PassLife = None,
+    escrow_life: EscrowLife = None,
+    keeper: KeeperKey = None,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,6 +142,22 @@ def init(
             download_mbit_s=min_download,
             reachable=min_reachable,
             version=min_version,
+        ),
+        EconomyWishes(
+            ledger=ledger,
+            decode_price=decode_price,
+            prefill_price=prefill_price,
+            starter=starter,
+            newcomers=newcomers,
+            allowance=allowance,
+            trust=trust,
+            classes=tuple(priority_class or ()),
+            tiers=tuple(tier or ()),
+            submit=submit,
+            window=window,
+            pass_life=pass_life,
+            escrow_life=escrow_life,
+            keepers=tuple(keeper or ()),
         ),
     )
     home = home_at(out)
@@ -223,9 +271,10 @@ def show(name: NameOption = None, out: HomeOption = None, as_json: JsonOption = 
 app.command()(sign)
 app.command()(minimums)
 app.command()(revoke)
+app.command()(grant)
 
 
-def _rules(open_grid: bool, certificate_life: str | None, changes: Changes) -> Rules:
+def _rules(open_grid: bool, certificate_life: str | None, changes: Changes, economy: EconomyWishes) -> Rules:
     """Raises UsageError."""
     from gridllm.charter.minimums import DAY_S
     from gridllm.errors import UsageError
@@ -234,7 +283,8 @@ def _rules(open_grid: bool, certificate_life: str | None, changes: Changes) -> R
 
     if open_grid and (changes or certificate_life is not None):
         raise UsageError("An open grid measures nobody: leave out --open, or the --min-… and --certificate-life flags.")
-    return Rules(open_grid, DAY_S if certificate_life is None else parse_life(certificate_life), changes)
+    life_s = DAY_S if certificate_life is None else parse_life(certificate_life)
+    return Rules(open_grid, life_s, changes, economy)
 
 
 def _show_founding(home: Home, founding: Founding, *, as_json: bool) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def sign(
-    file: Annotated[Path, typer.Argument(help="What init, minimums or revoke wrote, or another maintainer gave you.")],
+    file: Annotated[Path, typer.Argument(help="What init, minimums, revoke or grant wrote.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     out: HomeOption = None,
     as_json: JsonOption = False,
@@ -44,6 +44,8 @@ def sign(
     Example: gridllm bootstrap sign founding.json
     """
     from gridllm.cli.show import print_json, stderr
+    from gridllm.ledger.statements import Grant
+    from gridllm_bootstrap.cli_grant import book_grant
     from gridllm_bootstrap.cosign import keep, look
     from gridllm_bootstrap.cosign import sign as add_signature
     from gridllm_bootstrap.notice_view import print_case, print_missing, print_told
@@ -58,7 +60,10 @@ def sign(
     case = add_signature(home, before)
     installed = keep(home, case, file)
     told = None
-    if case.signed is not None and not case.missing:
+    granted = case.signed is not None and isinstance(case.paper.content, Grant)
+    if case.signed is not None and not case.missing and isinstance(case.paper.content, Grant):
+        book_grant(home, case.signed, case.paper, as_json=as_json)
+    elif case.signed is not None and not case.missing:
         with console.status("Telling the grid…"):
             told = _post(home, case.signed, lambda _: case.paper.raw)
     if as_json:
@@ -68,7 +73,7 @@ def sign(
         console.print(f"Hand {file} on: the other maintainers install it with the same command.", markup=False)
     elif told is not None:
         print_told(told)
-    else:
+    elif case.missing or not granted:
         print_missing(case, file)
 
 

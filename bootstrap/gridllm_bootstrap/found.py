@@ -15,6 +15,7 @@ from gridllm.errors import CharterError, UsageError
 from gridllm.identity.keys import Identity, load, load_or_create
 from gridllm.identity.statement import sign_statement
 from gridllm_bootstrap.defaults import default_admission
+from gridllm_bootstrap.economy_flags import EconomyWishes
 from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
 from gridllm_bootstrap.minimum_flags import Changes, changed
@@ -29,6 +30,7 @@ class Rules:
     open: bool = False
     certificate_s: int = DAY_S
     changes: Changes = field(default_factory=dict)  # to the default minimums
+    economy: EconomyWishes = field(default_factory=EconomyWishes)
 
     def settled(self, offers: Sequence[Offer]) -> Admission:
         """As it stands in the charter.
@@ -116,7 +118,8 @@ def found_grid(
     first_peer_addresses(peer.peer, listening.host_maddrs, listening.announce_maddrs)
     council.needed(maintainer.public_key.hex())
     offers = [describe(wish, progress) for wish in wishes]
-    admission = rules.settled(offers)
+    admission, economy = rules.settled(offers), rules.economy.settled([offer.entry for offer in offers])
+    _check_keepers(economy.keepers, council.maintainers(maintainer.public_key.hex()))
 
     maintainer, addresses = prepare_keys(home, name, listening)
     own = maintainer.public_key.hex()
@@ -128,6 +131,7 @@ def found_grid(
         models=[offer.entry for offer in offers],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         admission=admission,
+        economy=economy,
     )
     manifests = {offer.entry.model_root: offer.manifest for offer in offers}
     paper = paper_of(sign_statement(charter, CHARTER_TYPE, [maintainer]), manifests)
@@ -198,6 +202,13 @@ def check_name(name: str) -> None:
             f"A grid cannot be called {name!r}; use up to 64 letters, digits, blanks, dots, hyphens or underscores, "
             "with a letter or digit at both ends."
         )
+
+
+def _check_keepers(keepers: Sequence[str], maintainers: Sequence[str]) -> None:
+    """Raises UsageError: one is no maintainer."""
+    for key in keepers:
+        if key not in maintainers:
+            raise UsageError(f"The keeper {key[:80]!r} is no maintainer of this grid; name it with --maintainer, too.")
 
 
 def _key_or_new(path: Path) -> Identity:

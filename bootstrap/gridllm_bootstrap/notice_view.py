@@ -13,12 +13,15 @@ from gridllm.charter.minimums import Admission
 from gridllm.charter.notices import Amendment, Revocation
 from gridllm.cli.minimums_view import admission_lines
 from gridllm.cli.show import charter_facts, facts_text, print_json, stdout
+from gridllm.ledger.statements import Grant, peer_of_account
+from gridllm.quantities import spell_credits
 from gridllm_bootstrap.cosign import Case, look
 from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.minimums import rows
+from gridllm_bootstrap.paper import Content
 
 
-def notice_facts(content: Charter | Revocation | Amendment, charter: Charter) -> dict[str, str | list[str]]:
+def notice_facts(content: Content, charter: Charter) -> dict[str, str | list[str]]:
     """What a notice says."""
     if isinstance(content, Revocation):
         return {
@@ -34,6 +37,14 @@ def notice_facts(content: Charter | Revocation | Amendment, charter: Charter) ->
             "Grid": charter.name,
             "Issued": _moment(content.issued),
             "Admission": admission_lines(content.admission),
+        }
+    if isinstance(content, Grant):
+        return {
+            "Grant": f"{spell_credits(content.micro)} credits",
+            "Grid": charter.name,
+            "To": [peer_of_account(content.account), f"account {content.account}"],
+            "Why": content.reason,
+            "Issued": _moment(content.issued),
         }
     return {"Charter": content.name}
 

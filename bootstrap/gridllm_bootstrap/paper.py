@@ -22,11 +22,15 @@ from gridllm.errors import StatementError, UsageError
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import add_signature, read_unverified, type_of, verify_statement
 from gridllm.ids import ModelRoot
+from gridllm.ledger.statements import GRANT_TYPE, Grant
 
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
 
-_KINDS: Final[Mapping[str, type[Charter | Revocation | Amendment]]] = {
+Content = Charter | Revocation | Amendment | Grant
+
+_KINDS: Final[Mapping[str, type[Content]]] = {
     CHARTER_TYPE: Charter,
+    GRANT_TYPE: Grant,
     REVOCATION_TYPE: Revocation,
     AMENDMENT_TYPE: Amendment,
 }
@@ -37,7 +41,7 @@ class Paper:
     """What is to be signed, and by whom it is signed already."""
 
     raw: bytes  # DSSE envelope
-    content: Charter | Revocation | Amendment
+    content: Content
     manifests: Mapping[ModelRoot, bytes] = field(default_factory=dict)  # of a charter's models
 
     @property

@@ -64,6 +64,7 @@ def count_of(number: int) -> str:
 
 def charter_facts(signed: SignedCharter, admission: Admission | None = None) -> dict[str, str | list[str]]:
     """What a grid is, in lines for people; ``admission``: as amended since."""
+    from gridllm.cli.economy_view import economy_lines
     from gridllm.cli.minimums_view import admission_lines
 
     charter = signed.charter
@@ -79,6 +80,7 @@ def charter_facts(signed: SignedCharter, admission: Admission | None = None) -> 
         ],
         "First peers": list(charter.first_peers) or ["none named"],
         "Admission": admission_lines(admission or charter.admission),
+        "Credit": economy_lines(charter),
     }
 
 

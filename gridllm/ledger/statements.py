@@ -19,6 +19,7 @@ and never enter the books.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -168,6 +169,15 @@ def account_of(peer: PeerId) -> str:
         IdentityError: not the peer id of an Ed25519 key.
     """
     return public_key_of(peer).hex()
+
+
+def account_named(text: str) -> str:
+    """The account that people mean by a peer id, or by the hex key itself.
+
+    Raises:
+        IdentityError: neither.
+    """
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else account_of(PeerId(text))
 
 
 def peer_of_account(account: str) -> PeerId:

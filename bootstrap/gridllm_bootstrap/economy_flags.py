@@ -1,0 +1,193 @@
+"""Flags of ``gridllm bootstrap init`` about credit: as typed → the charter's economy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from gridllm.errors import UsageError
+from gridllm.quantities import parse_credits, parse_duration
+
+if TYPE_CHECKING:
+    from gridllm.charter.document import ModelEntry
+    from gridllm.charter.economy import Economy
+
+CREDIT: Final = "Credit"  # the panel of --help
+
+Ledger = Annotated[
+    bool | None,
+    typer.Option(
+        "--ledger/--no-ledger",
+        rich_help_panel=CREDIT,
+        help="Meter what is served and keep books of who gave and took. Any flag about credit says yes.",
+    ),
+]
+DecodePrice = Annotated[
+    str | None,
+    typer.Option(metavar="CREDITS", rich_help_panel=CREDIT, help="A token through a billion parameters. Default: 1."),
+]
+PrefillPrice = Annotated[
+    str | None, typer.Option(metavar="CREDITS", rich_help_panel=CREDIT, help="The same, of a prompt. Default: 0.25.")
+]
+Starter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CREDITS",
+        rich_help_panel=CREDIT,
+        help="Given once to whoever is admitted to serve. Default: 10,000 tokens of the first model.",
+    ),
+]
+Newcomers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="nothing|allowance|lowest",
+        rich_help_panel=CREDIT,
+        help="What an account that cannot pay may do. Default: lowest: be served last.",
+    ),
+]
+Allowance = Annotated[
+    str | None,
+    typer.Option(metavar="CREDITS", rich_help_panel=CREDIT, help="A day, for --newcomers allowance; nodes give it."),
+]
+Trust = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CREDITS",
+        rich_help_panel=CREDIT,
+        help="What one node serves one account in good standing while its keeper is silent. "
+        " Default: 2,000 tokens of the first model.",
+    ),
+]
+PriorityClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="CREDITS",
+        rich_help_panel=CREDIT,
+        help="Who gave so much more than it took is served before others; may be repeated.",
+    ),
+]
+TierFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tier", metavar="MODEL=CREDITS", rich_help_panel=CREDIT, help="The same, to use a model; may be repeated."
+    ),
+]
+Submit = Annotated[
+    str | None,
+    typer.Option(metavar="CREDITS", rich_help_panel=CREDIT, help="The same, to submit to the leaderboard. Default: 0."),
+]
+Window = Annotated[
+    int | None, typer.Option(metavar="TOKENS", rich_help_panel=CREDIT, help="Served beyond what is paid. Default: 64.")
+]
+PassLife = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", rich_help_panel=CREDIT, help="How long an access pass holds. Default: 10min."),
+]
+EscrowLife = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", rich_help_panel=CREDIT, help="Life of an escrow. Default: 30min."),
+]
+KeeperKey = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keeper",
+        rich_help_panel=CREDIT,
+        help="Maintainer that keeps books; may be repeated. Default: all.",
+    ),
+]
+
+STARTER_TOKENS: Final = 10_000
+TRUST_TOKENS: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EconomyWishes:
+    """As typed; None: not said."""
+
+    ledger: bool | None = None
+    decode_price: str | None = None
+    prefill_price: str | None = None
+    starter: str | None = None
+    newcomers: str | None = None
+    allowance: str | None = None
+    trust: str | None = None
+    classes: Sequence[str] = ()
+    tiers: Sequence[str] = ()
+    submit: str | None = None
+    window: int | None = None
+    pass_life: str | None = None
+    escrow_life: str | None = None
+    keepers: Sequence[str] = ()
+
+    def settled(self, models: Sequence[ModelEntry]) -> Economy:
+        """As it stands in the charter.
+
+        Raises:
+            UsageError: an amount, model or combination that cannot be.
+        """
+        from pydantic import ValidationError
+
+        from gridllm.charter.economy import Economy
+
+        said = any(getattr(self, one.name) not in (None, ()) for one in fields(self) if one.name != "ledger")
+        if self.ledger is False and said:
+            raise UsageError("Without a ledger nothing costs or opens anything: leave out --no-ledger or the others.")
+        if not self.ledger and not said:
+            return Economy()
+        prices = _given(decode=_price(self.decode_price), prefill=_price(self.prefill_price))
+        chosen: dict[str, Any] = _given(
+            prices=prices or None,
+            starter=_credits(self.starter),
+            newcomers=self.newcomers,
+            allowance=_credits(self.allowance),
+            trust=_credits(self.trust),
+            classes=tuple(sorted(map(parse_credits, self.classes))),
+            tiers=tuple(_tier(text, models) for text in self.tiers),
+            submit=_credits(self.submit),
+            window_tokens=self.window,
+            pass_s=_seconds(self.pass_life),
+            escrow_s=_seconds(self.escrow_life),
+            keepers=tuple(self.keepers),
+        )
+        token = models[0].parameters * prices.get("decode", Economy().prices.decode) // 10**6
+        usual = {"starter": STARTER_TOKENS * token, "trust": TRUST_TOKENS * token}
+        try:
+            return Economy.model_validate({"required": True, **usual, **chosen})
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            where = " ".join(map(str, fault["loc"])) or "combination of flags"
+            raise UsageError(f"The grid's {where} cannot be so: {fault['msg']}.") from error
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _credits(text: str | None) -> int | None:
+    return None if text is None else parse_credits(text)
+
+
+def _price(text: str | None) -> int | None:
+    """Credits for a token through a billion parameters → micro-credits through a million. Raises UsageError."""
+    if text is None:
+        return None
+    micro = parse_credits(text)
+    if micro % 1000:
+        raise UsageError(f"A price of {text!r} is too fine: three decimals are the most.")
+    return micro // 1000
+
+
+def _seconds(text: str | None) -> int | None:
+    return None if text is None else parse_duration(text)
+
+
+def _tier(text: str, models: Sequence[ModelEntry]) -> dict[str, Any]:
+    name, separator, amount = text.rpartition("=")
+    known = {entry.name: entry.root for entry in models}
+    if not separator or name not in known:
+        raise UsageError(f"--tier {text!r} names no model of this grid; write it like {next(iter(known))}=50.")
+    return {"model": known[name], "contribution": parse_credits(amount)}
