@@ -15,7 +15,8 @@
     │   ├── AddressError           a multiaddr that cannot be dialled
     │   ├── Unreachable            nobody answered at that address
     │   ├── PeerLost               a peer we were talking to went away or fell silent
-    │   └── CallTimeout            a peer took longer than agreed
+    │   ├── CallTimeout            a peer took longer than agreed
+    │   └── KeeperSilent           a keeper of the ledger does not answer
     ├── WireError              bytes from a stranger that do not parse
     ├── ModelError             a model that cannot be found, verified, supported or loaded
     ├── RouteError             no chain of nodes covers the blocks asked for
@@ -94,6 +95,20 @@ class PeerLost(SwarmError):
 
 class CallTimeout(SwarmError):
     """A peer took longer than agreed."""
+
+
+class KeeperSilent(SwarmError):
+    """A keeper of the ledger is not on line, does not answer, or answers what cannot be used."""
+
+    def __init__(self, keeper: str, why: str, again_s: float = 0.0) -> None:
+        """``keeper``: its key in hex; ``again_s``: for so long it is left alone, seconds."""
+        later = f"; it is asked again in {again_s:.0f} s" if again_s >= 1 else ""
+        super().__init__(
+            f"The ledger keeper {keeper[:16]}… does not answer ({why}){later}. Try again when its maintainer's "
+            f"bootstrap is on line; nothing that was paid is lost until then."
+        )
+        self.keeper = keeper
+        self.again_s = again_s
 
 
 class WireError(GridError):

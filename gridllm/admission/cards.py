@@ -1,4 +1,7 @@
-"""Where the authorities are: each signs a card with its maintainer's key and keeps it in the DHT."""
+"""Where a maintainer's services are: each signs a card with its key and keeps it in the DHT.
+
+Authorities measure machines, keepers keep the ledger's books; their cards differ by the DHT key they lie under.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -22,8 +25,10 @@ from gridllm.swarm.interface import Stored, Swarm
 
 log = logging.getLogger(__name__)
 
+Office = Literal["authorities", "keepers"]
+
 CARD_TYPE: Final = "application/vnd.gridllm.authority+json"
-NAME: Final = "authority"  # of the DHT record
+NAME: Final = "authority"  # of the DHT record, whatever the office
 CARD_LIFE_S: Final = 3 * SKEW_S  # readers' clocks may differ; of an authority that is gone, they notice when they call
 CARD_EVERY_S: Final = 60.0
 QUIET_S: Final = 10.0  # after the start, in which a grid's first peers may not have found each other
@@ -33,7 +38,7 @@ READ_AT_ONCE: Final = 16  # cards; then the event loop has its turn: anyone may 
 
 
 class AuthorityCard(Strict):
-    """``maintainer`` measures machines at ``peer``. Signed by the maintainer's key."""
+    """``maintainer`` measures machines, or keeps the books, at ``peer``. Signed by the maintainer's key."""
 
     grid: HexDigest
     maintainer: HexKey
@@ -43,15 +48,20 @@ class AuthorityCard(Strict):
     expires: UnixSeconds
 
 
-def cards_key(grid: GridId) -> str:
-    """The DHT key of a grid's authorities."""
-    return f"{grid}/authorities"
+def cards_key(grid: GridId, office: Office = "authorities") -> str:
+    """The DHT key of a grid's authorities, or keepers."""
+    return f"{grid}/{office}"
 
 
 async def publish_card(
-    swarm: Swarm, grid: GridId, maintainer: Identity, *, clock: Callable[[], float] = time.time
+    swarm: Swarm,
+    grid: GridId,
+    maintainer: Identity,
+    *,
+    office: Office = "authorities",
+    clock: Callable[[], float] = time.time,
 ) -> None:
-    """Tell the grid that ``maintainer`` measures machines at this peer, for ``CARD_LIFE_S``.
+    """Tell the grid that ``maintainer`` holds the office at this peer, for ``CARD_LIFE_S``.
 
     Raises:
         SwarmError: no peer accepted the card.
@@ -66,23 +76,30 @@ async def publish_card(
         expires=issued + CARD_LIFE_S,
     )
     raw = sign_statement(card, CARD_TYPE, [maintainer])
-    if not await swarm.store(cards_key(grid), NAME, raw, expires_at=float(card.expires)):
-        raise SwarmError("No peer of the grid accepted this authority's card; it will be tried again.")
+    if not await swarm.store(cards_key(grid, office), NAME, raw, expires_at=float(card.expires)):
+        raise SwarmError(f"No peer of the grid accepted this card among its {office}; it will be tried again.")
 
 
-async def keep_card(swarm: Swarm, grid: GridId, maintainer: Identity, *, every_s: float = CARD_EVERY_S) -> None:
+async def keep_card(
+    swarm: Swarm,
+    grid: GridId,
+    maintainer: Identity,
+    *,
+    office: Office = "authorities",
+    every_s: float = CARD_EVERY_S,
+) -> None:
     """Publish the card now and again until cancelled; what fails at first, while peers come on line, is not said."""
     quiet_until = time.monotonic() + QUIET_S
     while True:
         try:
-            await publish_card(swarm, grid, maintainer)
+            await publish_card(swarm, grid, maintainer, office=office)
         except GridError as error:
             if time.monotonic() < quiet_until:
                 await asyncio.sleep(min(every_s, QUIET_S / 4))
                 continue
-            log.warning("This authority could not announce itself: %s", error)
-        except Exception:  # the next minute's may do: nobody finds an authority without one
-            log.exception("This authority could not announce itself")
+            log.warning("This peer could not announce itself among the grid's %s: %s", office, error)
+        except Exception:  # the next minute's may do: nobody finds an authority or a keeper without one
+            log.exception("This peer could not announce itself among the grid's %s", office)
         await asyncio.sleep(every_s)
 
 
@@ -94,12 +111,25 @@ async def find_authorities(
     Raises:
         SwarmError: the DHT did not answer.
     """
+    return await _find(swarm, signed, "authorities", signed.charter.maintainers, clock())
+
+
+async def find_keepers(
+    swarm: Swarm, signed: SignedCharter, *, clock: Callable[[], float] = time.time
+) -> list[AuthorityCard]:
+    """The same of the keepers of the grid's books. Raises SwarmError: the DHT did not answer."""
+    return await _find(swarm, signed, "keepers", signed.charter.keepers, clock())
+
+
+async def _find(
+    swarm: Swarm, signed: SignedCharter, office: Office, holders: Sequence[str], now_s: float
+) -> list[AuthorityCard]:
     newest: dict[str, AuthorityCard] = {}
-    found = await swarm.fetch(cards_key(signed.grid))
+    found = await swarm.fetch(cards_key(signed.grid, office))
     for count, ((owner, name), stored) in enumerate(found.items(), 1):  # all: strangers' must not crowd theirs out
         if count % READ_AT_ONCE == 0:
             await asyncio.sleep(0)
-        card = _card_of(owner, stored, signed, clock()) if name == NAME else None
+        card = _card_of(owner, stored, signed, holders, now_s) if name == NAME else None
         if card is not None and (card.maintainer not in newest or newest[card.maintainer].issued < card.issued):
             newest[card.maintainer] = card
     return [newest[maintainer] for maintainer in sorted(newest)]
@@ -125,17 +155,19 @@ async def those_answering(swarm: Swarm, cards: Sequence[AuthorityCard]) -> list[
     return [card for card, there in zip(others, alive, strict=True) if there]
 
 
-def _card_of(owner: PeerId, stored: Stored, signed: SignedCharter, now_s: float) -> AuthorityCard | None:
-    """The card in ``stored`` if a maintainer of this grid signed it for its owner, and it has not expired."""
+def _card_of(
+    owner: PeerId, stored: Stored, signed: SignedCharter, holders: Sequence[str], now_s: float
+) -> AuthorityCard | None:
+    """The card in ``stored`` if one of the office's ``holders`` signed it for its owner, and it has not expired."""
     try:
         claimed, _ = read_unverified(stored.value, AuthorityCard, CARD_TYPE)
-        if claimed.maintainer not in signed.charter.maintainers:
-            raise StatementError("it names no maintainer of this grid.")
+        if claimed.maintainer not in holders:
+            raise StatementError("it names no maintainer of this grid that holds the office.")
         card = verify_statement(stored.value, AuthorityCard, CARD_TYPE, [bytes.fromhex(claimed.maintainer)], 1)
     except StatementError as error:
-        log.debug("Left out an authority's card stored by %s: %s", owner, error)
+        log.debug("Left out a card stored by %s: %s", owner, error)
         return None
     if card.grid != signed.grid or card.peer != owner or not card.issued - SKEW_S <= now_s <= card.expires + SKEW_S:
-        log.debug("Left out an authority's card stored by %s: of another grid or peer, or expired", owner)
+        log.debug("Left out a card stored by %s: of another grid or peer, or expired", owner)
         return None
     return card
