@@ -46,6 +46,7 @@ class Work:
     arrival: int
     blocks: tuple[int, int]
     submitted_s: float  # time.perf_counter()
+    priority: int = 0  # class of its session in the batch; a higher one goes first
     output: torch.Tensor | None = None  # [tokens, hidden_size], CPU; None when ``error`` is set
     error: GridError | None = None
     queued_s: float = 0.0  # waited for the worker
@@ -123,7 +124,13 @@ class Engine:
             session.capacities[s.row] = self.budget.grow(session.capacities[s.row], s.position + s.tokens)
 
     def submit(
-        self, session: SessionCache, slices: Sequence[RowSlice], hidden: torch.Tensor, done: Callable[[Work], None]
+        self,
+        session: SessionCache,
+        slices: Sequence[RowSlice],
+        hidden: torch.Tensor,
+        done: Callable[[Work], None],
+        *,
+        priority: int = 0,
     ) -> None:
         """Queue a step: ``hidden`` [sum(tokens), hidden_size], model dtype, CPU; checked and reserved by the caller.
 
@@ -143,6 +150,7 @@ class Engine:
             arrival=next(self._arrivals),
             blocks=(session.start, session.end),
             submitted_s=time.perf_counter(),
+            priority=priority,
         )
         self._queued_bytes += work.nbytes
         with self._ready:

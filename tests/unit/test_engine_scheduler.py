@@ -22,6 +22,7 @@ class Waiting:
     decoding: bool
     arrival: int
     blocks: tuple[int, int] = (0, 4)
+    priority: int = 0
 
 
 waiting = st.builds(
@@ -30,6 +31,7 @@ waiting = st.builds(
     decoding=st.booleans(),
     arrival=st.integers(0, 1000),
     blocks=st.sampled_from([(0, 4), (1, 3)]),
+    priority=st.integers(0, 3),
 )
 
 
@@ -52,6 +54,39 @@ def test_decoding_goes_before_younger_prompts() -> None:
 
 def test_eight_decoding_sessions_share_a_pass() -> None:
     assert len(next_pass([Waiting(1, True, i) for i in range(8)], 512)) == 8
+
+
+def test_a_higher_class_goes_before_a_lower_one_and_in_a_class_decoding_first() -> None:
+    oldest = Waiting(100, False, 0, priority=0)
+    poor, rich = Waiting(1, True, 1, priority=0), Waiting(300, False, 2, priority=2)
+    chat = Waiting(1, True, 3, priority=2)
+    assert next_pass([poor, rich, chat, oldest], 512) == [oldest, chat, rich, poor]
+    assert next_pass([poor, rich, chat, oldest], 401) == [oldest, chat, rich]
+
+
+@given(st.lists(waiting, unique_by=lambda w: w.arrival), st.integers(1, 512))
+def test_what_is_left_out_fits_no_more_or_is_of_other_blocks(candidates: list[Waiting], room: int) -> None:
+    chosen = next_pass(candidates, room)
+    for left in (c for c in candidates if c not in chosen):
+        ahead = [c for c in chosen if c is chosen[0] or (c.priority, c.decoding) >= (left.priority, left.decoding)]
+        assert left.blocks != chosen[0].blocks or sum(c.tokens for c in ahead) + left.tokens > room
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(1, 300))
+def test_nobody_starves_however_many_of_a_higher_class_come(poor: int, rich: int, tokens: int) -> None:
+    """Sessions of the highest class fill every pass and return at once; each step below them goes all the same."""
+    waiting = [Waiting(300, False, i, priority=3) for i in range(rich)]
+    waiting += [Waiting(tokens, False, rich + i, priority=0) for i in range(poor)]
+    arrival, passes = poor + rich, 0
+    while any(not c.priority for c in waiting):
+        while sum(1 for c in waiting if c.priority) < rich:
+            waiting.append(Waiting(300, False, arrival, priority=3))
+            arrival += 1
+        chosen = next_pass(waiting, 512)
+        assert chosen[0] == min(waiting, key=lambda c: c.arrival)
+        waiting = [c for c in waiting if c not in chosen]
+        passes += 1
+        assert passes <= poor + rich, "each pass takes the oldest, so at most those before it go before a step"
 
 
 @st.composite
