@@ -29,17 +29,17 @@ Index = Annotated[int, Meta(ge=0, lt=2**53)]  # of an entry in a log, or a log's
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
-class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all have in common."""
 
 
-class Submit(_Message, frozen=True):
+class Submit(Message, frozen=True):
     """Take these statements into the books."""
 
     statements: Annotated[list[Document], Meta(max_length=MAX_BATCH)]
 
 
-class Outcome(_Message, frozen=True):
+class Outcome(Message, frozen=True):
     """What became of one statement. It is on disk once this is said."""
 
     code: Annotated[
@@ -48,13 +48,13 @@ class Outcome(_Message, frozen=True):
     text: Annotated[str, Meta(max_length=512)] = ""  # one sentence for people
 
 
-class Outcomes(_Message, frozen=True):
+class Outcomes(Message, frozen=True):
     """In the order of the statements."""
 
     outcomes: Annotated[list[Outcome], Meta(max_length=MAX_BATCH)]
 
 
-class Wish(_Message, frozen=True):
+class Wish(Message, frozen=True):
     """One escrow that is asked for."""
 
     session: Annotated[str, Meta(min_length=32, max_length=32)]
@@ -65,32 +65,32 @@ class Wish(_Message, frozen=True):
     micro: Amount  # in total
 
 
-class AskEscrow(_Message, frozen=True):
+class AskEscrow(Message, frozen=True):
     """Set aside all of these or none."""
 
     delegation: Document
     wishes: Annotated[list[Wish], Meta(min_length=1, max_length=64)]
 
 
-class AskPass(_Message, frozen=True):
+class AskPass(Message, frozen=True):
     """What may this account use?"""
 
     delegation: Document
 
 
-class Documents(_Message, frozen=True):
+class Documents(Message, frozen=True):
     """Signed statements."""
 
     documents: Annotated[list[Document], Meta(max_length=MAX_PAGE)]
 
 
-class AskAccount(_Message, frozen=True):
+class AskAccount(Message, frozen=True):
     """How does this account stand? Anyone may ask: the books are public."""
 
     account: Key
 
 
-class AccountView(_Message, frozen=True):
+class AccountView(Message, frozen=True):
     """An account's sums (``ledger.fold.Account``), micro-credits."""
 
     account: Key
@@ -103,20 +103,20 @@ class AccountView(_Message, frozen=True):
     allowance: Amount = 0  # left of a newcomer's today
 
 
-class AskAccounts(_Message, frozen=True):
+class AskAccounts(Message, frozen=True):
     """All accounts, in the order of their keys."""
 
     after: Annotated[str, Meta(max_length=64)] = ""
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
 
 
-class AccountViews(_Message, frozen=True):
+class AccountViews(Message, frozen=True):
     """One page; the last when it is shorter than what was asked for."""
 
     accounts: Annotated[list[AccountView], Meta(max_length=MAX_PAGE)]
 
 
-class AskHistory(_Message, frozen=True):
+class AskHistory(Message, frozen=True):
     """Statements that name the account, newest first."""
 
     account: Key
@@ -125,7 +125,7 @@ class AskHistory(_Message, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
 
 
-class HistoryRow(_Message, frozen=True):
+class HistoryRow(Message, frozen=True):
     """One of them."""
 
     cursor: Index
@@ -135,20 +135,20 @@ class HistoryRow(_Message, frozen=True):
     statement: Document
 
 
-class History(_Message, frozen=True):
+class History(Message, frozen=True):
     """One page."""
 
     rows: Annotated[list[HistoryRow], Meta(max_length=MAX_PAGE)]
 
 
-class Heads(_Message, frozen=True):
+class Heads(Message, frozen=True):
     """The newest signed head of each log held here (ledger.log.heads), and evidence against keepers."""
 
     heads: Annotated[list[Document], Meta(max_length=64)]
     evidence: Annotated[list[Document], Meta(max_length=64)] = []
 
 
-class AskEntries(_Message, frozen=True):
+class AskEntries(Message, frozen=True):
     """Entries of one keeper's log from ``first`` on: as many as fit a call, at most ``limit``."""
 
     log: Key
@@ -156,7 +156,7 @@ class AskEntries(_Message, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
 
 
-class AskProof(_Message, frozen=True):
+class AskProof(Message, frozen=True):
     """That entry ``index``, or the log of size ``first``, is part of the log of ``size``."""
 
     log: Key
@@ -165,16 +165,16 @@ class AskProof(_Message, frozen=True):
     first: Index | None = None
 
 
-class Proof(_Message, frozen=True):
+class Proof(Message, frozen=True):
     """RFC 9162 inclusion or consistency proof."""
 
     hashes: Annotated[list[Hash], Meta(max_length=128)]
 
 
-M = TypeVar("M", bound=_Message)
+M = TypeVar("M", bound=Message)
 
 
-def pack(message: _Message) -> bytes:
+def pack(message: Message) -> bytes:
     """Message → msgpack."""
     return msgspec.msgpack.encode(message)
 

@@ -15,7 +15,8 @@ from gridllm.errors import Insufficient, KeeperSilent, LedgerError, NodeFault
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.ledger import messages
-from gridllm.ledger.keepers import FIRST_PAUSE_S, LONGEST_PAUSE_S, Keepers, pieces
+from gridllm.ledger.keeper_lines import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from gridllm.ledger.keepers import Keepers, pieces
 from gridllm.ledger.messages import AccountView, Documents, Heads, Outcome, Outcomes, Submit, Wish, pack, unpack
 from gridllm.ledger.paper import sign
 from gridllm.ledger.statements import Pass
