@@ -13,7 +13,7 @@ from gridllm.errors import LedgerError
 from gridllm.merkle import DIGEST_BYTES, node_digest
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()  # of a log without leaves
-MAX_SIZE: Final = 2**62  # leaves; fits the signed 64-bit integers of databases
+MAX_SIZE: Final = 2**53  # leaves; every reader of JSON takes it exactly, and databases hold it
 
 
 class NodeSource(Protocol):
@@ -39,7 +39,7 @@ def root_of(size: int, node: NodeSource) -> bytes:
 
 
 def inclusion_proof(index: int, size: int, node: NodeSource) -> list[bytes]:
-    """Digests beside the way from leaf ``index`` up to the root of ``size`` leaves (section 2.1.3.1); up to 62.
+    """Digests beside the way from leaf ``index`` up to the root of ``size`` leaves (section 2.1.3.1); up to 53.
 
     Raises:
         LedgerError: no such leaf or size, or ``node`` lacks a hash.
@@ -58,7 +58,7 @@ def inclusion_proof(index: int, size: int, node: NodeSource) -> list[bytes]:
 
 
 def consistency_proof(first: int, second: int, node: NodeSource) -> list[bytes]:
-    """What shows that ``first`` leaves are the beginning of ``second`` (section 2.1.4.1); up to 63 digests.
+    """What shows that ``first`` leaves are the beginning of ``second`` (section 2.1.4.1); up to 53 digests.
 
     Empty where there is nothing to show: for the same size, and for a log that was empty.
 
@@ -76,7 +76,7 @@ def prefix_path(first: int, second: int, node: NodeSource) -> list[bytes]:
     """A consistency proof that takes no root for granted, so that it tells both (``prefix_roots``).
 
     RFC 9162 leaves out its first digest when ``first`` is a power of two: the reader knows it as the first root. Here
-    it is always there. 1 ≤ ``first`` < ``second``; up to 64 digests.
+    it is always there. 1 ≤ ``first`` < ``second``; up to 54 digests.
 
     Raises:
         LedgerError: other sizes, or ``node`` lacks a hash.
