@@ -52,10 +52,12 @@ def postgres(folder: Path) -> Iterator[str]:
 class PostgresServer:
     """One server with any number of databases; leaving the ``with`` block stops it and removes what it wrote.
 
-    A fixture of the session may hold one; ``kill`` and ``start`` are for tests that have it to themselves.
+    A fixture of the session may hold one; ``kill`` and ``start`` are for tests that have it to themselves. ``settings``
+    are PostgreSQL's own, over those above.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self._settings = SETTINGS | settings
         folder.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / "postgres.log"
         self._home = Path(tempfile.mkdtemp(prefix="gridllm-pg-", dir="/tmp"))  # a socket's path has 107 bytes at most
@@ -81,7 +83,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start, recovering what a kill left; returns once it takes connections."""
         assert self._process is None, "the server is running"
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self._program("postgres")), "-D", str(self._data), "-k", str(self._home), *settings],
