@@ -196,9 +196,10 @@ class TestInclusion:
         with pytest.raises(LedgerError):
             verify_inclusion(LEAVES[0], size, index, LEAVES[0], [])
 
-    def test_a_stranger_cannot_keep_the_verifier_busy(self) -> None:
-        with pytest.raises(LedgerError, match="too long"):
-            verify_inclusion(LEAVES[0], MAX_SIZE, 5, LEAVES[5], [LEAVES[1]] * 10_000)
+    def test_digests_cut_elsewhere(self) -> None:
+        left, right = LEAVES[:2]
+        with pytest.raises(LedgerError, match="32 bytes, not 33"):  # its parent's hash would be the same
+            verify_inclusion(root_of(2, NODE), 2, 0, left + right[:1], [right[1:]])
 
 
 class TestConsistency:
@@ -296,6 +297,17 @@ class TestPrefix:
         except LedgerError:
             return
         assert roots[1] != root_of(second, NODE)
+
+    def test_digests_cut_elsewhere(self) -> None:
+        left, right = LEAVES[:2]
+        with pytest.raises(LedgerError, match="32 bytes, not 33"):  # it would convict who signed both roots honestly
+            prefix_roots(1, 2, [left + right[:1], right[1:]])
+
+    def test_a_stranger_cannot_keep_the_verifier_busy(self) -> None:
+        with pytest.raises(LedgerError, match="too long"):
+            verify_inclusion(LEAVES[0], MAX_SIZE, 5, LEAVES[5], [LEAVES[1]] * 10_000)
+        with pytest.raises(LedgerError, match="too long"):
+            prefix_roots(5, MAX_SIZE, [LEAVES[1]] * 10_000)
 
     @pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 1), (5, 5), (2, 1), (-1, 4)])
     def test_between_other_sizes_there_is_none(self, first: int, second: int) -> None:
