@@ -1,0 +1,89 @@
+"""Accounts and tabs as rows, and the queries that find and change them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from gridllm.ledger.fold import Account, Tab
+from gridllm.ledger.store.schema import accounts, entries, gifts, logs, once, tabs
+from gridllm.ledger.store.seals import holds
+
+ACCOUNT: Final = (accounts.c.granted, accounts.c.earned, accounts.c.spent, accounts.c.received, accounts.c.sent)
+TAB: Final = (tabs.c.escrow, tabs.c.gift, tabs.c.expires, tabs.c.claimed, tabs.c.prefill, tabs.c.decode)
+ACCOUNT_COLUMNS: Final = tuple(column.name for column in ACCOUNT)
+TAB_COLUMNS: Final = (*(column.name for column in TAB), "released", "held")
+COUNTERS: Final = select(
+    *(
+        select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery()
+        for table in (logs, entries, accounts, tabs)
+    ),
+    func.coalesce(select(entries.c.at).order_by(entries.c.number.desc()).limit(1).scalar_subquery(), 0),
+)
+SELECT_ACCOUNTS: Final = select(accounts.c.key, accounts.c.number, *ACCOUNT).where(
+    accounts.c.key.in_(bindparam("keys", expanding=True))
+)
+SELECT_TABS: Final = select(tabs.c.digest, tabs.c.number, *TAB, tabs.c.released).where(
+    tabs.c.digest.in_(bindparam("keys", expanding=True))
+)
+SELECT_ONCE: Final = select(once.c.kind, once.c.subject).where(once.c.subject.in_(bindparam("keys", expanding=True)))
+UPDATE_ACCOUNTS: Final = (
+    update(accounts)
+    .where(accounts.c.number == bindparam("row"))
+    .values({column.name: bindparam(column.name) for column in ACCOUNT})
+)
+UPDATE_TABS: Final = (
+    update(tabs)
+    .where(tabs.c.number == bindparam("row"))
+    .values({column.name: bindparam(column.name) for column in (*TAB, tabs.c.released, tabs.c.held)})
+)
+
+
+@dataclass(slots=True)
+class Counters:
+    """The highest row numbers in use, 0 in an empty table, and the latest time of an entry."""
+
+    logs: int
+    entries: int
+    accounts: int
+    tabs: int
+    at: int
+
+
+def read_counters(connection: Connection) -> Counters:
+    """What is in use now."""
+    return Counters(*tuple(connection.execute(COUNTERS).one()))
+
+
+def account_values(account: Account) -> tuple[int, ...]:
+    """The account's columns from ``granted`` on."""
+    return account.granted, account.earned, account.spent, account.received, account.sent
+
+
+def tab_values(tab: Tab) -> tuple[int, ...]:
+    """The tab's columns from ``escrow`` on."""
+    amounts = tab.escrow, tab.gift, tab.expires, tab.claimed, tab.prefill, tab.decode
+    return *amounts, int(tab.released), holds(tab)
+
+
+def held_by(connection: Connection, account: str, now_s: float) -> int:
+    """What the account has set aside at that time, by an index that knows no closed tabs; micro-credits."""
+    return int(
+        connection.execute(
+            select(func.coalesce(func.sum(tabs.c.held), 0))
+            .join(accounts, accounts.c.number == tabs.c.payer)
+            .where(accounts.c.key == account, tabs.c.expires > int(now_s), tabs.c.held > 0)
+        ).scalar_one()
+    )
+
+
+def given_to(connection: Connection, account: str, day: int) -> int:
+    """What the account was given of the allowance on that day, micro-credits."""
+    found = connection.execute(
+        select(gifts.c.micro)
+        .join(accounts, accounts.c.number == gifts.c.account)
+        .where(accounts.c.key == account, gifts.c.day == day)
+    ).scalar()
+    return int(found or 0)

@@ -1,0 +1,159 @@
+"""The ledger in its database: logs of all keepers, and the books that follow from them.
+
+Everything that belongs together is written in one transaction, and nothing is kept in memory between two: opening costs
+nothing, and after ``kill -9`` the next transaction goes on from what is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, func, insert, select
+
+from gridllm.errors import LedgerError
+from gridllm.ledger.fold import Account, Tab
+from gridllm.ledger.log.tiles import Tiles
+from gridllm.ledger.messages import HistoryRow
+from gridllm.ledger.statements import TabKey
+from gridllm.ledger.store.batch import Batch
+from gridllm.ledger.store.engine import reading, writing
+from gridllm.ledger.store.kept_tiles import KeptTiles
+from gridllm.ledger.store.reads import account_page, entry_page, history_page
+from gridllm.ledger.store.rows import held_by
+from gridllm.ledger.store.schema import evidence, logs
+from gridllm.ledger.store.seals import seal
+from gridllm.ledger.store.shelf import Shelf
+
+
+class LedgerStore:
+    """One keeper's database. Its calls block: its owner makes them all from one worker thread."""
+
+    def __init__(self, engine: Engine, *, starter: int) -> None:
+        """``engine``: of ``open_engine``, after ``migrate``. ``starter``: the charter's, micro-credits."""
+        self._engine = engine
+        self._starter = starter
+
+    @contextmanager
+    def write(self, log: str, now_s: float) -> Iterator[Batch]:
+        """A transaction that may append to ``log`` (its keeper's hex key): on disk when the block ends, or never was.
+
+        Raises:
+            LedgerError: the database cannot be written.
+        """
+        with writing(self._engine) as connection:
+            batch = Batch(connection, log, now_s, self._starter)
+            yield batch
+            batch.save()
+
+    def account(self, key: str) -> Account:
+        """The account's sums; of one that nobody mentioned, zeros."""
+        with self._shelf() as shelf:
+            return shelf.account(key)
+
+    def accounts(self, after: str = "", limit: int = 1024) -> list[tuple[str, Account]]:
+        """Accounts in the order of their keys."""
+        with reading(self._engine) as connection:
+            return account_page(connection, after, limit)
+
+    def escrowed(self, account: str, now_s: float) -> int:
+        """What of the account's balance is set aside then, micro-credits."""
+        with reading(self._engine) as connection:
+            return held_by(connection, account, now_s)
+
+    def tab(self, key: TabKey) -> Tab | None:
+        """The tab; None: no statement named it."""
+        with self._shelf() as shelf:
+            return shelf.tab(key) if shelf.has_tab(key) else None
+
+    def enrolled(self, account: str) -> bool:
+        """Whether the books hold a certificate to serve of that account."""
+        with self._shelf() as shelf:
+            return shelf.enrolled(account)
+
+    def gifted(self, account: str, day: int) -> int:
+        """What the account was given of the newcomers' allowance on that day (since 1970, UTC), micro-credits."""
+        with self._shelf() as shelf:
+            return shelf.gifted(account, day)
+
+    def history(self, account: str, since: int = 0, before: int | None = None, limit: int = 100) -> list[HistoryRow]:
+        """Entries that name the account, newest first; fewer than ``limit``: there are no more.
+
+        Args:
+            since: Unix time of acceptance or mirroring.
+            before: ``cursor`` of the last row of the page before.
+        """
+        with reading(self._engine) as connection:
+            return history_page(connection, account, since, before, limit)
+
+    def entries(self, log: str, first: int, limit: int, max_bytes: int) -> list[bytes]:
+        """Entries of a log from ``first`` on: no more than ``limit``, nor than fit, but one if there is one."""
+        with reading(self._engine) as connection:
+            return entry_page(connection, log, first, limit, max_bytes)
+
+    def sizes(self) -> dict[str, int]:
+        """How many entries of each log are held, by its keeper's hex key."""
+        with reading(self._engine) as connection:
+            return {keeper: int(size) for keeper, size in connection.execute(select(logs.c.keeper, logs.c.size))}
+
+    def root(self, log: str, size: int) -> bytes:
+        """The root of the log's first ``size`` entries. Raises LedgerError: it has fewer."""
+        with self._tiles(log) as tiles:
+            return tiles.root(size)
+
+    def inclusion(self, log: str, index: int, size: int) -> list[bytes]:
+        """The proof that an entry is among the log's first ``size``. Raises LedgerError: it has fewer."""
+        with self._tiles(log) as tiles:
+            return tiles.inclusion(index, size)
+
+    def consistency(self, log: str, first: int, second: int) -> list[bytes]:
+        """The proof that the log of ``first`` entries is the beginning of that of ``second``.
+
+        Raises:
+            LedgerError: it has fewer.
+        """
+        with self._tiles(log) as tiles:
+            return tiles.consistency(first, second)
+
+    def head(self, log: str) -> bytes | None:
+        """The log's newest signed head that was saved."""
+        with reading(self._engine) as connection:
+            head = connection.execute(select(logs.c.head).where(logs.c.keeper == log)).scalar()
+            return None if head is None else bytes(head)
+
+    def save_head(self, log: str, raw: bytes) -> None:
+        """Keep ``raw`` as the log's newest signed head."""
+        with self.write(log, 0) as batch:
+            batch.save_head(raw)
+
+    def evidence(self) -> list[bytes]:
+        """What was saved against keepers, oldest first."""
+        with reading(self._engine) as connection:
+            return [
+                bytes(raw) for raw in connection.execute(select(evidence.c.raw).order_by(evidence.c.number)).scalars()
+            ]
+
+    def save_evidence(self, raw: bytes) -> None:
+        """Keep evidence against a keeper, once."""
+        with writing(self._engine) as connection:
+            number = connection.execute(select(func.coalesce(func.max(evidence.c.number), 0))).scalar_one() + 1
+            if connection.execute(select(evidence.c.number).where(evidence.c.raw == raw)).first() is None:
+                connection.execute(insert(evidence), {"number": number, "raw": raw, "seal": seal(number, raw)})
+
+    @contextmanager
+    def _shelf(self) -> Iterator[Shelf]:
+        with reading(self._engine) as connection:
+            yield Shelf(connection, 0)
+
+    @contextmanager
+    def _tiles(self, log: str) -> Iterator[Tiles]:
+        with reading(self._engine) as connection:
+            number = _log_number(connection, log)
+            if number is None:
+                raise LedgerError(f"This keeper holds nothing of the log of {log[:16]}….")
+            yield Tiles(KeptTiles(connection, number))
+
+
+def _log_number(connection: Connection, keeper: str) -> int | None:
+    number = connection.execute(select(logs.c.number).where(logs.c.keeper == keeper)).scalar()
+    return None if number is None else int(number)
