@@ -169,7 +169,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     with tempfile.TemporaryDirectory() as folder:
-        grid = ProcessGrid(Path(folder), "full")
+        grid = ProcessGrid(Path(folder), "full", cold=True)
         try:
             grid.found("demo", admission=())
             result["pairs"] = pairs(grid, wishes.pairs)

@@ -111,7 +111,9 @@ def measure_size(name: str, nodes: Sequence[int], repeats: int, scratch: Path) -
         home = scratch / f"{name}-{count}"
         home.mkdir()
         parts = spans(size.layers, count)
-        with process_grid(home, *parts, model=folder, dtype="float32", extra=["--cache-tokens", "16384"]) as grid:
+        with process_grid(
+            home, *parts, model=folder, dtype="float32", extra=["--cache-tokens", "16384"], cold=True
+        ) as grid:
             env = home_environ(grid.home)
             clients = [Worker("benchmarks.worker", name, folder, env=env) for _ in range(max(CLIENTS))]
             for client in clients:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import warm
+
 COMMAND = (sys.executable, "-m", "gridllm")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; what we start would inherit it
@@ -26,11 +28,15 @@ def home_environ(home: Path, **extra: str) -> dict[str, str]:
     return kept | xdg | quiet | extra
 
 
-def gridllm(home: Path, *args: str, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
+def gridllm(home: Path, *args: str, timeout_s: float = 90.0, cold: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end; warm or ``cold`` as ``Running`` is."""
+    environ = home_environ(home)
+    starter = None if cold else warm.starter_for(COMMAND, environ)
+    if starter is not None:
+        return starter.run([*COMMAND, *args], environ, timeout_s)
     return subprocess.run(
         [*COMMAND, *args],
-        env=home_environ(home),
+        env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -40,18 +46,27 @@ def gridllm(home: Path, *args: str, timeout_s: float = 90.0) -> subprocess.Compl
 
 
 class Running:
-    """A command that serves until it is stopped; leaving the ``with`` block ends it, by its pid."""
+    """A command that serves until it is stopped; leaving the ``with`` block ends it, by its pid.
 
-    def __init__(self, home: Path, *args: str, program: tuple[str, ...] = COMMAND) -> None:
-        self.process = subprocess.Popen(
-            [*program, *args],
-            env=home_environ(home),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # a process group of its own, so that Ctrl-C can reach all of it, as in a terminal
-        )
+    Unless it is to start ``cold``, in an interpreter of its own, it starts warm (``warm.py``) where that can be.
+    """
+
+    def __init__(self, home: Path, *args: str, program: tuple[str, ...] = COMMAND, cold: bool = False) -> None:
+        self.process: subprocess.Popen[str] | warm.Warm
+        environ = home_environ(home)
+        starter = None if cold else warm.starter_for(program, environ)
+        if starter is not None:
+            self.process = starter.start([*program, *args], environ)
+        else:
+            self.process = subprocess.Popen(
+                [*program, *args],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,  # a process group of its own: Ctrl-C can reach all of it, as in a terminal
+            )
         self.pid = self.process.pid
         self.output: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()

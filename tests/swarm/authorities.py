@@ -28,11 +28,19 @@ class Council:
     """``count`` maintainers of one grid, of whom ``threshold`` must agree; founded by command, run by command."""
 
     def __init__(
-        self, folder: Path, *, count: int, threshold: int, admission: tuple[str, ...] = (), pace: str = "brief"
+        self,
+        folder: Path,
+        *,
+        count: int,
+        threshold: int,
+        admission: tuple[str, ...] = (),
+        pace: str = "brief",
+        cold: bool = False,
     ) -> None:
         self.homes = [folder / f"maintainer{number}" for number in range(count)]
         self.running: dict[int, Running] = {}
         self._pace = pace  # of examinations
+        self._cold = cold  # first peers start in interpreters of their own, where their memory is looked at
         self.keys: list[str] = []
         self.addresses: list[str] = []
         maddrs = []
@@ -55,7 +63,8 @@ class Council:
     def start(self, *numbers: int) -> None:
         """Run these maintainers' first peers, until each can be dialled."""
         for number in numbers:
-            self.running[number] = Running(self.homes[number], "bootstrap", "run", "--json", "--pace", self._pace)
+            run = ("bootstrap", "run", "--json", "--pace", self._pace)
+            self.running[number] = Running(self.homes[number], *run, cold=self._cold)
         for number in numbers:
             self.running[number].wait_for('"authority"')
 

@@ -54,10 +54,12 @@ class Node:
 class ProcessGrid:
     """Handed out by ``process_grid``. ``home`` is a volunteer's and client's home that has joined the grid."""
 
-    def __init__(self, folder: Path, pace: str = "brief") -> None:
+    def __init__(self, folder: Path, pace: str = "brief", cold: bool = False) -> None:
         self.home = folder / "volunteer"
         self.pace = pace
         """Of examinations: "brief" or "full"."""
+        self.cold = cold
+        """Start nodes in interpreters of their own."""
         self.address = ""
         self.nodes: list[Node] = []
         self._folder = folder
@@ -153,7 +155,7 @@ class ProcessGrid:
         number = len(self.nodes)
         key = self._folder / f"node{number}.key"
         args = self.serve_args("--identity", str(key), "--blocks", blocks, *extra)
-        self.nodes.append(Node(Running(self.home, *args), time.monotonic()))
+        self.nodes.append(Node(Running(self.home, *args, cold=self.cold), time.monotonic()))
         return number
 
     def add(self, *spans: str, extra: Sequence[str] = ()) -> list[int]:
@@ -208,6 +210,7 @@ def process_grid(
     maintainers: int = 1,
     threshold: int = 1,
     pace: str = "brief",
+    cold: bool = False,
 ) -> Iterator[ProcessGrid]:
     """A running grid with one node for each of ``spans`` ("0:4", "auto"); ends it, and sees to it that nothing is left.
 
@@ -219,8 +222,9 @@ def process_grid(
         maintainers: how many, each with a first peer (and authority).
         threshold: how many of them must sign.
         pace: of examinations; "full" is what people get.
+        cold: nodes start in interpreters of their own, as for people: for what a start and a process's memory cost.
     """
-    grid = ProcessGrid(folder, pace)
+    grid = ProcessGrid(folder, pace, cold)
     try:
         grid.found(model, dtype, admission, maintainers, threshold)
         path = [] if model == "demo" else ["--path", model]

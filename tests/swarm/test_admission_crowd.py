@@ -26,7 +26,7 @@ MOST_CHARTER_S = 1.0
 async def test_a_crowd(tmp_path: Path) -> None:
     # Twenty on two cores slow each other's lines, which is no fault of the authority.
     line = ("--min-upload", "0.5", "--min-download", "0.5")
-    council = Council(tmp_path, count=1, threshold=1, admission=line, pace="full")
+    council = Council(tmp_path, count=1, threshold=1, admission=line, pace="full", cold=True)
     try:
         council.start(0)
         address = council.addresses[0]
@@ -34,7 +34,7 @@ async def test_a_crowd(tmp_path: Path) -> None:
         program = (sys.executable, "-m", "tests.swarm.crowd")
         pss: list[int] = []
         waits: list[float] = []
-        with Running(tmp_path / "crowd", address, str(CANDIDATES), program=program) as crowd:
+        with Running(tmp_path / "crowd", address, str(CANDIDATES), program=program, cold=True) as crowd:
             async with candidate(address) as onlooker:
                 first = PeerId(address.rsplit("/", 1)[-1])
                 while crowd.process.poll() is None:

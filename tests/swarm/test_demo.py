@@ -34,7 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_generates_and_leaves_nothing_behind(home: Path):
-    done = gridllm(home, "demo", "--max-new-tokens", "40", timeout_s=240)
+    done = gridllm(home, "demo", "--max-new-tokens", "40", timeout_s=240, cold=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Once upon a time" in done.stdout
     parts = re.findall(r"volunteer \d, pid (\d+), peer (12D3Koo\w+): computed blocks (\d+):(\d+)", done.stdout)
@@ -49,7 +49,7 @@ def test_it_generates_and_leaves_nothing_behind(home: Path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_ctrl_c_leaves_nothing_behind(home: Path, number: signal.Signals):
-    with Running(home, "demo") as running:
+    with Running(home, "demo", cold=True) as running:
         running.wait_for("Started 3 volunteers", timeout_s=120)
         assert len(ours(home)) > 4
         assert running.stop(number, timeout_s=60) == 130

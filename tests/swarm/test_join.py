@@ -49,6 +49,7 @@ def found(home: Path, name: str, port: int) -> str:
         listen,
         "--announce-maddrs",
         listen,
+        cold=True,
     )
     assert done.returncode == 0, done.stderr
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("gridllm join ")]
@@ -71,7 +72,7 @@ class Grid:
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
     home = tmp_path_factory.mktemp("maintainer")
     address = found(home, "home", free_port())
-    with Running(home, "bootstrap", "run") as running:
+    with Running(home, "bootstrap", "run", cold=True) as running:
         running.wait_for("Ready")
         yield Grid(home, address, running)
 

@@ -42,7 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def grid(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessGrid]:
     extra = ["--cache-tokens", "4096"]
     with process_grid(
-        tmp_path_factory.mktemp("grid"), f"{SPAN[0]}:{SPAN[1]}", model=str(folder), dtype="float32", extra=extra
+        tmp_path_factory.mktemp("grid"),
+        f"{SPAN[0]}:{SPAN[1]}",
+        model=str(folder),
+        dtype="float32",
+        extra=extra,
+        cold=True,
     ) as running:
         yield running
 
