@@ -6,6 +6,7 @@
     data_dir/grids/<name>/charter.json    the charter as it was signed
     data_dir/grids/<name>/known_peers.json   peer id → multiaddrs, hints only
     data_dir/grids/<name>/notices.json    what its maintainers said since founding (board.py)
+    data_dir/grids/<name>/passes/<account>.json   what an account may use, as its keeper last said (the client's wallet)
     data_dir/manifests/<root>.json        model manifests, verified by their name
 """
 
@@ -134,6 +135,10 @@ class Pins:
     def notices_path(self, signed: SignedCharter) -> Path:
         """Where the maintainers' notices are kept (``board.NoticeBoard``)."""
         return self._folder(signed.charter.name) / "notices.json"
+
+    def pass_path(self, signed: SignedCharter, account: str) -> Path:
+        """Where the latest access pass of an account (hex key) is kept."""
+        return self._folder(signed.charter.name) / "passes" / f"{account}.json"
 
     def manifest(self, root: ModelRoot) -> bytes | None:
         """A model's manifest stored before; None when it is missing or no longer matches its root."""

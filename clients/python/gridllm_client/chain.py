@@ -8,13 +8,14 @@ import os
 import time
 from collections.abc import Callable, Collection
 
-from gridllm.errors import CallTimeout, NodeFault, NotAdmitted, PeerLost, RouteError, SwarmError
+from gridllm.errors import BadPayment, CallTimeout, NodeFault, NotAdmitted, PeerLost, RouteError, SwarmError
 from gridllm.ids import PeerId, SessionId
 from gridllm.planning.routing import Leg
 from gridllm.wire.messages import Close, Ready
 from gridllm.wire.record import NodeRecord
 from gridllm_client.hop import Hop, HopFailed, Shaping
 from gridllm_client.links import Blamed, LinkPool, Listener, NodeLink
+from gridllm_client.paying import Payer
 from gridllm_client.repair import Call, gaps_of, need_of, ways
 from gridllm_client.routes import Routes
 from gridllm_client.standing import Standing
@@ -26,7 +27,16 @@ AVOID_S = 15.0  # a node that was full, leaving or accused is not chosen again b
 class Chain:
     """The hops of a session, head first. One task at a time may change it."""
 
-    def __init__(self, pool: LinkPool, routes: Routes, terms: Terms, patience: Patience, listener: Listener) -> None:
+    def __init__(
+        self,
+        pool: LinkPool,
+        routes: Routes,
+        terms: Terms,
+        patience: Patience,
+        listener: Listener,
+        payer: Payer | None = None,
+    ) -> None:
+        """``payer``: of the hops; None: nobody pays."""
         self.hops: list[Hop] = []
         self.epoch = 0
         self.id = SessionId(os.urandom(16))
@@ -35,6 +45,7 @@ class Chain:
         self._terms = terms
         self._patience = patience
         self._listener = listener
+        self.payer = payer
         self._desperate = True
         self._avoid: dict[PeerId, float] = {}  # peer → until when
         self._clock: Callable[[], float] = time.monotonic
@@ -120,6 +131,7 @@ class Chain:
         self.epoch += 1
         for peer, fault in self.standing.unadmitted():
             raise HopFailed(peer, NotAdmitted(str(fault)))
+        await self._arrange_pay(call)
         await self._connect()
         shaping = Shaping(self.id, self.epoch, self._pool.swarm.peer, self._terms, self._patience, call)
         need = call.wanted()
@@ -130,8 +142,16 @@ class Chain:
             if len(ready.lengths) != self._terms.rows:
                 raise HopFailed(hop.peer, NodeFault(f"Node {hop.peer} reports {len(ready.lengths)} rows."))
             need = need_of(call, ready.lengths, ready.step)
+            self._pay_replay(hop, ready, call, need)
             reports.insert(0, (hop.peer, ready.step))
         return need, reports
+
+    def begin_anew(self) -> None:
+        """The same nodes, under a new session id; rows are fed again from position 0."""
+        hops = [Hop(hop.record, hop.start, hop.end) for hop in self.hops]
+        self.close()
+        self.id = SessionId(os.urandom(16))
+        self.hops = hops
 
     def close(self) -> None:
         """Free the session on all nodes; never waits."""
@@ -187,11 +207,30 @@ class Chain:
     def _release(self, hop: Hop) -> None:
         if hop.link is None:
             return
+        if self.payer is not None:
+            self.payer.settle(hop)
         hop.link.forget(self.id)
         if hop.link.lost is None:
             with contextlib.suppress(PeerLost):
                 hop.link.send(Close(self.id))
         hop.link = None
+
+    async def _arrange_pay(self, call: Call) -> None:
+        if self.payer is None:
+            return
+        try:
+            await self.payer.arrange(self.id, self.hops, sum(call.after))
+        except BadPayment:
+            self.begin_anew()
+            await self.payer.arrange(self.id, self.hops, sum(call.after))
+
+    def _pay_replay(self, hop: Hop, ready: Ready, call: Call, need: list[int]) -> None:
+        if self.payer is None:
+            return
+        try:
+            self.payer.stands(hop, ready, call, need)
+        except BadPayment as error:
+            raise HopFailed(hop.peer, NodeFault(str(error))) from error
 
     async def _connect(self) -> None:
         """Open all missing links at once."""

@@ -16,6 +16,7 @@ from gridllm.models.ends import Ends
 from gridllm.wire.messages import RowSlice
 from gridllm_client.sampling import Picker
 from gridllm_client.session import Session
+from gridllm_client.tab import Bill
 from gridllm_client.terms import ChainEvent
 from gridllm_client.text import Detokenizer, StopFinder
 
@@ -36,6 +37,7 @@ class Generation:
     first_token_s: float = 0.0  # of it, until the first token
     chain: tuple[tuple[PeerId, int, int], ...] = ()  # (peer, first block, one past the last), at the end
     events: list[ChainEvent] = field(default_factory=list)  # nodes lost and replaced on the way
+    bills: tuple[Bill, ...] = ()  # tokens metered at each node, and their price; known once it is over
 
     @property
     def tokens_per_s(self) -> float:
@@ -47,6 +49,11 @@ class Generation:
     def pauses_s(self) -> float:
         """Time spent on repairs, seconds."""
         return sum(event.pause_s for event in self.events if event.kind == "repaired")
+
+    @property
+    def spent(self) -> int:
+        """Micro-credits that it cost, by this side's own count."""
+        return sum(bill.micro for bill in self.bills)
 
     def __str__(self) -> str:
         return self.text
@@ -62,6 +69,8 @@ class Generation:
             "first_token_s": round(self.first_token_s, 4),
             "tokens_per_s": round(self.tokens_per_s, 2),
             "chain": [{"peer": peer, "start": start, "end": end} for peer, start, end in self.chain],
+            "metered": [bill._asdict() for bill in self.bills],
+            "spent": self.spent,
             "repairs": [
                 {
                     "text": event.text,

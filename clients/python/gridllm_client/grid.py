@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import weakref
@@ -17,8 +18,9 @@ from gridllm.charter.fetch import fetch_manifest
 from gridllm.charter.gossip import gossiping
 from gridllm.charter.pin import Pins
 from gridllm.errors import CharterError, GridError, ModelError
-from gridllm.identity.keys import Identity
+from gridllm.identity.keys import Identity, load
 from gridllm.ids import PeerId
+from gridllm.ledger.keepers import Keepers
 from gridllm.settings import load_settings
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.helpers import Addresses, Helpers
@@ -30,6 +32,7 @@ from gridllm_client.reports import Reporter
 from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
 from gridllm_client.terms import Terms
+from gridllm_client.wallet import Wallet
 
 if TYPE_CHECKING:
     from gridllm.models.manifest import Manifest
@@ -59,6 +62,7 @@ class Grid:
         name: str | None = None,
         swarm: Swarm | None = None,
         reports: bool | None = None,
+        account: Path | str | Identity | None = None,
     ) -> None:
         """Enter the network.
 
@@ -68,18 +72,22 @@ class Grid:
             swarm: take part through this one (in tests: in memory), which stays the caller's to close.
             reports: tell the grid's authorities how fast its nodes served (which nodes, how many tokens, how long; no
                 text); the default is the setting's, which is yes.
+            account: key, or key file, of the account that pays where the grid keeps a ledger; the default is this
+                machine's own (``gridllm id``). Without a key there it is served as the charter serves strangers.
 
         Raises:
             CharterError: no grid joined yet.
+            IdentityError: the account's key cannot be used.
             SwarmError: none of the grid's known peers can be reached.
         """
         self._pins = Pins(Path(home) if home is not None else load_settings().data_dir)
         self.charter: SignedCharter = self._pins.current(name)
+        payer = _account(account, self._pins.data_dir) if self.charter.charter.economy.required else None
         self._runtime = Runtime()
         self._net = _Net(reports=load_settings().reports if reports is None else reports)
         self._closer = weakref.finalize(self, _close, self._runtime, self._net)
         try:
-            self._runtime.run(self._net.enter(self.charter, self._pins, swarm))
+            self._runtime.run(self._net.enter(self.charter, self._pins, swarm, payer))
         except BaseException:
             self._closer()
             raise
@@ -113,6 +121,13 @@ class Grid:
         """
         return self._runtime.run(self._net.status(self.charter))
 
+    def balance(self) -> int | None:
+        """Micro-credits of the account that pays, by its keeper's books; vouchers of the last minute may lack in them.
+
+        None: the grid keeps no ledger, there is no account, or its keeper does not answer.
+        """
+        return self._runtime.run(self._net.balance())
+
     def close(self) -> None:
         """Leave the network and end the thread; idempotent."""
         self._closer()
@@ -128,6 +143,7 @@ class Grid:
     def _load(self, entry: ModelEntry, dtype_name: str, path: Path | None) -> GridModel:
         from gridllm.models.ends import Ends
         from gridllm.models.manifest import verify_manifest
+        from gridllm.models.sizes import block_parameters
         from gridllm.wire.tensor import dtype_named
 
         dtype = dtype_named(dtype_name)
@@ -138,7 +154,10 @@ class Grid:
         terms = Terms(model=entry.model_root, blocks=entry.blocks, hidden_size=entry.hidden_size, dtype=dtype)
         pool = self._net.pool
         routes = Routes(self._net.directory, pool, entry.model_root, dtype_name, gate=self._net.gate)
-        return GridModel(self._runtime, pool, routes, terms, ends, entry.name, self._net.reporter)
+        wallet = self._net.wallet
+        if wallet is not None:
+            wallet.learn(entry.model_root, block_parameters(manifest))
+        return GridModel(self._runtime, pool, routes, terms, ends, entry.name, self._net.reporter, wallet)
 
 
 class _Net:
@@ -147,6 +166,7 @@ class _Net:
     def __init__(self, *, reports: bool = False) -> None:
         self.swarm: Swarm | None = None
         self.reporter: Reporter | None = None
+        self.wallet: Wallet | None = None
         self._reports = reports
         self._leaving = contextlib.AsyncExitStack()
 
@@ -170,8 +190,8 @@ class _Net:
         """Who serves what."""
         return self._directory
 
-    async def enter(self, signed: SignedCharter, pins: Pins, swarm: Swarm | None) -> None:
-        """Join the network as a client."""
+    async def enter(self, signed: SignedCharter, pins: Pins, swarm: Swarm | None, account: Identity | None) -> None:
+        """Join the network as a client; ``account`` pays."""
         identity: Identity | None = None
         if swarm is None:
             from gridllm.swarm.libp2p import open_swarm
@@ -192,6 +212,9 @@ class _Net:
         self._directory = Directory(swarm, signed.grid, self._gate.admit)
         if self._reports and identity is not None:  # a report is signed by the key that takes part
             self.reporter = Reporter(swarm, identity, signed, self._gate, self._pool.rtts_ms)
+        if account is not None:
+            path = pins.pass_path(signed, account.public_key.hex())
+            self.wallet = Wallet(signed, account, swarm.peer, Keepers(swarm, signed), path)
 
         def peers() -> list[tuple[PeerId, tuple[str, ...]]]:
             return [*pins.peers(signed), *self._directory.seen.items()]
@@ -212,6 +235,15 @@ class _Net:
     async def status(self, signed: SignedCharter) -> dict[str, list[NodeRecord]]:
         """Nodes by model name."""
         return {entry.name: await self._directory.nodes(entry.model_root) for entry in signed.charter.models}
+
+    async def balance(self) -> int | None:
+        """Micro-credits, if the account's keeper says."""
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                return await self.wallet.balance() if self.wallet is not None else None
+        except (GridError, TimeoutError) as error:
+            log.info("The account's balance is not known: %s", error)
+            return None
 
     async def manifest(self, signed: SignedCharter, entry: ModelEntry, pins: Pins) -> bytes:
         """The model's manifest: as kept from before, or from any peer that has it."""
@@ -266,6 +298,16 @@ def _folder(entry: ModelEntry, path: Path | None) -> Path | None:
     if entry.source == "local":
         return None
     return find_model(entry.source, entry.revision, ends=True)
+
+
+def _account(given: Path | str | Identity | None, data_dir: Path) -> Identity | None:
+    """The account that pays; None: nothing was named, and this machine has no key."""
+    if isinstance(given, Identity):
+        return given
+    if given is not None:
+        return load(Path(given))
+    path = load_settings().identity or data_dir / "identity.key"
+    return load(path) if path.exists() else None
 
 
 def _close(runtime: Runtime, net: _Net) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from gridllm.errors import Refusal, SessionExists, SwarmError, UnknownSession
 from gridllm.ids import PeerId, SessionId
 from gridllm.wire.messages import Hop as NextHop
-from gridllm.wire.messages import Open, Ready, Resume
+from gridllm.wire.messages import Open, Payment, Ready, Resume
 from gridllm.wire.record import NodeRecord
 from gridllm_client.links import Blamed, NodeLink
 from gridllm_client.repair import Call
+from gridllm_client.tab import Tab
 from gridllm_client.terms import Patience, Terms
 
 
@@ -23,6 +24,8 @@ class Hop:
     end: int
     link: NodeLink | None = None
     opened: bool = False  # the node holds the session
+    tab: Tab | None = None  # what it is owed; None: it serves without pay
+    payment: Payment | None = None  # what it is shown when it opens the session
 
     @property
     def peer(self) -> PeerId:
@@ -110,6 +113,7 @@ class Shaping:
             need=need,
             tokens=self.terms.tokens,
             upstream_certificate=shown,
+            payment=hop.payment,
         )
         return opened, resume
 

@@ -15,7 +15,7 @@ from gridllm.errors import CallTimeout, GridError, PeerLost, Refusal, SwarmError
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.link import LINK_STREAM, Link
-from gridllm.wire.messages import Ack, AnyMessage, Leaving, Open, Output, Ready, Refused, Resume
+from gridllm.wire.messages import Ack, AnyMessage, Leaving, Open, Output, Owing, Ready, Refused, Resume
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ class Listener(Protocol):
 
     def on_ack(self, peer: PeerId, ack: Ack) -> None:
         """What the node served."""
+
+    def on_owing(self, peer: PeerId, owing: Owing) -> None:
+        """The node waits for a voucher."""
 
     def on_leaving(self, peer: PeerId, grace_s: int) -> None:
         """The node stops in ``grace_s`` seconds."""
@@ -191,6 +194,9 @@ class NodeLink:
         elif isinstance(message, Ack):
             if (listener := self._listeners.get(message.session)) is not None:
                 listener.on_ack(self.peer, message)
+        elif isinstance(message, Owing):
+            if (listener := self._listeners.get(message.session)) is not None:
+                listener.on_owing(self.peer, message)
         elif isinstance(message, Leaving):
             self.leaving = True
             for listener in list(self._listeners.values()):

@@ -12,12 +12,14 @@ from gridllm.errors import ModelError, UsageError
 from gridllm.models.ends import Ends
 from gridllm_client.generation import Generation, pieces_of
 from gridllm_client.links import LinkPool
+from gridllm_client.paying import Payer
 from gridllm_client.reports import Reporter
 from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
 from gridllm_client.sampling import Picker, generation_config
 from gridllm_client.session import Session
 from gridllm_client.terms import ChainEvent, OnEvent, Patience, Terms
+from gridllm_client.wallet import Wallet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,13 +57,16 @@ class GridModel:
         ends: Ends,
         name: str = "",
         reporter: Reporter | None = None,
+        wallet: Wallet | None = None,
     ) -> None:
+        """``wallet`` pays, and knows the model's blocks; None: nobody does."""
         self.name = name
         self._runtime = runtime
         self._pool = pool
         self._routes = routes
         self._terms = terms
         self._reporter = reporter
+        self._wallet = wallet
         self.ends = ends
         self._lock = asyncio.Lock()
         ends.model.generation_config = ends.generation_config
@@ -84,6 +89,7 @@ class GridModel:
 
         Raises:
             RouteError: no chain of nodes covers the model, or a lost node cannot be replaced.
+            Refusal: the account has too little credit, or may not use the model; says how to earn it.
             UsageError: a wish out of its range.
         """
         return self._runtime.run(self._generate(prompt, wishes))
@@ -175,7 +181,8 @@ class GridModel:
             tokens=tokens,
         )
         pace = self._reporter.pace(terms.model) if self._reporter is not None else None
-        return Session(self._pool, self._routes, terms, patience=patience, on_event=on_event, pace=pace)
+        payer = Payer(self._wallet, terms, on_event) if self._wallet is not None else None
+        return Session(self._pool, self._routes, terms, patience=patience, on_event=on_event, pace=pace, payer=payer)
 
     async def _generate(self, prompt: str | list[str], wishes: Wishes) -> str | list[str]:
         if isinstance(prompt, str):
@@ -226,6 +233,7 @@ class GridModel:
                     yield piece
         finally:
             session.close()
+            result.bills = session.bills
 
     def _ids(self, prompt: str | Sequence[int]) -> list[int]:
         return list(self.tokenizer(prompt)["input_ids"]) if isinstance(prompt, str) else list(prompt)

@@ -10,7 +10,7 @@ import torch
 
 from gridllm.errors import PeerLost, Refusal, StaleEpoch, UsageError
 from gridllm.ids import PeerId
-from gridllm.wire.messages import MAX_ROWS, Ack, Output, Refused, RowSlice, Step
+from gridllm.wire.messages import MAX_ROWS, Ack, Output, Owing, Refused, RowSlice, Step
 from gridllm.wire.replay import ReplayBuffer
 from gridllm.wire.tensor import pack, unpack
 from gridllm_client.chain import Chain
@@ -18,8 +18,10 @@ from gridllm_client.frames import call_tokens, calls, chunk_tokens, frames
 from gridllm_client.links import LinkPool
 from gridllm_client.mending import Mender
 from gridllm_client.pace import Pace
+from gridllm_client.paying import Payer
 from gridllm_client.repair import Call
 from gridllm_client.routes import Routes
+from gridllm_client.tab import Bill
 from gridllm_client.terms import OnEvent, Patience, Terms, short
 
 
@@ -38,13 +40,18 @@ class Session:
         patience: Patience | None = None,
         on_event: OnEvent | None = None,
         pace: Pace | None = None,
+        payer: Payer | None = None,
     ) -> None:
-        """``pace`` counts how fast it is served; None: nobody wants to know."""
+        """
+        Args:
+            pace: counts how fast it is served; None: nobody wants to know.
+            payer: pays the nodes; None: they serve without pay.
+        """
         if not 1 <= terms.rows <= MAX_ROWS:
             raise UsageError(f"A session has 1 to {MAX_ROWS} rows, not {terms.rows}; split the batch.")
         self.terms = terms
         self._patience = patience or Patience()
-        self._chain = Chain(pool, routes, terms, self._patience, self)
+        self._chain = Chain(pool, routes, terms, self._patience, self, payer)
         self._replay = ReplayBuffer(terms.rows, terms.hidden_size, terms.dtype)
         self._mender = Mender(self._chain, self._replay, self._patience, on_event)
         self._step = 0
@@ -55,6 +62,7 @@ class Session:
         self._last_sign = 0.0
         self._busy = False
         self._pace = pace
+        self._payer = payer
         self.closed = False
 
     @property
@@ -67,11 +75,17 @@ class Session:
         """(peer, first block, one past the last) of every hop, head first; empty before the session is opened."""
         return self._chain.shape
 
+    @property
+    def bills(self) -> tuple[Bill, ...]:
+        """What each node metered and was paid; complete once the session is closed, empty where nobody pays."""
+        return self._payer.bills if self._payer is not None else ()
+
     async def open(self) -> None:
         """Choose a chain and open the session on it; ``forward`` does so too.
 
         Raises:
             RouteError: no chain covers the model.
+            Refusal: the account has too little credit, or may not use the model.
         """
         if self._chain.hops:
             return
@@ -126,6 +140,8 @@ class Session:
         completed = False
         smooth = bool(self._chain.hops) and not self._mender.trouble
         try:
+            if smooth and self._payer is not None:
+                smooth = await self._charge(self._payer, slices)
             if smooth:
                 self._send(call, slices, hidden)
             else:
@@ -140,6 +156,8 @@ class Session:
                     self._wake = loop.create_future()
                     await self._wake
             completed = True
+            if self._payer is not None:
+                self._payer.came_back(self._chain.hops)
             if smooth and self._pace is not None and self.terms.rows == hidden.shape[0] == 1:
                 took_s = time.monotonic() - self._mender.waiting_since
                 self._pace.step(self._chain.epoch, self._chain.hops, took_s)
@@ -161,6 +179,8 @@ class Session:
         if self._pace is not None:
             self._pace.end()
         self._chain.close()
+        if self._payer is not None:
+            self._payer.close()
 
     def on_output(self, peer: PeerId, output: Output, body: bytearray) -> None:
         """Take in what the tail sent."""
@@ -198,6 +218,17 @@ class Session:
         """A node is alive and working."""
         self._last_sign = time.monotonic()
 
+    def on_owing(self, peer: PeerId, owing: Owing) -> None:
+        """A node paused the session: pay what it is owed by this side's own count, or leave it."""
+        hop = next((hop for hop in self._chain.hops if hop.peer == peer), None)
+        if hop is None:
+            return
+        self._last_sign = time.monotonic()
+        fault = "it asks to be paid" if self._payer is None else self._payer.owing(hop, owing)
+        if fault is not None:
+            self._mender.replace(peer, f"node {short(peer)}: {fault}")
+            self._wake_up()
+
     def on_leaving(self, peer: PeerId, grace_s: int) -> None:
         """Move to another node before the next step, if there is one."""
         self._mender.leaving(peer)
@@ -212,6 +243,15 @@ class Session:
         for peer, fault in self._chain.standing.unadmitted():
             self._mender.unadmitted(peer, fault)
             self._wake_up()
+
+    async def _charge(self, payer: Payer, slices: Sequence[RowSlice]) -> bool:
+        """Count the call and pay ahead for it; whether it can be sent into the chain as it stands."""
+        payer.tend(self._chain.hops)
+        if not await payer.charge(self._chain.hops, slices, self._step):
+            self._chain.begin_anew()
+            self._mender.trouble.asked = True
+            self._mender.trouble.note("credit ran out")
+        return not self._mender.trouble
 
     async def _look_after_certificates(self) -> None:
         """Move off nodes whose admission ran out; hand round the new certificates of those that renewed theirs."""

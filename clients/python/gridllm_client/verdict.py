@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gridllm.errors import BadTensor, Draining, Full, NextHopLost, NodeFault, NotAdmitted, Refusal
+from gridllm.errors import (
+    BadPayment,
+    BadTensor,
+    Draining,
+    Full,
+    NextHopLost,
+    NodeFault,
+    NotAdmitted,
+    NotEntitled,
+    Refusal,
+    Unpaid,
+)
 from gridllm.ids import PeerId
 from gridllm_client.chain import Chain
 
@@ -28,6 +39,9 @@ def judge(chain: Chain, peer: PeerId, refusal: Refusal, blamed: PeerId | None) -
             return Verdict(gone=peer)
         # Whoever blames another may be the one that is wrong: by its clock, or by what it has not heard yet.
         return Verdict(accused=blamed) if blamed in (chain.next_of(peer), chain.before(peer)) else Verdict()
+    if isinstance(refusal, NotEntitled | BadPayment | Unpaid):
+        means = "fatal" if chain.payer is None else chain.payer.disputed(peer, refusal)
+        return Verdict(gone=peer if means == "leave" else None, fatal=means == "fatal")
     if isinstance(refusal, BadTensor):
         sender = chain.before(peer)
         return Verdict(gone=sender, fatal=sender is None)
