@@ -86,15 +86,21 @@ class Shelf:
 
     def first(self, kind: str, subject: bytes) -> bool:
         """See ``Books``."""
-        if self._seen(kind, subject):
+        if self.has_seen(kind, subject):
             return False
         self._once[subject].add(kind)
         self._new_once.append((kind, subject))
         return True
 
+    def has_seen(self, kind: str, subject: bytes) -> bool:
+        """Whether ``first`` was told of this one-time statement, ever; notes nothing."""
+        if subject not in self._once:
+            self._load_once([subject])
+        return kind in self._once[subject]
+
     def enrolled(self, account: str) -> bool:
         """Whether the books hold a certificate to serve of that account."""
-        return self._seen(ENROLMENT, bytes.fromhex(account))
+        return self.has_seen(ENROLMENT, bytes.fromhex(account))
 
     def escrowed(self, account: str) -> int:
         """What of the account's balance is set aside at the transaction's time, micro-credits."""
@@ -167,11 +173,6 @@ class Shelf:
             self._load_tabs([key])
             kept = self._tabs[key]
         return kept
-
-    def _seen(self, kind: str, subject: bytes) -> bool:
-        if subject not in self._once:
-            self._load_once([subject])
-        return kind in self._once[subject]
 
     def _load_accounts(self, keys: Iterable[str]) -> None:
         for some in _parcels([key for key in keys if key not in self._accounts]):

@@ -96,6 +96,11 @@ class LedgerStore:
         with reading(self._engine) as connection:
             return {keeper: int(size) for keeper, size in connection.execute(select(logs.c.keeper, logs.c.size))}
 
+    def extent(self) -> tuple[int, int]:
+        """How many accounts, and how many entries of all logs, are held."""
+        with self._shelf() as shelf:
+            return shelf.counters.accounts, shelf.counters.entries
+
     def root(self, log: str, size: int) -> bytes:
         """The root of the log's first ``size`` entries. Raises LedgerError: it has fewer."""
         with self._tiles(log) as tiles:
