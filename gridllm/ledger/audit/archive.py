@@ -1,0 +1,207 @@
+"""A grid's whole ledger in one file, which anyone can audit without the grid.
+
+A zip file with these members and no others; ``<key>`` is a keeper's key in hex:
+
+===================================  =======================================================================
+``charter.json``                     the charter, as its maintainers signed it (DSSE)
+``manifests/<root>.json``            the manifest of each model: its blocks' sizes, for the prices
+``heads/<key>/<key>.json``           a signed head: by which keeper it was shown / of whose log
+``logs/<key>/<first>.entries``       1024 entries of a log from number ``first`` on (12 digits), the last fewer:
+                                     each as its length in bytes (4, big-endian) and the signed statement
+===================================  =======================================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from gridllm.charter.document import SignedCharter, verify_charter
+from gridllm.charter.fetch import MAX_MANIFEST_BYTES
+from gridllm.disk import writing_atomically
+from gridllm.errors import KeeperSilent, LedgerError, ModelError
+from gridllm.identity.statement import MAX_STATEMENT_BYTES
+from gridllm.ids import ModelRoot
+from gridllm.ledger.audit.faults import Wrong, short
+from gridllm.ledger.audit.following import Follower, Progress, Seen
+from gridllm.ledger.keepers import Keepers
+from gridllm.ledger.log.frontier import Frontier
+from gridllm.ledger.log.heads import MAX_HEAD_BYTES
+from gridllm.ledger.messages import MAX_PAGE, Heads
+from gridllm.ledger.statements import MAX_LEDGER_STATEMENT_BYTES
+from gridllm.merkle import leaf_digest
+from gridllm.models.manifest import verify_manifest
+from gridllm.models.sizes import block_parameters
+
+SEGMENT: Final = 1024  # entries
+LENGTH_BYTES: Final = 4
+MAX_SEGMENT_BYTES: Final = SEGMENT * (LENGTH_BYTES + MAX_LEDGER_STATEMENT_BYTES)
+CHARTER: Final = "charter.json"
+KEY: Final = "[0-9a-f]{64}"
+MEMBERS: Final = {  # what there may be → its size, in bytes, at most
+    re.compile(r"charter\.json"): MAX_STATEMENT_BYTES,
+    re.compile(rf"manifests/{KEY}\.json"): MAX_MANIFEST_BYTES,
+    re.compile(rf"heads/{KEY}/{KEY}\.json"): MAX_HEAD_BYTES,
+    re.compile(rf"logs/{KEY}/[0-9]{{12}}\.entries"): MAX_SEGMENT_BYTES,
+}
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+async def export(
+    keepers: Keepers, signed: SignedCharter, manifests: Mapping[str, bytes], path: Path, progress: Progress
+) -> Follower:
+    """Write all logs, as far as keepers' newest heads go; what was seen of them is returned.
+
+    Raises:
+        LedgerError: entries do not lead to their head, or nobody answers; or the file cannot be written.
+        KeeperSilent: a keeper fell silent half-way.
+    """
+    follower = Follower(keepers, signed, lambda told: None, prove=None, progress=progress)
+    await follower.look(signed.charter.keepers)
+    if not follower.seen:
+        raise LedgerError(next(iter(follower.silent.values()), "The keepers show no heads of their logs yet."))
+    try:
+        with (
+            writing_atomically(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
+        ):
+            made.writestr(CHARTER, signed.raw)
+            for root, raw in manifests.items():
+                made.writestr(f"manifests/{root}.json", raw)
+            for one in follower.seen:
+                made.writestr(f"heads/{one.holder}/{one.head.keeper}.json", one.raw)
+            for best in follower.best():
+                await _write_log(made, keepers, best, follower, progress)
+    except OSError as error:
+        raise LedgerError(f"The ledger cannot be written to {path} ({error.strerror or error}).") from error
+    return follower
+
+
+async def _write_log(
+    made: zipfile.ZipFile, keepers: Keepers, best: Seen, follower: Follower, progress: Progress
+) -> None:
+    log, size = best.head.keeper, best.head.size
+    edge, held = Frontier(), list[bytes]()
+    while edge.size < size:
+        page = await keepers.entries(best.holder, log, edge.size, min(MAX_PAGE, size - edge.size))
+        if not 0 < len(page) <= size - edge.size:
+            text = f"The keeper {short(best.holder)} shows {len(page)} entries of {short(log)} from {edge.size} on."
+            raise Wrong(text, keeper=best.holder, log=log, index=edge.size)
+        edge.extend([leaf_digest(raw) for raw in page])
+        held += page
+        while len(held) >= SEGMENT or (held and edge.size == size):
+            first = edge.size - len(held)
+            await asyncio.to_thread(made.writestr, _segment_name(log, first), _packed(held[:SEGMENT]))
+            held = held[SEGMENT:]
+        follower.logs[log].entries = edge.size
+        progress(follower.entries, follower.entries + follower.ahead)
+    if edge.root().hex() != best.head.root:
+        raise Wrong(
+            f"The entries that {short(best.holder)} shows are not those of the head of {size} that {short(log)} "
+            "signed; gridllm ledger verify tells which.",
+            keeper=best.holder,
+            log=log,
+        )
+    state = follower.logs[log]
+    state.holder, state.head, state.raw = best.holder, best.head, best.raw
+
+
+class Archive:
+    """An exported ledger, read strictly: its maker may be anybody. A ``Source`` for an audit."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            LedgerError: not such a file, or of another form.
+            CharterError: its charter is forged.
+        """
+        self._path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except _DAMAGE as error:
+            raise LedgerError(f"{path} is no exported ledger, or it is damaged ({error}).") from error
+        try:
+            self._names = self._checked(self._zip.infolist())
+            self.signed = verify_charter(self._member(CHARTER))
+        except BaseException:
+            self._zip.close()
+            raise
+        self._segment = lru_cache(maxsize=2)(self._read_segment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._zip.close()
+
+    def blocks(self) -> dict[str, list[int]]:
+        """By model root, the parameters of each block, from the manifests.
+
+        Raises:
+            LedgerError: a manifest is missing, or not the one of its root.
+        """
+        found = {}
+        for entry in self.signed.charter.models:
+            try:
+                manifest = verify_manifest(self._member(f"manifests/{entry.root}.json"), ModelRoot(entry.root))
+            except ModelError as error:
+                raise LedgerError(f"In {self._path} the manifest of {entry.name!r} is not the charter's.") from error
+            found[entry.root] = block_parameters(manifest)
+        return found
+
+    async def heads(self, keeper: str, /) -> Heads:
+        """See ``following.Source``."""
+        raws = [self._member(name) for name in self._names if name.startswith(f"heads/{keeper}/")]
+        if not raws:
+            raise KeeperSilent(keeper, "it did not when this file was made")
+        return Heads(raws)
+
+    async def entries(self, keeper: str, log: str, first: int, limit: int = MAX_PAGE) -> list[bytes]:
+        """See ``following.Source``; whoever is asked, each log is here once."""
+        entries = await asyncio.to_thread(self._segment, log, first - first % SEGMENT)
+        return entries[first % SEGMENT :][:limit]
+
+    def _checked(self, members: Iterable[zipfile.ZipInfo]) -> frozenset[str]:
+        names = set()
+        for member in members:
+            most = next((size for form, size in MEMBERS.items() if form.fullmatch(member.filename)), -1)
+            if member.filename in names or member.file_size > most:
+                raise LedgerError(f"{self._path} is no exported ledger: it has no use for {member.filename[:200]!r}.")
+            names.add(member.filename)
+        return frozenset(names)
+
+    def _member(self, name: str) -> bytes:
+        if name not in self._names:
+            raise LedgerError(f"{self._path} lacks {name}; export the ledger again.")
+        try:
+            return self._zip.read(name)  # no more than its directory says, which was checked
+        except _DAMAGE as error:
+            raise LedgerError(f"{self._path} is damaged in {name} ({error}); export the ledger again.") from error
+
+    def _read_segment(self, log: str, first: int) -> list[bytes]:
+        name = _segment_name(log, first)
+        raw, at, entries = self._member(name), 0, list[bytes]()
+        while at < len(raw):
+            end = at + LENGTH_BYTES + int.from_bytes(raw[at : at + LENGTH_BYTES], "big")
+            if end > len(raw) or len(entries) == SEGMENT:
+                raise LedgerError(f"{self._path} is damaged in {name}: entry {first + len(entries)} is cut off.")
+            entries.append(raw[at + LENGTH_BYTES : end])
+            at = end
+        return entries
+
+
+def _segment_name(log: str, first: int) -> str:
+    return f"logs/{log}/{first:012}.entries"
+
+
+def _packed(entries: Iterable[bytes]) -> bytes:
+    return b"".join(len(raw).to_bytes(LENGTH_BYTES, "big") + raw for raw in entries)
