@@ -51,10 +51,10 @@ class Meter:
         self._calls.clear()
 
 
-def after(meter: Meter, slices: Sequence[RowSlice], call: int) -> Count:
+def after(meter: Meter, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> Count:
     """What the count would be once the step is in; changes nothing."""
     clone = Meter()
     clone.adopt(meter.count)
     clone._calls = dict(meter._calls)
-    clone.add(slices, call)
+    clone.add(slices, call, replay=replay)
     return clone.count

@@ -8,12 +8,15 @@ from typing import Final
 from gridllm.engine.runner import Engine
 from gridllm.errors import Full, GridError, Malformed, NextHopLost, NodeFault, Refusal, StaleEpoch
 from gridllm.ids import SessionId
+from gridllm.ledger.prices import Count
 from gridllm.node.callers import Callers
 from gridllm.node.door import Door
 from gridllm.node.neighbours import Neighbours
+from gridllm.node.pausing import Pauses
 from gridllm.node.replies import fault, refused, send, tell_unsent
 from gridllm.node.session import NodeSession
 from gridllm.node.sessions import Sessions
+from gridllm.node.till import Terms, Till
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import Open, Ready, Refused, Resume
 
@@ -31,14 +34,22 @@ class Openings:
         callers: Callers,
         neighbours: Neighbours,
         tasks: asyncio.TaskGroup,
+        till: Till | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
-        """``tasks``: where the requests are answered, each beside the others."""
+        """
+        Args:
+            tasks: where the requests are answered, each beside the others.
+            till: decides who is served on which terms; None: everybody, and nothing is metered.
+        """
         self._engine = engine
         self._door = door
         self._sessions = sessions
         self._callers = callers
         self._neighbours = neighbours
         self._tasks = tasks
+        self._till = till
+        self._pauses = pauses
 
     def take(self, link: Link, message: Open | Resume) -> None:
         """Answer a request in a task of its own."""
@@ -58,15 +69,22 @@ class Openings:
                 refusal.blamed = message.next.peer
             send(link, refused(refusal, message.session, message.call))
         else:
-            ready = Ready(message.call, session.id, session.lengths, session.step, self._engine.budget.free)
-            send(link, ready)
+            count = session.terms.bill.meter.count if session.terms.bill is not None else Count()
+            send(link, Ready(message.call, session.id, session.lengths, session.step, self._engine.budget.free, *count))
         finally:
             self._callers.answered(link)
 
     async def _open(self, link: Link, opened: Open) -> NodeSession:
         self._door.check_request(opened, link.peer)
+        terms = Terms()
+        if self._till is not None:
+            self._sessions.check(opened, link.peer)  # before signatures are verified
+            terms = await self._till.admit(opened, link.peer)
         session = self._sessions.open(opened, link)
+        session.terms = terms
         try:
+            if self._till is not None and terms.bill is not None:
+                self._till.begin(terms.bill)
             await self._reach_next(session)
         except BaseException:
             self._sessions.close(session.id, link.peer)
@@ -84,6 +102,8 @@ class Openings:
         self._door.check_request(resumed, link.peer)
         self._sessions.rejoin(session, link)
         session.epoch = resumed.epoch  # from here on, what was sent in the old shape is stale
+        if self._pauses is not None:
+            self._pauses.resumed(session)
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 await session.idle.wait()

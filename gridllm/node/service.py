@@ -29,12 +29,15 @@ from gridllm.node.callers import Callers
 from gridllm.node.door import Door
 from gridllm.node.neighbours import Neighbours
 from gridllm.node.opening import Openings
+from gridllm.node.pausing import Pauses
 from gridllm.node.replies import fault, refused, send, tell_next_lost, tell_unsent
 from gridllm.node.session import NodeSession
 from gridllm.node.sessions import Sessions
+from gridllm.node.steps import lengths_after
+from gridllm.node.till import Till
 from gridllm.swarm.interface import Stream, Swarm
 from gridllm.swarm.link import LINK_STREAM, Link
-from gridllm.wire.messages import AnyMessage, Close, Leaving, Open, Refused, Resume, RowSlice, Step
+from gridllm.wire.messages import AnyMessage, Close, Leaving, Open, Pay, Refused, Resume, RowSlice, Step
 from gridllm.wire.slices import CHUNK_TOKENS, cut, moved, select, total_tokens
 from gridllm.wire.tensor import name_of, unpack
 
@@ -55,17 +58,21 @@ class NodeService:
         model: ModelRoot,
         gate: Gatekeeper | None = None,
         own_fault: Callable[[], CertificateError | None] = lambda: None,
+        till: Till | None = None,
     ) -> None:
         """
         Args:
             gate: decides whom this node works with; None: with everybody.
             own_fault: why this node itself is not admitted now; None when it is.
+            till: where clients pay; None: nobody does.
         """
         self._swarm = swarm
         self._gate = gate
         self._door = Door(gate, model, name_of(engine.span.dtype), own_fault)
         self._engine = engine
-        self._sessions = Sessions(engine, model)
+        self._sessions = Sessions(engine, model, self._on_closed)
+        self._till = till
+        self._pauses = Pauses(self._sessions, till, self._take_held, self._fail) if till is not None else None
         self._links = Callers()
         self._openings: Openings | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -103,7 +110,9 @@ class NodeService:
     async def _run(self, started: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             neighbours = Neighbours(self._swarm, tasks, self._on_neighbour_message, self._on_neighbour_lost)
-            self._openings = Openings(self._engine, self._door, self._sessions, self._links, neighbours, tasks)
+            self._openings = Openings(
+                self._engine, self._door, self._sessions, self._links, neighbours, tasks, self._till, self._pauses
+            )
             housekeeping = tasks.create_task(self._housekeeping(neighbours))
             unlisten = self._gate.board.listen(self._recheck) if self._gate is not None else None
             started.set()
@@ -121,6 +130,8 @@ class NodeService:
             await asyncio.sleep(HOUSEKEEPING_S)
             now = asyncio.get_running_loop().time()
             self._sessions.sweep(now)
+            if self._pauses is not None:
+                self._pauses.sweep(now)
             self._links.sweep()
             self._recheck()
             await neighbours.sweep({PeerId(s.next.peer) for s in self._sessions if s.next}, now)
@@ -161,7 +172,10 @@ class NodeService:
             if self._openings is not None and not self._stopping.is_set():
                 self._openings.take(link, message)
         elif isinstance(message, Close):
-            self._sessions.close(SessionId(message.session), link.peer)
+            self._sessions.close(SessionId(message.session), link.peer, by_client=True)
+        elif isinstance(message, Pay):
+            if self._pauses is not None:
+                self._pauses.pay(link, message)
         else:
             kind = type(message).__name__
             send(link, refused(Malformed(f"A node does not take {kind} messages from a peer that opened the link.")))
@@ -173,28 +187,46 @@ class NodeService:
                 raise UnknownSession("This node holds no such session; open one first.")
             span = self._engine.span
             hidden = unpack(body, tokens=total_tokens(step.rows), hidden_size=span.hidden_size, dtype=span.dtype)
-            after = session.check(step, link.peer)
-            self._door.check_upstream(session)
-            self._engine.reserve(session.cache, step.rows, replay=step.replay)
-            session.lengths, session.step = after, max(session.step, step.step)
-            session.used_at = asyncio.get_running_loop().time()
-            self._submit(session, step, hidden)
-        except StaleEpoch:
-            log.debug("Dropped a step of an older shape of the chain")
-        except Refusal as refusal:
-            # Only the session's own upstream may raise the client's attention; others hear it themselves.
-            told = session.client_link if session is not None and link.peer == session.upstream else link
-            send(told, refused(refusal, SessionId(step.session)))
+            session.check(step, link.peer)
+            if self._pauses is None or not self._pauses.holds(session, step, hidden):
+                self._take(session, step, hidden)
         except Exception as error:  # noqa: BLE001 - the link carries other sessions, too
-            if session is not None:
-                self._fail(session, fault(error))
+            # Only the session's own upstream may raise the client's attention; others hear it themselves.
+            own = session is not None and link.peer == session.upstream
+            self._decline(session, step, error, session.client_link if session is not None and own else link)
+
+    def _take_held(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> None:
+        try:
+            session.check(step, session.upstream)
+            self._take(session, step, hidden)
+        except Exception as error:  # noqa: BLE001 - others' steps go on
+            self._decline(session, step, error, session.client_link)
+
+    def _take(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> None:
+        """Raises Refusal: the step does not fit the session, or there is no room."""
+        after = lengths_after(step.rows, session.lengths)
+        self._door.check_upstream(session)
+        self._engine.reserve(session.cache, step.rows, replay=step.replay)
+        session.lengths, session.step = after, max(session.step, step.step)
+        session.used_at = asyncio.get_running_loop().time()
+        if session.terms.bill is not None:
+            session.terms.bill.take(step.rows, step.step, replay=step.replay)
+        self._submit(session, step, hidden)
+
+    def _decline(self, session: NodeSession | None, step: Step, error: Exception, told: Link) -> None:
+        if isinstance(error, StaleEpoch):
+            log.debug("Dropped a step of an older shape of the chain")
+        elif isinstance(error, Refusal):
+            send(told, refused(error, SessionId(step.session)))
+        elif session is not None:
+            self._fail(session, fault(error))
 
     def _submit(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> None:
         for piece in cut(step.rows, CHUNK_TOKENS, moved(step.rows)):
             slices = [s for s, _ in piece]
             part = select(hidden, piece)
             done = partial(self._on_computed, session, slices, step)
-            self._engine.submit(session.cache, slices, part, done)
+            self._engine.submit(session.cache, slices, part, done, priority=session.terms.priority)
             session.waiting += 1
             session.idle.clear()
 
@@ -230,6 +262,10 @@ class NodeService:
         code = error.code if isinstance(error, Refusal) else NodeFault.code
         send(session.client_link, Refused(None, session.id, code, str(error)[:1024]))
         self._sessions.close(session.id, session.client)
+
+    def _on_closed(self, session: NodeSession, by_client: bool) -> None:
+        if self._pauses is not None:
+            self._pauses.closed(session, by_client)
 
     def _on_neighbour_message(self, link: Link, message: AnyMessage, body: bytearray) -> None:
         """A neighbour has nothing to say but that it refused a push."""

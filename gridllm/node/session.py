@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,9 +13,10 @@ import torch
 from gridllm.engine.cache import SessionCache
 from gridllm.errors import NotUpstream, StaleEpoch
 from gridllm.ids import PeerId, SessionId
-from gridllm.node.steps import kept, lengths_after, passed_on, whole
+from gridllm.node.steps import kept, passed_on, whole
+from gridllm.node.till import Terms
 from gridllm.swarm.link import Link
-from gridllm.wire.messages import Ack, Hop, Open, Output, Resume, RowSlice, Step
+from gridllm.wire.messages import Ack, Hop, Open, Output, Pay, Resume, RowSlice, Step
 from gridllm.wire.replay import ReplayBuffer
 from gridllm.wire.slices import Piece, select
 from gridllm.wire.tensor import pack
@@ -28,6 +30,13 @@ class Served:
     passes: int = 0
     compute_s: float = 0.0
     queued_s: float = 0.0
+
+
+class Held(NamedTuple):
+    """A step that waits for its payment."""
+
+    step: Step
+    hidden: torch.Tensor  # [tokens, hidden_size], CPU
 
 
 class Parcel(NamedTuple):
@@ -64,18 +73,22 @@ class NodeSession:
         self.idle = asyncio.Event()
         self.idle.set()
         self.served = Served()
+        self.terms = Terms()
+        self.held: deque[Held] = deque()  # in order, until a voucher comes
+        self.held_bytes = 0
+        self.held_since = 0.0  # loop time the first of them came to be first
+        self.unread: Pay | None = None  # of a client that pays faster than this node verifies
 
-    def check(self, step: Step, sender: PeerId) -> list[int]:
-        """Row lengths once ``step`` of ``sender`` is in; changes nothing.
+    def check(self, step: Step, sender: PeerId) -> None:
+        """Check where a step comes from.
 
         Raises:
-            StaleEpoch, NotUpstream, Malformed, BadPosition, TooLarge: the step must not be taken in.
+            StaleEpoch, NotUpstream: it must not be taken in.
         """
         if step.epoch != self.epoch:
             raise StaleEpoch(f"The step is of epoch {step.epoch} and the session is at {self.epoch}.")
         if sender != self.upstream:
             raise NotUpstream(f"This session takes steps from {self.upstream}, not from {sender}.")
-        return lengths_after(step.rows, self.lengths)
 
     def resume(self, resumed: Resume) -> None:
         """Take over the new shape of the chain; call when idle.

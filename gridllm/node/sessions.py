@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from gridllm.engine.runner import Engine
@@ -25,9 +25,13 @@ REPLAY_BYTES: Final = 256 * 1024**2  # of all sessions; the largest buffer goes 
 class Sessions:
     """All sessions of a node, by id."""
 
-    def __init__(self, engine: Engine, model: ModelRoot) -> None:
+    def __init__(
+        self, engine: Engine, model: ModelRoot, on_close: Callable[[NodeSession, bool], None] | None = None
+    ) -> None:
+        """``on_close`` hears of each session that ends, and whether its client said so."""
         self._engine = engine
         self._model = model
+        self._on_close = on_close
         self._by_id: dict[SessionId, NodeSession] = {}
         self.draining = False
         self.unused = asyncio.Event()  # set while no session has a client on the line
@@ -60,7 +64,7 @@ class Sessions:
         Raises:
             Draining, SessionExists, WrongModel, WrongSpan, Malformed, Full: nothing was created.
         """
-        self._check(opened, link.peer)
+        self.check(opened, link.peer)
         span = self._engine.span
         cache = self._engine.open_session(opened.rows, opened.start, opened.end)
         session = NodeSession(opened, link.peer, link, cache, span.hidden_size, span.dtype)
@@ -68,13 +72,15 @@ class Sessions:
         self.unused.clear()
         return session
 
-    def close(self, session: SessionId, client: PeerId) -> None:
+    def close(self, session: SessionId, client: PeerId, *, by_client: bool = False) -> None:
         """Free the client's session; another client's, or an unknown one, is left alone."""
         found = self._by_id.get(session)
         if found is not None and found.client == client:
             del self._by_id[session]
             self._engine.close_session(found.cache)
             self._note_use()
+            if self._on_close is not None:
+                self._on_close(found, by_client)
 
     def orphan(self, link: Link, now: float) -> None:
         """Note that a client's link ended; its sessions wait ``LINGER_S`` for it."""
@@ -112,7 +118,8 @@ class Sessions:
         if all(session.orphaned_at is not None for session in self._by_id.values()):
             self.unused.set()
 
-    def _check(self, opened: Open, client: PeerId) -> None:
+    def check(self, opened: Open, client: PeerId) -> None:
+        """Check a request to open a session. Raises as ``open`` does."""
         span = self._engine.span
         dtype = name_of(span.dtype)
         if self.draining:

@@ -1,0 +1,38 @@
+"""How many signatures strangers may have this node verify: each stops the event loop for a moment."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from gridllm.ids import PeerId
+
+PEER_PER_S: Final = 50.0  # of one client, in the long run: vouchers of some hundred sessions
+PEER_BURST: Final = 400.0  # at once: as many sessions as it may hold open here, opened together
+ALL_PER_S: Final = 400.0  # of everybody: identities cost nothing
+ALL_BURST: Final = 1600.0
+MOST_KEPT: Final = 4096  # clients that are remembered; the longest unseen are forgotten
+
+
+class Rates:
+    """Verifications that each client, and all together, have left."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._peers: OrderedDict[PeerId, tuple[float, float]] = OrderedDict()  # left, and when
+        self._all = ALL_BURST, clock()
+
+    def take(self, peer: PeerId, count: int = 1) -> bool:
+        """Whether ``count`` may be verified for the peer now; if so, they are counted."""
+        now = self._clock()
+        own, everyones = self._peers.pop(peer, (PEER_BURST, now)), self._all
+        left = min(PEER_BURST, own[0] + (now - own[1]) * PEER_PER_S)
+        left_all = min(ALL_BURST, everyones[0] + (now - everyones[1]) * ALL_PER_S)
+        granted = left >= count and left_all >= count
+        taken = count if granted else 0
+        self._peers[peer], self._all = (left - taken, now), (left_all - taken, now)
+        while len(self._peers) > MOST_KEPT:
+            self._peers.popitem(last=False)
+        return granted

@@ -1,0 +1,133 @@
+"""What an account may have of this node, and on which terms: pure decisions of the charter's economy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from gridllm.charter.document import ModelEntry
+from gridllm.charter.economy import Economy
+from gridllm.errors import BadPayment, NotEntitled
+from gridllm.ledger.prices import Count, price
+from gridllm.ledger.statements import Escrow, Pass
+from gridllm.quantities import spell_credits
+
+SKEW_S: Final = 300  # between this node's clock and a keeper's
+WALK_WINDOWS: Final = 16  # an account that left more than so much unpaid here lately is not served
+
+Mode = Literal["escrow", "trust", "unmetered"]
+
+
+class Shown(NamedTuple):
+    """What a client showed, its signatures verified."""
+
+    access: Pass
+    escrow: Escrow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the node knows besides. Amounts are micro-credits."""
+
+    now_s: float  # Unix time
+    silent: bool = False  # the account's home keeper does not answer this node
+    debt: int = 0  # served to the account on trust, and taken by no keeper yet
+    left_unpaid: int = 0  # of sessions of the account that ended, lately
+    window: int = 1  # what is served beyond a voucher
+
+
+class Ruling(NamedTuple):
+    """How a session is served."""
+
+    mode: Mode
+    priority: int  # class in the batch
+
+
+def asks_keeper(economy: Economy, shown: Shown | None, now_s: float) -> bool:
+    """Whether the decision depends on the account's keeper being silent."""
+    if shown is None:
+        return False
+    return not _fresh(shown.access, now_s) or (shown.escrow is None and economy.newcomers != "lowest")
+
+
+def admit(economy: Economy, entry: ModelEntry, shown: Shown | None, facts: Facts) -> Ruling:
+    """How a session of the model is served to whoever showed this; None: no account at all.
+
+    Raises:
+        NotEntitled: not at all; the sentence says what is lacking and how to earn it.
+        BadPayment: what was shown is out of date.
+    """
+    escrow = shown.escrow if shown is not None else None
+    if shown is not None and shown.access.issued - facts.now_s > SKEW_S:
+        raise BadPayment("The access pass was issued in the future by this node's clock; one of the two is wrong.")
+    if escrow is not None and escrow.expires <= facts.now_s:
+        raise BadPayment("The escrow for this session has expired; ask the account's keeper for another.")
+    standing = shown is not None and _standing(economy, shown.access, facts)
+    if escrow is not None and not standing:
+        raise BadPayment("The access pass has expired; ask the account's keeper for another.")
+    contribution = shown.access.contribution if shown is not None and standing else 0
+    _check_tier(economy, entry, contribution, "" if shown is None or standing else "Its access pass has expired. ")
+    if escrow is None and economy.newcomers == "lowest":
+        return Ruling("unmetered", 0)
+    if facts.left_unpaid > WALK_WINDOWS * facts.window:
+        raise NotEntitled(
+            f"Sessions of this account left {spell_credits(facts.left_unpaid)} credits unpaid at this node since "
+            "yesterday; it serves the account again in a day or two. Try another node."
+        )
+    if escrow is not None:
+        return Ruling("escrow", 0 if escrow.gift else economy.priority(contribution))
+    _check_trust(economy, shown, facts)
+    return Ruling("trust", economy.priority(contribution))
+
+
+def earning_sentence(economy: Economy, entry: ModelEntry, micro: int) -> str:
+    """How to come by so many micro-credits."""
+    per_token = price(economy.prices, entry.parameters, Count(decode=1))
+    if not per_token:
+        return "Earn credits with: gridllm serve"
+    tokens = -(-micro // per_token)
+    return f"Earn them with gridllm serve: about {tokens:,} tokens through all blocks of {entry.name} pay as much."
+
+
+def _fresh(access: Pass, now_s: float) -> bool:
+    return now_s - access.expires <= SKEW_S
+
+
+def _standing(economy: Economy, access: Pass, facts: Facts) -> bool:
+    """Whether the pass still says something: it is in date, or its keeper cannot be asked for a new one."""
+    if _fresh(access, facts.now_s):
+        return True
+    return facts.silent and facts.now_s - access.issued <= economy.good_standing_s + SKEW_S
+
+
+def _check_tier(economy: Economy, entry: ModelEntry, contribution: int, note: str) -> None:
+    needed = economy.tier(entry.root)
+    if contribution >= needed:
+        return
+    raise NotEntitled(
+        f"{entry.name} is for accounts that gave {spell_credits(needed)} credits more than they took; this one's "
+        f"contribution is {spell_credits(contribution)}, {spell_credits(needed - contribution)} are lacking. {note}"
+        + earning_sentence(economy, entry, needed - contribution)
+    )
+
+
+def _check_trust(economy: Economy, shown: Shown | None, facts: Facts) -> None:
+    """Raises NotEntitled unless the account is served without escrow because its keeper is silent."""
+    earn = "Earn credits with: gridllm serve"
+    if shown is None:
+        raise NotEntitled(f"This grid serves nobody without an account that pays; show one (gridllm id). {earn}")
+    if not facts.silent:
+        raise NotEntitled(f"Nothing is set aside for this session: ask the account's keeper for an escrow. {earn}")
+    if not economy.trust:
+        raise NotEntitled("The account's ledger keeper is silent, and this grid serves nobody on trust; try later.")
+    if facts.now_s - shown.access.issued > economy.good_standing_s + SKEW_S:
+        raise NotEntitled("The account's ledger keeper is silent, and its last access pass is too old for trust.")
+    if shown.access.contribution < 0 and shown.access.available <= 0:
+        raise NotEntitled(
+            f"The account's ledger keeper is silent, and the account had nothing left when it last spoke. {earn}"
+        )
+    if facts.debt >= economy.trust:
+        raise NotEntitled(
+            f"The account's ledger keeper is silent, and this node has served it {spell_credits(facts.debt)} credits "
+            f"on trust already, of {spell_credits(economy.trust)}; try another node."
+        )
