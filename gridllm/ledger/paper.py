@@ -75,7 +75,7 @@ class Rulebook:
     def __init__(self, signed: SignedCharter, blocks: Mapping[str, Sequence[int]]) -> None:
         """``blocks``: by model root, the parameters of each block (``models.sizes.block_parameters``)."""
         self.signed = signed
-        self._blocks = blocks
+        self.blocks = blocks
         self._keepers = signed.charter.keepers
         self._maintainers = [bytes.fromhex(key) for key in signed.charter.maintainers]
 
@@ -119,7 +119,7 @@ class Rulebook:
 
     def parameters(self, model: str, start: int, end: int) -> int:
         """Parameters in a span. Raises LedgerError as ``price`` does."""
-        blocks = self._blocks.get(model)
+        blocks = self.blocks.get(model)
         if blocks is None:
             raise LedgerError(f"The grid serves no model {model[:16]}….")
         if not 0 <= start < end <= len(blocks):

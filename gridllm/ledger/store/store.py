@@ -15,8 +15,10 @@ from gridllm.errors import LedgerError
 from gridllm.ledger.fold import Account, Tab
 from gridllm.ledger.log.tiles import Tiles
 from gridllm.ledger.messages import HistoryRow
+from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.statements import TabKey
 from gridllm.ledger.store.batch import Batch
+from gridllm.ledger.store.check import Progress, check
 from gridllm.ledger.store.engine import reading, writing
 from gridllm.ledger.store.kept_tiles import KeptTiles
 from gridllm.ledger.store.reads import account_page, entry_page, history_page
@@ -127,7 +129,7 @@ class LedgerStore:
             return None if head is None else bytes(head)
 
     def save_head(self, log: str, raw: bytes) -> None:
-        """Keep ``raw`` as the log's newest signed head."""
+        """Keep ``raw`` as the log's newest signed head; the entries it speaks of are held already."""
         with self.write(log, 0) as batch:
             batch.save_head(raw)
 
@@ -144,6 +146,14 @@ class LedgerStore:
             number = connection.execute(select(func.coalesce(func.max(evidence.c.number), 0))).scalar_one() + 1
             if connection.execute(select(evidence.c.number).where(evidence.c.raw == raw)).first() is None:
                 connection.execute(insert(evidence), {"number": number, "raw": raw, "seal": seal(number, raw)})
+
+    def check(self, rulebook: Rulebook, progress: Progress | None = None) -> None:
+        """Verify every entry, make every row of every table again, and compare.
+
+        Raises:
+            LedgerError: names the first wrong row.
+        """
+        check(self._engine, rulebook, progress)
 
     @contextmanager
     def _shelf(self) -> Iterator[Shelf]:
