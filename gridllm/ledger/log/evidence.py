@@ -23,6 +23,7 @@ What cannot be proven:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
@@ -85,6 +86,20 @@ def fork(raw_a: bytes, raw_b: bytes, signed: SignedCharter, node: NodeSource) ->
         return conflict(raw_a, raw_b, signed)
     path = prefix_path(first.size, second.size, node)
     return _accuse(pair, signed, path) if _differ(first, second, path) else None
+
+
+def fork_along(raw_a: bytes, raw_b: bytes, signed: SignedCharter, path: Sequence[bytes]) -> Equivocation | None:
+    """The same of heads of two sizes, by a path that somebody showed who holds the larger log.
+
+    Such a path is a consistency proof; one from a power of two has the root of the shorter beginning before it.
+
+    Raises:
+        LedgerError: one of them is no valid head, or ``path`` does not lead to the larger head's root.
+    """
+    (_, first), (_, second) = pair = _in_order(raw_a, raw_b, signed)
+    if first.keeper != second.keeper or first.size == 0:
+        return None
+    return _accuse(pair, signed, list(path)) if _differ(first, second, list(path)) else None
 
 
 def verify_equivocation(raw: bytes, signed: SignedCharter) -> Equivocation:

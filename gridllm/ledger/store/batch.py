@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from gridllm.ledger.fold import Books, apply
 from gridllm.ledger.log.tiles import Tiles
 from gridllm.ledger.paper import Entry
 from gridllm.ledger.statements import Escrow, OnTab
 from gridllm.ledger.store.kept_tiles import KeptTiles
-from gridllm.ledger.store.schema import entries, logs
+from gridllm.ledger.store.schema import entries, evidence, logs
 from gridllm.ledger.store.seals import parties, seal
 from gridllm.ledger.store.shelf import Shelf
 from gridllm.merkle import leaf_digest
@@ -90,6 +90,10 @@ class Batch(Shelf):
         values = {"head": raw, "seal": seal(self._log, self._keeper, raw)}
         self._connection.execute(update(logs).where(logs.c.number == self._log).values(values))
 
+    def save_evidence(self, raw: bytes) -> None:
+        """Keep evidence against a keeper, once, in this same transaction."""
+        add_evidence(self._connection, raw)
+
     def save(self) -> None:
         """Write everything; the transaction's end makes it last."""
         if self._rows:
@@ -151,3 +155,10 @@ class Batch(Shelf):
             tree.append(self._digests)
             self._digests = []
         return tree
+
+
+def add_evidence(connection: Connection, raw: bytes) -> None:
+    """Keep evidence against a keeper, once."""
+    if connection.execute(select(evidence.c.number).where(evidence.c.raw == raw)).first() is None:
+        number = connection.execute(select(func.coalesce(func.max(evidence.c.number), 0))).scalar_one() + 1
+        connection.execute(insert(evidence), {"number": number, "raw": raw, "seal": seal(number, raw)})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, select
 
 from gridllm.errors import LedgerError
 from gridllm.ledger.fold import Account, Tab
@@ -17,14 +17,13 @@ from gridllm.ledger.log.tiles import Tiles
 from gridllm.ledger.messages import HistoryRow
 from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.statements import TabKey
-from gridllm.ledger.store.batch import Batch
+from gridllm.ledger.store.batch import Batch, add_evidence
 from gridllm.ledger.store.check import Progress, check
 from gridllm.ledger.store.engine import reading, writing
 from gridllm.ledger.store.kept_tiles import KeptTiles
 from gridllm.ledger.store.reads import account_page, entry_page, history_page
 from gridllm.ledger.store.rows import held_by
 from gridllm.ledger.store.schema import evidence, logs
-from gridllm.ledger.store.seals import seal
 from gridllm.ledger.store.shelf import Shelf
 
 
@@ -105,12 +104,12 @@ class LedgerStore:
 
     def root(self, log: str, size: int) -> bytes:
         """The root of the log's first ``size`` entries. Raises LedgerError: it has fewer."""
-        with self._tiles(log) as tiles:
+        with self.tree(log) as tiles:
             return tiles.root(size)
 
     def inclusion(self, log: str, index: int, size: int) -> list[bytes]:
         """The proof that an entry is among the log's first ``size``. Raises LedgerError: it has fewer."""
-        with self._tiles(log) as tiles:
+        with self.tree(log) as tiles:
             return tiles.inclusion(index, size)
 
     def consistency(self, log: str, first: int, second: int) -> list[bytes]:
@@ -119,7 +118,7 @@ class LedgerStore:
         Raises:
             LedgerError: it has fewer.
         """
-        with self._tiles(log) as tiles:
+        with self.tree(log) as tiles:
             return tiles.consistency(first, second)
 
     def head(self, log: str) -> bytes | None:
@@ -143,9 +142,7 @@ class LedgerStore:
     def save_evidence(self, raw: bytes) -> None:
         """Keep evidence against a keeper, once."""
         with writing(self._engine) as connection:
-            number = connection.execute(select(func.coalesce(func.max(evidence.c.number), 0))).scalar_one() + 1
-            if connection.execute(select(evidence.c.number).where(evidence.c.raw == raw)).first() is None:
-                connection.execute(insert(evidence), {"number": number, "raw": raw, "seal": seal(number, raw)})
+            add_evidence(connection, raw)
 
     def check(self, rulebook: Rulebook, progress: Progress | None = None) -> None:
         """Verify every entry, make every row of every table again, and compare.
@@ -156,17 +153,18 @@ class LedgerStore:
         check(self._engine, rulebook, progress)
 
     @contextmanager
-    def _shelf(self) -> Iterator[Shelf]:
-        with reading(self._engine) as connection:
-            yield Shelf(connection, 0)
-
-    @contextmanager
-    def _tiles(self, log: str) -> Iterator[Tiles]:
+    def tree(self, log: str) -> Iterator[Tiles]:
+        """The log's hashes, for several questions about one state of it. Raises LedgerError: nothing of it is held."""
         with reading(self._engine) as connection:
             number = _log_number(connection, log)
             if number is None:
                 raise LedgerError(f"This keeper holds nothing of the log of {log[:16]}….")
             yield Tiles(KeptTiles(connection, number))
+
+    @contextmanager
+    def _shelf(self) -> Iterator[Shelf]:
+        with reading(self._engine) as connection:
+            yield Shelf(connection, 0)
 
 
 def _log_number(connection: Connection, keeper: str) -> int | None:
