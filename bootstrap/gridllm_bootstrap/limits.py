@@ -30,16 +30,16 @@ class Tries:
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key → attempts left, and when
 
-    def take(self, key: str, every_s: float) -> float:
-        """Count one attempt; a new one is given each ``every_s``. Returns how long to wait, seconds; 0: go ahead.
+    def take(self, key: str, every_s: float, count: float = 1.0) -> float:
+        """Count attempts; a new one is given each ``every_s``. Returns how long to wait, seconds; 0: go ahead.
 
         One that comes too early is not counted, so that asking again does not put off the turn of those who wait.
         """
         now = self._clock()
         left, at = self._left.pop(key, (self._most, now))
         left = min(self._most, left + (now - at) / every_s)
-        wait_s = 0.0 if left >= 1.0 else (1.0 - left) * every_s
-        self._left[key] = left if wait_s else left - 1.0, now
+        wait_s = 0.0 if left >= count else (count - left) * every_s
+        self._left[key] = left if wait_s else left - count, now
         while len(self._left) > MOST_KEPT:
             self._left.popitem(last=False)
         return wait_s

@@ -24,6 +24,7 @@ MAX_PAGE: Final = 1024
 
 Key = Annotated[str, Meta(min_length=64, max_length=64)]  # account, keeper or model root, in hex
 Document = Annotated[bytes, Meta(max_length=8192)]  # a signed statement (DSSE)
+Evidence = Annotated[bytes, Meta(max_length=20 * 1024)]  # log.evidence.Equivocation.raw
 Amount = Annotated[int, Meta(ge=0, lt=2**62)]  # micro-credits
 Index = Annotated[int, Meta(ge=0, lt=2**53)]  # of an entry in a log, or a log's size
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -136,7 +137,7 @@ class HistoryRow(Message, frozen=True):
 
 
 class History(Message, frozen=True):
-    """One page."""
+    """One page: as many as fit a call. After the last row comes an empty one."""
 
     rows: Annotated[list[HistoryRow], Meta(max_length=MAX_PAGE)]
 
@@ -145,7 +146,7 @@ class Heads(Message, frozen=True):
     """The newest signed head of each log held here (ledger.log.heads), and evidence against keepers."""
 
     heads: Annotated[list[Document], Meta(max_length=64)]
-    evidence: Annotated[list[Document], Meta(max_length=64)] = []
+    evidence: Annotated[list[Evidence], Meta(max_length=16)] = []
 
 
 class AskEntries(Message, frozen=True):

@@ -124,7 +124,9 @@ class Clerk:
         if claim < highest or (claim == highest and tab.escrow + tab.gift >= tab.claimed):
             return KNOWN
         owed = max(0, voucher.micro - tab.gift)  # a newcomer's allowance is nobody's debt
-        budget = tab.paid + tab.held(now_s) + max(0, batch.available(voucher.payer))
+        budget = tab.paid + tab.held(now_s)
+        if max(owed, min(tab.escrow, voucher.micro)) > budget:  # most lie within their escrow, and ask for no sum
+            budget += max(0, batch.available(voucher.payer))
         escrow = max(tab.escrow, min(owed, budget))
         paid = min(escrow, voucher.micro)
         if paid > budget:

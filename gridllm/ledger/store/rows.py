@@ -79,6 +79,17 @@ def held_by(connection: Connection, account: str, now_s: float) -> int:
     )
 
 
+def held_between(connection: Connection, after: str, last: str, now_s: float) -> dict[str, int]:
+    """What accounts whose keys come after ``after``, ``last`` included, have set aside; none: not among them."""
+    found = connection.execute(
+        select(accounts.c.key, func.sum(tabs.c.held))
+        .join(accounts, accounts.c.number == tabs.c.payer)
+        .where(accounts.c.key > after, accounts.c.key <= last, tabs.c.expires > int(now_s), tabs.c.held > 0)
+        .group_by(accounts.c.key)
+    )
+    return {key: int(held) for key, held in found}
+
+
 def given_to(connection: Connection, account: str, day: int) -> int:
     """What the account was given of the allowance on that day, micro-credits."""
     found = connection.execute(

@@ -22,7 +22,7 @@ from gridllm.ledger.store.check import Progress, check
 from gridllm.ledger.store.engine import reading, writing
 from gridllm.ledger.store.kept_tiles import KeptTiles
 from gridllm.ledger.store.reads import account_page, entry_page, history_page
-from gridllm.ledger.store.rows import held_by
+from gridllm.ledger.store.rows import held_between, held_by
 from gridllm.ledger.store.schema import evidence, logs
 from gridllm.ledger.store.shelf import Shelf
 
@@ -61,6 +61,11 @@ class LedgerStore:
         """What of the account's balance is set aside then, micro-credits."""
         with reading(self._engine) as connection:
             return held_by(connection, account, now_s)
+
+    def escrows(self, after: str, last: str, now_s: float) -> dict[str, int]:
+        """``escrowed`` of the accounts between two keys, the second included; of those that set something aside."""
+        with reading(self._engine) as connection:
+            return held_between(connection, after, last, now_s)
 
     def tab(self, key: TabKey) -> Tab | None:
         """The tab; None: no statement named it."""

@@ -1,0 +1,58 @@
+"""How much of a keeper's time one peer, and one address, may take: nobody's questions hold up the others'."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from gridllm.errors import SwarmError, TooSoon
+from gridllm.ids import PeerId
+from gridllm_bootstrap.limits import MOST_KEPT, Tries, places_of, spell_wait
+
+UNITS: Final = 4096  # of one peer at once; a unit is about what one statement takes: half a millisecond
+UNIT_EVERY_S: Final = 1 / 1024
+PLACE_TIMES: Final = 4  # as many for all peers behind one address
+PLACE_KNOWN_S: Final = 60.0  # where a peer is connected from is asked of the network so often
+
+SeenAt = Callable[[PeerId], Awaitable[tuple[str, ...]]]
+
+
+class Patience:
+    """What is left for each."""
+
+    def __init__(self, seen_at: SeenAt, *, units: float = UNITS, clock: Callable[[], float] = time.monotonic) -> None:
+        """``seen_at``: of the swarm."""
+        self._seen_at = seen_at
+        self._clock = clock
+        self._peers = Tries(units, clock=clock)
+        self._places = Tries(units * PLACE_TIMES, clock=clock)
+        self._known: OrderedDict[PeerId, tuple[float, set[str]]] = OrderedDict()  # where peers are, and since when
+
+    async def spend(self, peer: PeerId, units: float) -> None:
+        """Count so much work for ``peer``.
+
+        Raises:
+            TooSoon: it, or its address, had its share; says when to come again.
+        """
+        wait_s = self._peers.take(peer, UNIT_EVERY_S, units)
+        if not wait_s:
+            places = await self._at(peer)
+            wait_s = max((self._places.take(one, UNIT_EVERY_S / PLACE_TIMES, units) for one in places), default=0.0)
+        if wait_s:
+            raise TooSoon(f"This keeper has others to answer as well; ask again in {spell_wait(wait_s)}.")
+
+    async def _at(self, peer: PeerId) -> set[str]:
+        since, places = self._known.get(peer, (float("-inf"), set()))
+        if self._clock() - since < PLACE_KNOWN_S:
+            return places
+        try:
+            places = places_of(await self._seen_at(peer))
+        except SwarmError:
+            return places
+        self._known[peer] = self._clock(), places
+        self._known.move_to_end(peer)
+        while len(self._known) > MOST_KEPT:
+            self._known.popitem(last=False)
+        return places
