@@ -8,7 +8,17 @@ import os
 import time
 from collections.abc import Callable, Collection
 
-from gridllm.errors import BadPayment, CallTimeout, NodeFault, NotAdmitted, PeerLost, RouteError, SwarmError
+from gridllm.errors import (
+    BadPayment,
+    CallTimeout,
+    NodeFault,
+    NotAdmitted,
+    PeerLost,
+    RouteError,
+    SessionExists,
+    SwarmError,
+    UnknownSession,
+)
 from gridllm.ids import PeerId, SessionId
 from gridllm.planning.routing import Leg
 from gridllm.wire.messages import Close, Ready
@@ -262,6 +272,10 @@ class Chain:
         try:
             ready = await shaping.ask(hop.link, hop, before, after, need)
         except Blamed as refusal:
+            if isinstance(
+                refusal.refusal, SessionExists | UnknownSession
+            ):  # each time the other answer than wished for
+                self.begin_anew()
             raise HopFailed(hop.peer, refusal.refusal, refusal.peer) from refusal
         except (PeerLost, CallTimeout) as error:
             self._routes.failed(hop.peer)

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0  # between looks at what ends soon
 RETRY_S: Final = 10.0  # after the keeper gave nothing
+MOST_DISPUTES: Final = 3  # nodes; when a fourth says so, too, it is not the nodes
 OPENING_WINDOWS: Final = 4  # set aside at first for a session of unknown length; doubled as it goes on
 SPARE_WINDOWS: Final = 2  # of them left: time to ask for more
 RENEW: Final = 0.49  # of an escrow's life left: keepers prolong none with more than half
@@ -47,7 +48,7 @@ class Payer:
         self._tabs: dict[TabKey, tuple[PeerId, Tab]] = {}  # of every hop there ever was
         self._free = False  # it is served without pay from now on, after all who do
         self._stale = False  # somebody did not accept what was shown
-        self._disputes: dict[PeerId, int] = {}
+        self._disputes: set[PeerId] = set()  # nodes that would not serve this account as it stands
         self._looked_at = self._retry_at = float("-inf")  # time.monotonic()
         self._tending: asyncio.Task[None] | None = None
 
@@ -68,7 +69,7 @@ class Payer:
             BadPayment: a bill in this session was closed already; open another session.
             Refusal: the keeper declines.
         """
-        await self._wallet.renew(at_once=self._stale)
+        await self._wallet.renew()
         fresh = {} if self._free else {hop: self._fresh_tab(session, hop) for hop in hops if self._pays(hop)}
         held = [hop.tab for hop in hops if hop.tab is not None and self._short(hop.tab, tokens)]
         self._stale = False
@@ -159,15 +160,20 @@ class Payer:
         return None
 
     def disputed(self, peer: PeerId, refusal: Refusal) -> Literal["again", "leave", "fatal"]:
-        """A node will not serve this account as it stands: show newer documents once; what then?"""
-        self._disputes[peer] = self._disputes.get(peer, 0) + 1
-        if self._disputes[peer] == 1 and len(self._disputes) == 1:
+        """A node will not serve this account as it stands. The first time newer documents are shown to it.
+
+        By the account's own pass it is clear whether the charter opens the model to it; all else is that node's word.
+        """
+        first = not self._disputes
+        self._disputes.add(peer)
+        if first:
             self._stale = True
             self._wallet.forget()
             return "again"
-        if isinstance(refusal, NotEntitled) or len(self._disputes) > 1:
-            return "fatal"
-        return "leave"
+        tier = self._wallet.economy.tier(self._terms.model)
+        if isinstance(refusal, NotEntitled) and self._wallet.contribution < tier:
+            return "fatal"  # no other node may say otherwise
+        return "leave" if len(self._disputes) <= MOST_DISPUTES else "fatal"
 
     def tend(self, hops: Sequence[Hop]) -> None:
         """Between two calls, now and again: have raised what ends soon; never waits."""

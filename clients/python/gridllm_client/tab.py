@@ -36,10 +36,6 @@ class Tariff:
         """Micro-credits for ``count`` tokens."""
         return price(self.prices, self.parameters, count)
 
-    def worth(self, micro: int, token: int) -> int | None:
-        """Tokens that cost ``micro`` at most, of price ``token``; None: any number."""
-        return micro * PARAMETERS // (self.parameters * token) if self.parameters * token else None
-
 
 class Bill(NamedTuple):
     """What one node served in one session, and what was signed for it."""
@@ -141,15 +137,15 @@ class Tab:
 
         All that came back, and of the pending call what exceeds the window.
         """
-        own = self._meter.count
-        if self.tariff.cost(own) - self.signed <= self.tariff.window:
-            return None
+        own, window = self._meter.count, self.tariff.window
         prefill, decode = own.prefill - self._served.prefill, own.decode - self._served.decode
-        unpaid = self.tariff.worth(self.tariff.window, self.tariff.prices.decode)
-        late = decode if unpaid is None else min(decode, unpaid)
-        rest = self.tariff.window - self.tariff.cost(Count(0, late)) - (1 if late else 0)  # 1: it was rounded down
-        unpaid = self.tariff.worth(max(0, rest), self.tariff.prices.prefill)
-        early = prefill if unpaid is None else min(prefill, unpaid)
+        if prefill:  # the first token of a row that comes in pieces counts as decoded until its second is there
+            window = max(0, window - self.tariff.cost(Count(decode=1)) - 1)
+        if self.tariff.cost(own) - self.signed <= window:
+            return None
+        late = self._fitting(decode, window, self.tariff.prices.decode)
+        window = max(0, window - self.tariff.cost(Count(decode=late)) - 1)  # 1: that is rounded down
+        early = self._fitting(prefill, window, self.tariff.prices.prefill)
         return Count(own.prefill - early, own.decode - late)
 
     def due(self) -> Count | None:
@@ -177,6 +173,10 @@ class Tab:
     def sent(self, voucher: bytes, count: Count) -> None:
         """The node has a voucher for ``count``."""
         self.voucher, self._signed, self.signed = voucher, count, self.tariff.cost(count)
+
+    def _fitting(self, tokens: int, micro: int, each: int) -> int:
+        """How many of ``tokens`` at the price ``each`` cost ``micro`` at most."""
+        return min(tokens, micro * PARAMETERS // (self.tariff.parameters * each)) if each else tokens
 
     def _unpaid(self) -> int:
         return max(0, self.tariff.cost(self._served) - self.signed)

@@ -66,7 +66,8 @@ class Wallet:
         self._delegated_until = 0
         self._pass = b""
         self._shown: Pass | None = None  # what it says
-        self._asked_at = float("-inf")  # when it was asked for last
+        self._asked_at = float("-inf")  # Unix time it was given at
+        self._doubted = False  # somebody did not accept it
         self._fetching = asyncio.Lock()
         self._loaded = path is None
 
@@ -103,36 +104,37 @@ class Wallet:
         """The newest pass, which may have expired; b"" when there never was one."""
         return self._pass
 
-    async def renew(self, *, at_once: bool = False) -> KeeperSilent | None:
+    @property
+    def contribution(self) -> int:
+        """Earned minus spent, as the newest pass says; micro-credits."""
+        return self._shown.contribution if self._shown is not None else 0
+
+    @property
+    def aging(self) -> bool:
+        """Whether the pass should be renewed; there is time left to do so beside other work."""
+        shown = self._shown
+        if shown is None or self._doubted:
+            return True
+        return shown.expires - self._clock() < (shown.expires - shown.issued) / 3
+
+    async def renew(self) -> None:
         """Have a pass that holds for a while yet, if the keeper gives one; else the newest stays, good for trust.
-
-        Args:
-            at_once: whatever the pass at hand says; one that was asked for a moment ago will do.
-
-        Returns:
-            Why it could not be renewed.
 
         Raises:
             Refusal: the keeper declines.
         """
         async with self._fetching:
             await self._load()
-            now = self._clock()
-            if now - self._asked_at < YOUNG_S if at_once else self._holds(now):
-                return None
+            if not self.aging:
+                return
             try:
                 raw = await self._keepers.access_pass(self.account, self.delegation())
             except KeeperSilent as silent:
-                return silent
-            self._asked_at = now
+                log.info("The access pass could not be renewed: %s", silent)
+                return
             self._pass, self._shown = raw, verify_pass(raw, self.signed)
+            self._asked_at, self._doubted = self._clock(), False
             await self._save(raw)
-            return None
-
-    @property
-    def aging(self) -> bool:
-        """Whether the pass should be renewed; there is time left to do so beside other work."""
-        return not self._holds(self._clock())
 
     async def escrows(self, wishes: Sequence[Wish]) -> list[tuple[bytes, Escrow]]:
         """What the home keeper sets aside for all ``wishes``, or nothing of it; in their order, verified.
@@ -178,13 +180,9 @@ class Wallet:
         return view.granted + view.earned + view.received - view.spent - view.sent
 
     def forget(self) -> None:
-        """Somebody did not accept what was shown: sign the delegation anew, and let the pass be asked for again."""
+        """Somebody did not accept what was shown: sign the delegation anew, and have the pass asked for again."""
         self._delegated_until = 0
-        self._shown = None
-
-    def _holds(self, now: float) -> bool:
-        shown = self._shown
-        return shown is not None and shown.expires - now > (shown.expires - shown.issued) / 3
+        self._doubted = self._clock() - self._asked_at > YOUNG_S
 
     def _verified(self, raw: bytes, wish: Wish) -> Escrow:
         said = self._rules.read(raw).statement
@@ -206,8 +204,9 @@ class Wallet:
         path = self._path
         with contextlib.suppress(OSError, LedgerError):
             raw = await asyncio.to_thread(_read, path)
-            if verify_pass(raw, self.signed).account == self.account:
-                self._pass = raw
+            shown = verify_pass(raw, self.signed)
+            if shown.account == self.account:
+                self._pass, self._shown, self._doubted = raw, shown, True
 
     async def _save(self, raw: bytes) -> None:
         if self._path is None:
