@@ -11,7 +11,7 @@ from pathlib import Path
 
 def program(certificate: Path) -> tuple[str, ...]:
     """For ``Running(home, …, program=…)``."""
-    return (sys.executable, __file__, str(certificate))
+    return (sys.executable, "-m", "tests.swarm.cheater_node", str(certificate))
 
 
 def main() -> None:

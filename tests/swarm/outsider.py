@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-OUTSIDER = (sys.executable, __file__)
+OUTSIDER = (sys.executable, "-m", "tests.swarm.outsider")
 
 
 def main() -> None:
