@@ -110,7 +110,7 @@ class Scribe:
 
     def enrolment(self, node: Identity, **changes: Any) -> Entry:
         """``node`` is admitted to serve."""
-        said: Certificate = certificate(self.signed, node.peer, issued=NOW, expires=NOW + 86400, **changes)
+        said: Certificate = certificate(self.signed, node.peer, **{"issued": NOW, "expires": NOW + 86400} | changes)
         return entry(sign_statement(said, CERTIFICATE_TYPE, SIGNERS), said)
 
     def _on_tab(self, payer: Identity, payee: Identity, changes: dict[str, Any]) -> dict[str, Any]:
