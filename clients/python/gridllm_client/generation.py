@@ -70,7 +70,7 @@ class Generation:
             "tokens_per_s": round(self.tokens_per_s, 2),
             "chain": [{"peer": peer, "start": start, "end": end} for peer, start, end in self.chain],
             "metered": [bill._asdict() for bill in self.bills],
-            "spent": self.spent,
+            "spent": self.spent,  # micro-credits
             "repairs": [
                 {
                     "text": event.text,

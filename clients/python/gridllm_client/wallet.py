@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.economy import Economy
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 DELEGATION_S: Final = 86_400  # a connection's right to act for the account; it ends with the process, too
 RENEW_S: Final = 3_600  # before that
 YOUNG_S: Final = 2.0  # a pass so young says what a new one would
+
+T = TypeVar("T")
 
 
 class Wallet:
@@ -128,7 +131,7 @@ class Wallet:
             if not self.aging:
                 return
             try:
-                raw = await self._keepers.access_pass(self.account, self.delegation())
+                raw = await self._ask(partial(self._keepers.access_pass, self.account))
             except KeeperSilent as silent:
                 log.info("The access pass could not be renewed: %s", silent)
                 return
@@ -144,11 +147,7 @@ class Wallet:
             Insufficient: the account has less.
             Refusal: the keeper declines for another reason.
         """
-        try:
-            raws = await self._keepers.escrows(self.account, self.delegation(), wishes)
-        except BadPayment:
-            self.forget()
-            raws = await self._keepers.escrows(self.account, self.delegation(), wishes)
+        raws = await self._ask(partial(self._keepers.escrows, self.account, wishes=wishes))
         try:
             return [(raw, self._verified(raw, wish)) for raw, wish in zip(raws, wishes, strict=True)]
         except (LedgerError, ValueError) as error:
@@ -183,6 +182,14 @@ class Wallet:
         """Somebody did not accept what was shown: sign the delegation anew, and have the pass asked for again."""
         self._delegated_until = 0
         self._doubted = self._clock() - self._asked_at > YOUNG_S
+
+    async def _ask(self, question: Callable[[bytes], Awaitable[T]]) -> T:
+        """Ask the home keeper; a delegation that it does not accept is signed anew, once."""
+        try:
+            return await question(self.delegation())
+        except BadPayment:
+            self.forget()
+            return await question(self.delegation())
 
     def _verified(self, raw: bytes, wish: Wish) -> Escrow:
         said = self._rules.read(raw).statement

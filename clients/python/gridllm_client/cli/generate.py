@@ -34,12 +34,17 @@ def generate(
     chat: Annotated[bool, typer.Option("--chat", help="Take the prompt as a message and answer it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with tokens, timing and the chain.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for nodes when blocks are uncovered.")] = 0.0,
-    show_chain: Annotated[bool, typer.Option("--show-chain", help="Show which node served which blocks.")] = False,
+    show_chain: Annotated[
+        bool, typer.Option("--show-chain", help="Show which node served which blocks, and the cost.")
+    ] = False,
     dtype: Annotated[
         str | None, typer.Option(help="Use nodes that serve in this dtype; the default is the charter's.")
     ] = None,
     path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
+    account: Annotated[
+        Path | None, typer.Option(help="Key file of the account that pays; the default is this machine's own.")
+    ] = None,
 ) -> None:
     """Continue a text on the grid's nodes; nodes lost on the way are replaced without changing it.
 
@@ -63,17 +68,21 @@ def generate(
     wishes["wait_s"] = wait
     with Progress() as progress:
         progress.phase("Entering the grid")
-        with Grid(name=grid) as entered:
+        with Grid(name=grid, account=account) as entered:
             progress.phase("Loading embedding and head")
             found = entered.model(model, dtype=dtype, path=path)
             progress.phase("Opening a chain of nodes")
             ids = found.chat_prompt([{"role": "user", "content": text}]) if chat else None
             made = _stream(found, text if ids is None else ids, wishes, progress, silent=as_json)
+            balance = entered.balance() if as_json or show_chain else None
     if as_json:
-        facts = {"prompt": text, "model": found.name, **_grid_facts(entered), **made.as_json()}
+        facts = {"prompt": text, "model": found.name, **_grid_facts(entered), **made.as_json(), "balance": balance}
         sys.stdout.write(json.dumps(facts, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
-    elif show_chain:
+        return
+    if show_chain:
         progress.chain(made)
+    if made.bills:
+        progress.cost(made, balance, always=show_chain)
 
 
 def _stream(

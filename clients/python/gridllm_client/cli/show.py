@@ -68,6 +68,11 @@ class Progress:
         """Which node served which blocks, and how fast it went."""
         self._console.print(*chain_lines(made), sep="\n", markup=False)
 
+    def cost(self, made: Generation, balance: int | None, *, always: bool) -> None:
+        """What it cost; unless ``always``, on terminals only."""
+        if always or self._console.is_terminal:
+            self._console.print(cost_line(made, balance), style="dim", markup=False)
+
     def end(self) -> None:
         """End the line, and the status."""
         self._quiet()
@@ -100,6 +105,16 @@ def chain_lines(made: Generation) -> list[str]:
         f"  {len(made.ids)} tokens in {made.seconds:.2f} s: first after {made.first_token_s:.2f} s, then {speed}"
     )
     return lines
+
+
+def cost_line(made: Generation, balance: int | None) -> str:
+    """``cost 0.0123 credits; balance 4.2, …``; ``balance`` in micro-credits, None: not known."""
+    from gridllm.quantities import spell_credits
+
+    known = (
+        "" if balance is None else f"; balance {spell_credits(balance)}, not counting what nodes have yet to hand in"
+    )
+    return f"  cost {spell_credits(made.spent)} credits{known}"
 
 
 def _harmless(text: str) -> str:
