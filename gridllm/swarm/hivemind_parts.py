@@ -1,7 +1,8 @@
 """The parts of hivemind that the swarm uses: its libp2p daemon and its DHT. The only import of hivemind.
 
-``import hivemind`` brings its training half along: 1.5 s and 46 MB that a node never uses. So these parts are imported
-beneath a placeholder of the package; it is taken away again, and an ``import hivemind`` elsewhere works as ever.
+``import hivemind`` brings its training half along, and torch with it: seconds and 200 MB that a first peer, a relay or
+``gridllm join`` never uses. So these parts are imported beneath placeholders of its packages; they are taken away
+again, and an ``import hivemind`` elsewhere works as ever.
 """
 
 from __future__ import annotations
@@ -12,33 +13,53 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
+from typing import Final
 
 from gridllm.errors import SwarmError
 from gridllm.swarm.child import spawn
 
+_HEAVY: Final = ("hivemind", "hivemind.dht", "hivemind.utils")  # packages whose ``__init__`` imports torch
+_UTILS: Final = {
+    "asyncio": ("as_aiter", "amap_in_executor", "switch_to_uvloop", "enter_asynchronously"),
+    "logging": ("get_logger",),
+    "serializer": ("MSGPackSerializer", "SerializerBase"),
+    "timed_storage": (
+        "MAX_DHT_TIME_DISCREPANCY_SECONDS",
+        "DHTExpiration",
+        "TimedStorage",
+        "ValueWithExpiration",
+        "get_dht_time",
+    ),
+}
+"""What ``hivemind.utils`` offers without torch: its module → names."""
+
 
 @contextlib.contextmanager
-def _without_init(name: str) -> Iterator[None]:
-    """Let submodules of the package ``name`` be imported without running its ``__init__``."""
-    if name in sys.modules:
-        yield
-        return
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.submodule_search_locations is None:
-        raise SwarmError(
-            f"The package {name} is missing; install gridllm again: pip install --force-reinstall gridllm."
-        )
-    placeholder = ModuleType(name)
-    placeholder.__path__ = list(spec.submodule_search_locations)
-    placeholder.__spec__ = spec
-    sys.modules[name] = placeholder
+def _without_init(*names: str) -> Iterator[None]:
+    """Let submodules of these packages be imported without running their ``__init__``."""
+    placed = [name for name in names if name not in sys.modules]
+    for name in placed:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.submodule_search_locations is None:
+            raise SwarmError(
+                f"The package {name} is missing; install gridllm again: pip install --force-reinstall gridllm."
+            )
+        placeholder = ModuleType(name)
+        placeholder.__path__ = list(spec.submodule_search_locations)
+        placeholder.__spec__ = spec
+        sys.modules[name] = placeholder
+    if "hivemind.utils" in placed:
+        for module, offered in _UTILS.items():
+            found = vars(importlib.import_module(f"hivemind.utils.{module}"))
+            vars(sys.modules["hivemind.utils"]).update({name: found[name] for name in offered})
     try:
         yield
     finally:
-        del sys.modules[name]
+        for name in placed:
+            del sys.modules[name]
 
 
-with _without_init("hivemind"):
+with _without_init(*_HEAVY):
     from hivemind.dht.node import DHTNode
     from hivemind.dht.routing import DHTID
     from hivemind.dht.storage import DHTLocalStorage
