@@ -22,6 +22,8 @@ from gridllm.wire.messages import RowSlice
 
 HAND_IN_S: Final = 30  # an escrow covers nothing new so long before it ends: its vouchers must reach the keeper
 
+ROUNDING: Final = 1  # two prices rounded down may be one less than the price of both: whole tokens must fit
+
 
 class Due(NamedTuple):
     """What a step waits for."""
@@ -58,7 +60,7 @@ class Bill:
         """The same, of a newcomer's allowance: bounds what is served, and nobody pays it."""
         self.expires = 0
         """When the escrow ends."""
-        self.window = window_price(prices, parameters, window_tokens)
+        self.window = window_price(prices, parameters, window_tokens) + ROUNDING
         self._prices = prices
         self._parameters = parameters
         self._trust = trust

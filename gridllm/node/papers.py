@@ -70,7 +70,9 @@ class Papers:
         except LedgerError as error:
             raise BadPayment(str(error)) from error
         if not isinstance(said, kind):
-            raise BadPayment(f"A {type(said).__name__.lower()} was shown where a {kind.__name__.lower()} belongs.")
+            raise BadPayment(
+                f"What was shown as {kind.__name__} is a statement of another kind, {type(said).__name__}."
+            )
         return said
 
 

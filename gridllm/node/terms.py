@@ -102,7 +102,7 @@ def _standing(economy: Economy, access: Pass, facts: Facts) -> bool:
 
 def _check_tier(economy: Economy, entry: ModelEntry, contribution: int, note: str) -> None:
     needed = economy.tier(entry.root)
-    if contribution >= needed:
+    if not needed or contribution >= needed:
         return
     raise NotEntitled(
         f"{entry.name} is for accounts that gave {spell_credits(needed)} credits more than they took; this one's "
