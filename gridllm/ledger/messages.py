@@ -15,7 +15,7 @@ PASS_CALL: Final = "gridllm.ledger.pass"  # noqa: S105  # AskPass → Documents 
 ACCOUNT_CALL: Final = "gridllm.ledger.account"  # AskAccount → AccountView
 ACCOUNTS_CALL: Final = "gridllm.ledger.accounts"  # AskAccounts → AccountViews
 HISTORY_CALL: Final = "gridllm.ledger.history"  # AskHistory → History
-HEADS_CALL: Final = "gridllm.ledger.heads"  # b"" → Heads
+HEADS_CALL: Final = "gridllm.ledger.heads"  # b"", or Heads that others showed → Heads
 ENTRIES_CALL: Final = "gridllm.ledger.entries"  # AskEntries → Documents
 PROOF_CALL: Final = "gridllm.ledger.proof"  # AskProof → Proof
 

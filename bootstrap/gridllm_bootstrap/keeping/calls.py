@@ -54,11 +54,26 @@ M = TypeVar("M", bound=Message)
 class Calls:
     """One keeper's answers: ``await Calls(keeper, swarm).serve()``."""
 
-    def __init__(self, keeper: Keeper, swarm: Swarm, *, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        swarm: Swarm,
+        *,
+        vouched: Callable[[], bytes | None] = lambda: None,
+        hear: Callable[[Heads], Awaitable[None]] | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """
+        Args:
+            vouched: a head of the keeper's own log that others signed, to be shown beside the newest.
+            hear: is told of heads and evidence that others bring.
+        """
         self._keeper = keeper
         self._swarm = swarm
         self._clerk = keeper.clerk
         self._signed = keeper.clerk.rulebook.signed
+        self._vouched = vouched
+        self._hear = hear
         self._patience = patience or Patience(swarm.seen_at)
 
     async def serve(self) -> None:
@@ -142,13 +157,21 @@ class Calls:
         return History(rows)
 
     async def _heads(self, peer: PeerId, payload: bytes) -> bytes:
-        await self._patience.spend(peer, 4)
-        if payload:
-            raise Malformed("Heads are asked for with nothing.")
+        try:
+            brought = unpack(payload, Heads) if payload else Heads([])
+        except WireError as error:
+            await self._patience.spend(peer, 4)
+            raise Malformed(str(error)) from error
+        await self._patience.spend(peer, 4 * (1 + len(brought.heads) + len(brought.evidence)))
+        if payload and self._hear is not None:
+            await self._hear(brought)
+        vouched = self._vouched()
 
         def read(store: LedgerStore) -> Heads:
-            heads = [store.head(log) for log in sorted(store.sizes())]
-            return Heads([raw for raw in heads if raw is not None][:MOST_HEADS], store.evidence()[:MOST_EVIDENCE])
+            heads = [raw for log in sorted(store.sizes()) if (raw := store.head(log)) is not None]
+            if vouched is not None and vouched not in heads:
+                heads.append(vouched)
+            return Heads(heads[:MOST_HEADS], store.evidence()[:MOST_EVIDENCE])
 
         return pack(await self._keeper.read(read))
 

@@ -84,6 +84,11 @@ class Batch(Shelf):
         """The log's root with the entries of this batch, 32 bytes: to be compared before it is too late."""
         return self._grow().root(self._size)
 
+    def head(self) -> bytes | None:
+        """The log's newest signed head that was saved before this batch."""
+        raw = self._connection.execute(select(logs.c.head).where(logs.c.keeper == self._keeper)).scalar()
+        return None if raw is None else bytes(raw)
+
     def save_head(self, raw: bytes) -> None:
         """Keep this as the log's newest signed head, in this same transaction."""
         self._number_log()

@@ -1,0 +1,193 @@
+"""Keepers copy each other's logs, sign what they followed, and name whoever tells two histories.
+
+Each other keeper is asked every few seconds for the heads that it holds, of its own log and of its copies of others',
+and all are compared (witness.py). What a head stands for and is not held here is fetched (copying.py), from the log's
+own keeper; where that leads no further, from any other that holds it. A head that the copy agrees with is signed, too,
+and shown to whoever asks: so its keeper finds out who vouches for it.
+
+Heads and evidence that anybody else brings (``hear``) are treated alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from gridllm.errors import GridError, Refusal, SwarmError
+from gridllm_bootstrap.keeping.copying import Astray, Convicted, Copier, InvalidEntry
+from gridllm_bootstrap.keeping.vouching import HeadReader, Shown
+from gridllm_bootstrap.keeping.witness import Discord, Witness
+
+if TYPE_CHECKING:
+    from gridllm.ledger.keepers import Keepers
+    from gridllm.ledger.messages import Heads
+    from gridllm_bootstrap.keeping.copies import Copy
+    from gridllm_bootstrap.keeping.desk import Keeper
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Discord", "Mirror"]
+
+EVERY_S: Final = 3.0  # each other keeper is asked, more or less
+STALLED_S: Final = 8.0  # a log that is behind for so long is fetched from whoever holds it
+STRETCHES: Final = 16  # of one log, until heads are looked at again
+DISTRUST_S: Final = 10.0  # for which a holder whose entries did not fit is not asked for that log; doubles
+LONGEST_DISTRUST_S: Final = 600.0
+MOST_HEARD: Final = 16  # heads that somebody brings at once
+
+
+class Mirror:
+    """One keeper's copies of the others' logs: ``async with Mirror(keeper, keepers)``, beside the open desk."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        keepers: Keepers,
+        *,
+        tell: Callable[[Discord], None] = lambda _: None,
+        every_s: float = EVERY_S,
+        stalled_s: float = STALLED_S,
+    ) -> None:
+        """
+        Args:
+            keepers: the way to the others; used by nobody else, for it remembers who was silent.
+            tell: hears of each discord once.
+        """
+        self._keeper = keeper
+        self._keepers = keepers
+        self._every_s = every_s
+        self._stalled_s = stalled_s
+        reader = HeadReader(keeper.clerk.rulebook.signed)
+        self._worker = ThreadPoolExecutor(1, "gridllm-ledger-mirror")
+        self._witness = Witness(keeper, reader, self._worker, tell)
+        self._copier = Copier(keeper, keepers, reader, self._worker)
+        self._others = [name for name in keepers.all if name != keeper.log]
+        self._looked = {name: asyncio.Event() for name in self._others}
+        self._busy_until: dict[str, float] = {}  # by log: somebody is asked for it just now
+        self._distrust: dict[tuple[str, str], tuple[float, float]] = {}  # holder, log → until when, and for how long
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Goes on from the evidence that is kept."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self._worker.shutdown)
+            await self._witness.begin()
+            stack.push_async_callback(_end, [asyncio.create_task(self._follow(other)) for other in self._others])
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def vouched(self) -> bytes | None:
+        """The newest head of this keeper's own log that other keepers signed, to be shown beside the newest of all."""
+        vouched = self._witness.vouched
+        return None if vouched is None else vouched.raw
+
+    async def looked(self, within_s: float) -> bool:
+        """Wait until every other keeper was asked once and what it holds was copied, or did not answer.
+
+        A keeper that was put back to an older state gets back by this what it signed since, before it signs anew.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                for one in self._looked.values():
+                    await one.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def hear(self, brought: Heads) -> None:
+        """Take note of heads and evidence that somebody brings: an auditor, who was shown others."""
+        await self._witness.hear(brought.evidence[:1])
+        for shown in await self._witness.read(brought.heads[:MOST_HEARD]):
+            await self._witness.regard(shown)
+
+    async def _follow(self, other: str) -> None:
+        """Ask one other keeper again and again."""
+        while True:
+            try:
+                await self._round(other)
+            except (SwarmError, Refusal) as error:
+                log.debug("The keeper %s cannot be mirrored now: %s", other, error)
+            except GridError as error:
+                log.warning("The keeper %s cannot be mirrored now: %s", other, error)
+            except Exception:
+                log.exception("Mirroring the keeper %s failed", other)
+            self._looked[other].set()
+            pause_s = self._every_s * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load
+            await asyncio.sleep(max(pause_s, self._keepers.left_alone_s(other)))
+
+    async def _round(self, other: str) -> None:
+        said = await self._keepers.heads(other)
+        await self._witness.hear(said.evidence)
+        heads = await self._witness.read(said.heads)
+        for shown in heads:
+            await self._witness.regard(shown)
+        newest = {shown.keeper: shown for shown in sorted(heads, key=lambda one: one.size)}
+        for shown in newest.values():
+            await self._catch_up(other, shown)
+
+    async def _catch_up(self, other: str, shown: Shown) -> None:
+        """Copy what the head stands for and is missing here, from ``other``, unless it is somebody else's turn."""
+        name, state = shown.keeper, self._witness.logs[shown.keeper]
+        for _ in range(STRETCHES if self._turn_of(other, name) else 0):
+            copy = await self._witness.copy(name)
+            if state.closed or shown.size <= copy.size:
+                return
+            self._busy_until[name] = asyncio.get_running_loop().time() + self._stalled_s
+            if name == self._keeper.log:
+                self._say_lost(other, shown, copy)
+            try:
+                taken = await self._copier.stretch(other, shown, copy)
+            except Convicted as error:
+                await self._witness.convict(error.evidence)
+            except InvalidEntry as error:
+                state.closed = True
+                self._witness.say(Discord("invalid_entry", name, str(error)))
+            except Astray as error:
+                self._doubt(other, name, str(error))
+                return
+            else:
+                self._distrust.pop((other, name), None)
+                await self._witness.settle(name, grown=taken > 0)
+
+    def _turn_of(self, other: str, name: str) -> bool:
+        """Whether ``other`` is to be asked for entries of that log now."""
+        now = asyncio.get_running_loop().time()
+        if now < self._distrust.get((other, name), (0.0, 0.0))[0]:
+            return False
+        if other == name or name == self._keeper.log:  # its own word, or what this keeper itself has lost
+            return True
+        since = self._witness.logs[name].behind_since
+        return since is not None and now - since >= self._stalled_s and now >= self._busy_until.get(name, 0.0)
+
+    def _doubt(self, other: str, name: str, text: str) -> None:
+        """What ``other`` shows of a log fits no head: it is asked again later, and named if the log is its own."""
+        pause_s = min(LONGEST_DISTRUST_S, 2 * self._distrust.get((other, name), (0.0, DISTRUST_S / 2))[1])
+        self._distrust[other, name] = asyncio.get_running_loop().time() + pause_s, pause_s
+        log.warning("%s", text)
+        if other == name:
+            self._witness.say(Discord("astray", name, text))
+
+    def _say_lost(self, other: str, shown: Shown, copy: Copy) -> None:
+        text = (
+            f"This keeper's log has {copy.size} entries, and it signed {shown.size}, as {other[:16]}… can show: its "
+            "database was put back to an older state. What is missing is fetched from there."
+        )
+        self._witness.say(Discord("lost", self._keeper.log, text))
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
