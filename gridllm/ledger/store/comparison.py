@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, LargeBinary, String, Table, select, type_coerce
+from sqlalchemy import Column, Connection, LargeBinary, String, Table, bindparam, select, tuple_, type_coerce
 from sqlalchemy.types import NullType
 
 from gridllm.errors import LedgerError
@@ -16,24 +16,33 @@ Row = tuple[Any, ...]
 
 
 def read_rows(connection: Connection, table: Table) -> Iterator[Row]:
-    """All rows of ``table`` in the order of its key, as the database's driver gives them.
+    """All rows of ``table`` in the order of its key, as the database's driver gives them; a page at a time.
 
     SQLite keeps a value of any type in any column, so that types are looked at, too.
 
     Raises:
-        LedgerError: a value is of another type than its column.
+        LedgerError: a value is of another type than its column, or a row stands out of order.
     """
     key = list(table.primary_key)
     columns = [type_coerce(column, NullType()).label(column.name) for column in table.columns]  # no conversions
-    found = connection.execute(select(*columns).order_by(*key), execution_options={"yield_per": AT_ONCE})
+    page = select(*columns).order_by(*key).limit(AT_ONCE)
+    following = page.where(tuple_(*key) > tuple_(*(bindparam(column.name, type_=column.type) for column in key)))
     sound: set[tuple[type, ...]] = set()
-    for row in found:
-        values = tuple(row)
-        types = tuple(map(type, values))
-        if types not in sound:
-            _check_types(table, values)
-            sound.add(types)
-        yield values
+    last: Row = ()
+    while True:
+        after = {column.name: value for column, value in zip(key, last, strict=False)}
+        rows = [tuple(row) for row in connection.execute(following if last else page, after)]
+        for row in rows:
+            types = tuple(map(type, row))
+            if types not in sound:
+                _check_types(table, row)
+                sound.add(types)
+            if row[: len(key)] <= last[: len(key)]:
+                raise wrong_row(table, row, "it stands out of order")
+            last = row
+            yield row
+        if len(rows) < AT_ONCE:
+            return
 
 
 def compare(table: Table, found: Iterable[Row], wanted: Iterable[Row]) -> None:
