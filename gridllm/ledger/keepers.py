@@ -92,9 +92,12 @@ class Keepers(KeeperLines):
         asked = keeper or self.home(account)
         return (await self.ask(asked, messages.HISTORY_CALL, message, messages.History, timeout_s=PAGE_S)).rows
 
-    async def heads(self, keeper: str) -> Heads:
-        """The newest head of each log that the keeper holds, its own and its copies of others'."""
-        return await self.ask(keeper, messages.HEADS_CALL, None, Heads)
+    async def heads(self, keeper: str, brought: Heads | None = None) -> Heads:
+        """The newest head of each log that the keeper holds, its own and its copies of others'.
+
+        ``brought``: what others showed, for the keeper to compare with what it was shown itself.
+        """
+        return await self.ask(keeper, messages.HEADS_CALL, brought, Heads)
 
     async def entries(self, keeper: str, log: str, first: int, limit: int = messages.MAX_PAGE) -> list[bytes]:
         """Entries of ``log`` from ``first`` on, as ``keeper`` holds it: as many as fit a call."""
