@@ -1,114 +1,105 @@
-"""The in-memory grid with an economy: nodes with tills, the payer's home keeper with its books in memory, a wallet."""
+"""The in-memory grid with an economy, all of it real: nodes with tills that hand in, the payer's home keeper over
+SQLite, a wallet."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gridllm.admission.cards import publish_card
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.engine.runner import Engine
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
-from gridllm.ledger import messages
+from gridllm.ledger.fold import Account
 from gridllm.ledger.keepers import Keepers
-from gridllm.ledger.messages import AccountView, Documents, Heads, Outcome, pack, unpack
-from gridllm.ledger.paper import verify_delegation
 from gridllm.ledger.prices import Count
-from gridllm.ledger.statements import account_of
+from gridllm.ledger.statements import TabKey, account_of
+from gridllm.node.handing import HandIn
 from gridllm.node.purse import Purse
 from gridllm.node.service import NodeService
 from gridllm.node.till import Till
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
-from gridllm_bootstrap.keeping.decisions import Clerk, Standing
-from gridllm_bootstrap.keeping.reserving import access_pass, reserve
+from gridllm_bootstrap.keeping.calls import Calls
+from gridllm_bootstrap.keeping.desk import Keeper
 from gridllm_client.paying import Payer
 from gridllm_client.session import Session
 from gridllm_client.terms import ChainEvent, OnEvent, Patience, Terms
 from gridllm_client.wallet import Wallet
 from tests.charters import ENTRY
 from tests.ledgers import BLOCKS, Scribe, hex_of, keeper_of, paid_grid, rulebook
-from tests.unit.keeper_books import MemoryBatch
+from tests.unit.keeper_desk import opened
 from tests.unit.memory_grid import ROOT, MemoryGrid, MemoryNode, grid_of
 
 
 class HomeKeeper:
-    """Answers for the payer's account, by the keepers' own decisions."""
+    """The account's, on the network. ``silent`` while a test wishes it."""
 
     def __init__(self, swarm: MemorySwarm, signed: SignedCharter, identity: Identity) -> None:
         self.swarm, self.signed, self.identity = swarm, signed, identity
-        self.clerk = Clerk(rulebook(signed), identity)
-        self.books = MemoryBatch()
+        self.silent = False
         self.asked: list[str] = []
 
-    async def start(self) -> None:
-        for name in ("escrow", "pass", "account", "heads"):
-            await self.swarm.serve_calls(f"gridllm.ledger.{name}", getattr(self, f"_{name}"))
+    async def start(self, path: Path, stack: AsyncExitStack) -> None:
+        self.store = stack.enter_context(opened(path))
+        keeper = Keeper(self.store, rulebook(self.signed), self.identity, NoticeBoard(self.signed))
+        self.keeper = await stack.enter_async_context(keeper)
+        await Calls(self.keeper, self.swarm).serve()
+        self.swarm._calls = {name: self._noting(name, handler) for name, handler in self.swarm._calls.items()}
         await publish_card(self.swarm, self.signed.grid, self.identity, office="keepers")
 
-    def take(self, raw: bytes) -> Outcome:
+    def _noting(
+        self, name: str, handler: Callable[[PeerId, bytes], Awaitable[bytes]]
+    ) -> Callable[[PeerId, bytes], Awaitable[bytes]]:
+        async def note(peer: PeerId, payload: bytes) -> bytes:
+            if self.silent:
+                raise RuntimeError("a test says so")
+            self.asked.append(name.rpartition(".")[2])
+            return await handler(peer, payload)
+
+        return note
+
+    async def take(self, raw: bytes) -> None:
         """As handed in."""
-        self.books.now_s = time.time()
-        return self.clerk.take(self.books, self.clerk.rulebook.read(raw), Standing(), time.time())
-
-    def _account_of(self, peer: PeerId, delegation: bytes, call: str) -> str:
-        self.asked.append(call)
-        self.books.now_s = time.time()
-        return verify_delegation(delegation, self.signed.grid, peer, time.time()).account
-
-    async def _escrow(self, peer: PeerId, raw: bytes) -> bytes:
-        asked = unpack(raw, messages.AskEscrow)
-        account = self._account_of(peer, asked.delegation, "escrow")
-        return pack(Documents(reserve(self.clerk, self.books, account, asked.wishes, time.time())))
-
-    async def _pass(self, peer: PeerId, raw: bytes) -> bytes:
-        account = self._account_of(peer, unpack(raw, messages.AskPass).delegation, "pass")
-        sums, held = self.books.account(account), self.books.held(account, time.time())
-        return pack(Documents([access_pass(self.clerk, self.identity, account, sums, held, time.time())]))
-
-    async def _account(self, peer: PeerId, raw: bytes) -> bytes:
-        account = unpack(raw, messages.AskAccount).account
-        sums = self.books.account(account)
-        return pack(AccountView(account, sums.granted, sums.earned, sums.spent, sums.received, sums.sent))
-
-    async def _heads(self, peer: PeerId, raw: bytes) -> bytes:
-        return pack(Heads([]))
+        (outcome,) = await self.keeper.submit([raw])
+        assert outcome.code == "accepted", outcome
 
 
 class PaidGrid(MemoryGrid):
-    """Every node is paid; ``account`` has ``credit`` micro-credits unless the test says otherwise."""
+    """Every node is paid; made by ``paid``."""
 
-    credit = 10**12
-    economy: dict[str, Any] = {}  # noqa: RUF012 - set for each grid by ``paid``
+    economy: dict[str, Any]
+    credit: int
     home: Path
 
-    def __init__(self, network: MemoryNetwork, folder: Path, blocks: int, stack: Any) -> None:
+    def __init__(self, network: MemoryNetwork, folder: Path, blocks: int, stack: AsyncExitStack) -> None:
         super().__init__(network, folder, blocks, stack)
         self.signed = paid_grid(**self.economy)
         self.account = Identity.ephemeral()
-        self.keeper = HomeKeeper(network.join(Identity.ephemeral()), self.signed, keeper_of(self.signed, self.account))
+        keeper = keeper_of(self.signed, self.account)
+        self.keeper = HomeKeeper(network.join(Identity.ephemeral()), self.signed, keeper)
         self.purses: dict[PeerId, Purse] = {}
         self.events: list[ChainEvent] = []
         self.wallet = self.new_wallet()
 
-    def new_wallet(self, swarm: MemorySwarm | None = None) -> Wallet:
-        """As another process of the same participant would have it."""
-        swarm = swarm or self.swarm
-        keepers = Keepers(swarm, self.signed)
-        wallet = Wallet(self.signed, self.account, swarm.peer, keepers, self.home / "pass.json")
+    def new_wallet(self, identity: Identity | None = None) -> Wallet:
+        """As another process of the same participant would have it; ``identity``: of another account."""
+        account = identity or self.account
+        keepers = Keepers(self.swarm, self.signed)
+        wallet = Wallet(self.signed, account, self.swarm.peer, keepers, self.home / "passes" / f"{account.peer}.json")
         wallet.learn(ROOT, BLOCKS)
         return wallet
 
     async def begin(self) -> None:
         """The keeper opens, and grants the account its credit."""
-        await self.keeper.start()
+        await self.keeper.start(self.home / "ledger.db", self._stack)
         if self.credit:
-            assert self.keeper.take(Scribe(self.signed).grant(self.account, self.credit).raw).code == "accepted"
+            await self.keeper.take(Scribe(self.signed).grant(self.account, self.credit).raw)
 
     async def add(self, start: int, end: int, *, cache_tokens: int = 8192, **announced: Any) -> MemoryNode:
         """A node with a purse."""
@@ -145,13 +136,25 @@ class PaidGrid(MemoryGrid):
         payer = Payer(wallet or self.wallet, terms, told)
         return Session(self.pool, self.routes(), terms, on_event=told, patience=patience, payer=payer)
 
-    def hand_in(self) -> int:
-        """All vouchers to the keeper; what the account has spent by its books, micro-credits."""
+    async def hand_in(self) -> int:
+        """All nodes, those that were killed too, bring what they have; the account's spending by the books."""
         for purse in self.purses.values():
+            # Over the client's connection, since a killed node has none: a keeper does not mind who brings a voucher.
+            handing = HandIn(purse, Keepers(self.swarm, self.signed), self.signed.grid, self.swarm._identity)
             for slip in purse.slips():
-                if slip.voucher:
-                    assert self.keeper.take(slip.voucher).code in ("accepted", "known")
-        return self.keeper.books.account(hex_of(self.account)).spent
+                slip.again_at, slip.release_at = 0.0, None
+            await handing.round()
+        return self.books.spent
+
+    @property
+    def books(self) -> Account:
+        """The account's sums, as its keeper has them."""
+        return self.keeper.store.account(hex_of(self.account))
+
+    def paid_on(self, key: TabKey) -> int:
+        """Micro-credits that changed hands on one bill."""
+        tab = self.keeper.store.tab(key)
+        return tab.paid if tab is not None else 0
 
     def price(self, start: int, end: int, prefill: int, decode: int) -> int:
         """Micro-credits for tokens through a span, by the charter."""
