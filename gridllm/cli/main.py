@@ -25,6 +25,8 @@ COMMAND_ORDER: Final = (
     "serve",
     "relay",
     "seed",
+    "credit",
+    "ledger",
     "grids",
     "id",
     "bootstrap",

@@ -61,7 +61,7 @@ class KeeperLines:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.signed = signed
-        self._swarm = swarm
+        self.swarm = swarm
         self._find = find
         self._clock = clock
         self._lines = {keeper: _Line(keeper) for keeper in signed.charter.keepers}
@@ -150,15 +150,15 @@ class KeeperLines:
             raise SwarmError("no peer of the grid announces it")
         peer = PeerId(line.card.peer)
         if not line.connected:
-            await self._swarm.connect(peer, tuple(line.card.addresses), timeout_s=timeout_s / 2)
+            await self.swarm.connect(peer, tuple(line.card.addresses), timeout_s=timeout_s / 2)
             line.connected = True
-        return await self._swarm.call(peer, call, payload, timeout_s=timeout_s)
+        return await self.swarm.call(peer, call, payload, timeout_s=timeout_s)
 
     async def _read_cards(self, asked_at: float) -> None:
         async with self._reading:
             if self._read_at > asked_at:
                 return  # while this one waited for its turn
-            for card in await self._find(self._swarm, self.signed):
+            for card in await self._find(self.swarm, self.signed):
                 line = self._line(card.maintainer)
                 if line.card is None or (line.card.peer, line.card.addresses) != (card.peer, card.addresses):
                     line.connected = False

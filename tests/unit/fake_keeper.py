@@ -17,7 +17,7 @@ from gridllm.ledger.log.heads import Head, cosign_head, sign_head
 from gridllm.ledger.log.tiles import MemoryTiles, Tiles
 from gridllm.ledger.messages import AccountView, Documents, Heads, History, HistoryRow, Outcome, Outcomes, pack, unpack
 from gridllm.ledger.paper import Entry, Rulebook
-from gridllm.ledger.statements import Transfer
+from gridllm.ledger.statements import Transfer, peer_of_account
 from gridllm.merkle import leaf_digest
 from gridllm.swarm.memory import MemorySwarm
 
@@ -139,7 +139,8 @@ class FakeKeeper:
             for row in reversed(self.history_rows)
             if row.at >= asked.since
             and (asked.before is None or row.cursor < asked.before)
-            and asked.account in str(self.rules.read(row.statement, row.log).statement)
+            and (said := str(self.rules.read(row.statement, row.log).statement))
+            and (asked.account in said or peer_of_account(asked.account) in said)
         ]
         return pack(History(rows[: asked.limit]))
 

@@ -1,0 +1,87 @@
+"""What ``gridllm credit`` asks keepers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gridllm.cli.history_view import Lines
+from gridllm.cli.show import stderr
+from gridllm.errors import KeeperSilent, LedgerError, Refusal, StatementError
+from gridllm.ledger.keepers import Keepers
+from gridllm.ledger.messages import AccountView
+from gridllm.ledger.outbox import Outbox, Pending
+from gridllm.quantities import spell_credits
+
+HISTORY_PAGE: Final = 100  # statements: fit a call, however long they are
+
+
+async def standing(keepers: Keepers, account: str) -> tuple[AccountView, str]:
+    """The account's sums and who told them: its home keeper, or while that is silent another.
+
+    Raises:
+        KeeperSilent: nobody answers.
+    """
+
+    home = keepers.home(account)
+    try:
+        return await keepers.account(account), home
+    except KeeperSilent as silent:
+        for other in keepers.all:
+            if other != home:
+                try:
+                    return await keepers.account(account, keeper=other), other
+                except KeeperSilent:
+                    continue
+        raise silent
+
+
+async def gather_history(keepers: Keepers, account: str, since: int, limit: int) -> Lines:
+    """At least ``limit`` lines, if there are as many since then. Raises KeeperSilent, LedgerError."""
+
+    _, keeper = await standing(keepers, account)
+    lines = Lines(account, keepers.signed.charter.economy.starter)
+    before = None
+    while len(lines.lines) <= limit:  # one more: its bill's older statements are then all there
+        rows = await keepers.history(account, since=since, before=before, limit=HISTORY_PAGE, keeper=keeper)
+        try:
+            for row in rows:
+                lines.add(row)
+        except StatementError as error:
+            raise LedgerError(f"The keeper {keeper[:16]}… tells what is no statement: {error}") from error
+        if not rows or (before is not None and rows[-1].cursor >= before):
+            break
+        before = rows[-1].cursor
+    return lines
+
+
+async def deliver(keepers: Keepers, outbox: Outbox, payee: str, micro: int, memo: str) -> tuple[Pending, bool]:
+    """Hand in a transfer, after those that were left without an answer; one of the same words is taken for this one.
+
+    Returns:
+        What was handed in, and whether it moves credit only now.
+
+    Raises:
+        KeeperSilent: what was signed is kept.
+        Refusal: the home keeper declines.
+    """
+
+    same = None
+    for left in outbox.pending():
+        said = left.transfer
+        if same is None and (said.payee, said.micro, said.memo) == (payee, micro, memo):
+            same = left
+            continue
+        earlier = f"An earlier transfer of {spell_credits(said.micro)} credits to {said.payee[:16]}…"
+        try:
+            await outbox.hand_in(keepers, left)
+            stderr().print(f"{earlier}, whose answer never came, is done.", markup=False)
+        except KeeperSilent:
+            raise
+        except Refusal as refusal:
+            stderr().print(f"{earlier}, whose answer never came, was declined: {refusal}", markup=False)
+    if same is not None:
+        stderr().print(
+            "This transfer was signed before, and its answer never came: it is handed in again.", markup=False
+        )
+    pending = same or outbox.write(payee, micro, memo)
+    return pending, await outbox.hand_in(keepers, pending)

@@ -1,0 +1,175 @@
+"""An account's history: from statements to one line for each bill, grant and transfer, on a terminal and in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gridllm.admission.certificate import Certificate
+from gridllm.identity.statement import read_unverified, type_of
+from gridllm.ledger.paper import TYPES, Statement
+from gridllm.ledger.statements import Escrow, Grant, Release, TabKey, Transfer, Voucher
+from gridllm.quantities import spell_credits
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gridllm.charter.document import Charter
+    from gridllm.ledger.messages import HistoryRow
+
+
+@dataclass(slots=True)
+class Line:
+    """One thing that happened to the account; several statements may tell of it."""
+
+    at: int  # Unix time when the newest of its statements came into the books
+    what: str  # served | used | escrow | grant | starter | received | sent
+    other: str = ""  # account; empty where there is none
+    micro: int = 0  # how it changed the balance; of an escrow: what is set aside
+    tokens: int = 0
+    model: str = ""  # root
+    blocks: tuple[int, int] | None = None
+    text: str = ""  # a grant's reason, a transfer's memo
+
+
+@dataclass(slots=True)
+class _Bill:
+    line: Line
+    claimed: int = 0
+    escrow: int | None = None  # where one was seen
+    gift: bool = False
+
+
+@dataclass
+class Lines:
+    """Gathers statements, newest first, as ``Keepers.history`` gives them."""
+
+    account: str
+    starter: int
+    lines: list[Line] = field(default_factory=list)
+    _bills: dict[TabKey, _Bill] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+    _starter: Line | None = None
+
+    def add(self, row: HistoryRow) -> None:
+        """Take one statement in.
+
+        Raises:
+            StatementError: it is none of the ledger's.
+        """
+        kind = type_of(row.statement)
+        model = next((model for model, name in TYPES.items() if name == kind), Grant)
+        said: Statement = read_unverified(row.statement, model, kind)[0]  # type: ignore[assignment]
+        if isinstance(said, Voucher | Escrow | Release):
+            self._add_to_bill(row, said)
+        elif isinstance(said, Certificate) and self._starter is not None:
+            self._starter.at = row.at  # only the first admission brings a starter, and the rows go back in time
+        elif (once := said.model_dump_json()) not in self._seen:  # a grant may stand in several logs
+            self._seen.add(once)
+            self.lines.append(self._alone(row, said))
+
+    def _alone(self, row: HistoryRow, said: Grant | Certificate | Transfer) -> Line:
+        if isinstance(said, Grant):
+            return Line(row.at, "grant", micro=said.micro, text=said.reason)
+        if isinstance(said, Certificate):
+            self._starter = Line(row.at, "starter", micro=self.starter, text="admitted to serve")
+            return self._starter
+        if said.payer == self.account:
+            return Line(row.at, "sent", said.payee, -said.micro, text=said.memo)
+        return Line(row.at, "received", said.payer, said.micro, text=said.memo)
+
+    def _add_to_bill(self, row: HistoryRow, said: Voucher | Escrow | Release) -> None:
+        served = said.payee == self.account
+        bill = self._bills.get(said.tab)
+        if bill is None:
+            other = said.payer if served else said.payee
+            line = Line(row.at, "escrow", other, model=said.model, blocks=(said.start, said.end))
+            bill = self._bills[said.tab] = _Bill(line)
+            self.lines.append(line)
+        if isinstance(said, Voucher) and said.micro >= bill.claimed:
+            bill.claimed, bill.line.tokens = said.micro, said.prefill + said.decode
+            bill.line.what = "served" if served else "used"
+        elif isinstance(said, Escrow) and said.gift:
+            bill.gift = True
+        elif isinstance(said, Escrow):
+            bill.escrow = max(bill.escrow or 0, said.micro)
+        _settle(bill, served)
+
+
+def _settle(bill: _Bill, served: bool) -> None:
+    """What changed hands by this bill, as far as its statements were seen."""
+    if bill.line.what == "escrow":
+        bill.line.micro = bill.escrow or 0
+        return
+    paid = bill.claimed if bill.escrow is None else min(bill.claimed, bill.escrow)
+    if bill.gift and bill.escrow is None:
+        paid = 0
+    bill.line.micro = paid if served else -paid
+
+
+def history_table(lines: Iterable[Line], charter: Charter) -> Table:
+    """One row for each line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from gridllm.cli.grid_view import printable
+    from gridllm.node.standing import spell_time
+
+    names = model_names(charter)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("time", "what", "with"):
+        table.add_column(title, no_wrap=True)
+    for title in ("tokens", "credits"):
+        table.add_column(title, no_wrap=True, justify="right")
+    table.add_column("for")
+    for line in lines:
+        table.add_row(
+            spell_time(line.at),
+            line.what,
+            f"{line.other[:12]}…" if line.other else "",
+            f"{line.tokens:,}" if line.tokens else "",
+            Text(signed_credits(line), style=_style(line)),
+            Text(printable(_for(line, names))),  # strangers' words
+        )
+    return table
+
+
+def _for(line: Line, names: Mapping[str, str]) -> str:
+    if line.blocks is None:
+        return line.text
+    return f"{names.get(line.model, line.model[:8])} {line.blocks[0]}:{line.blocks[1]}"
+
+
+def history_json(lines: Iterable[Line], charter: Charter) -> list[dict[str, Any]]:
+    """The same for programs; amounts in micro-credits."""
+    names = model_names(charter)
+    return [
+        {
+            "time": line.at,
+            "what": line.what,
+            "account": line.other or None,
+            "tokens": line.tokens,
+            "amount": line.micro,
+            "model": names.get(line.model),
+            "blocks": list(line.blocks) if line.blocks else None,
+            "text": line.text,
+        }
+        for line in lines
+    ]
+
+
+def model_names(charter: Charter) -> Mapping[str, str]:
+    """By root."""
+    return {entry.root: entry.name for entry in charter.models}
+
+
+def signed_credits(line: Line) -> str:
+    """With its sign; what is only set aside stands in brackets."""
+    if line.what == "escrow":
+        return f"({spell_credits(line.micro)})"
+    return f"+{spell_credits(line.micro)}" if line.micro > 0 else spell_credits(line.micro)
+
+
+def _style(line: Line) -> str:
+    return "dim" if line.what == "escrow" else "green" if line.micro > 0 else ""

@@ -1,0 +1,84 @@
+"""What the auditor keeps beside the pinned charter: manifests, the heads seen last, evidence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gridllm.charter.document import SignedCharter
+from gridllm.charter.pin import Pins
+from gridllm.disk import make_private_dir, write_atomically
+from gridllm.errors import LedgerError
+from gridllm.ledger.log.heads import verify_head
+from gridllm.models.manifest import Manifest, verify_manifest
+
+if TYPE_CHECKING:
+    from gridllm.swarm.interface import Swarm
+
+MAX_FILE_BYTES: Final = 256 * 1024
+
+
+async def manifests_of(signed: SignedCharter, pins: Pins, swarm: Swarm) -> dict[str, tuple[Manifest, bytes]]:
+    """By model root, each model's manifest and its bytes: as kept from before, else from the first peers.
+
+    Raises:
+        ModelError: nobody has one.
+    """
+    found = {}
+    for entry in signed.charter.models:
+        raw = pins.manifest(entry.model_root)
+        if raw is not None:
+            found[entry.root] = verify_manifest(raw, entry.model_root), raw
+            continue
+        from gridllm.node.source import obtain_manifest  # imports much: for when it is needed
+
+        found[entry.root] = await obtain_manifest(
+            swarm, entry, pins, first_peers=signed.charter.first_peers, records=[], folder=None
+        )
+    return found
+
+
+class SeenHeads:
+    """The newest head of each log that an audit here found sound: what comes later must continue it."""
+
+    def __init__(self, signed: SignedCharter, pins: Pins) -> None:
+        self._signed = signed
+        self._path = pins.notices_path(signed).with_name("ledger_heads.json")
+
+    def load(self) -> dict[str, bytes]:
+        """By keeper. A damaged file counts as none."""
+        try:
+            stored = json.loads(self._path.read_bytes()[:MAX_FILE_BYTES])
+            raws = [str(raw).encode() for raw in stored["heads"]]
+            return {verify_head(raw, self._signed).keeper: raw for raw in raws}
+        except (OSError, ValueError, KeyError, TypeError, LedgerError):
+            return {}
+
+    def save(self, heads: Mapping[str, bytes]) -> None:
+        """Keep them; those of other keepers stay.
+
+        Raises:
+            LedgerError: the folder cannot be written.
+        """
+        raws = [raw.decode("ascii") for raw in (self.load() | dict(heads)).values()]
+        try:
+            make_private_dir(self._path.parent)
+            write_atomically(self._path, json.dumps({"heads": raws}).encode())
+        except OSError as error:
+            raise LedgerError(f"The heads seen cannot be kept in {self._path} ({error.strerror}).") from error
+
+
+def keep_evidence(fault: Exception, signed: SignedCharter, pins: Pins) -> Path | None:
+    """Where evidence against a keeper was written; None: there is none, or it cannot be kept."""
+    evidence, keeper = getattr(fault, "evidence", b""), getattr(fault, "keeper", "")
+    if not evidence:
+        return None
+    path = pins.notices_path(signed).with_name(f"evidence-{keeper[:16]}.json")
+    try:
+        make_private_dir(path.parent)
+        write_atomically(path, evidence)
+    except OSError:
+        return None
+    return path
