@@ -12,8 +12,6 @@ from gridllm_bootstrap.cli_common import (
     HostMaddrs,
     JsonOption,
     NameOption,
-    PaceName,
-    PaceOption,
     digest_progress,
     explained,
     grid_at,
@@ -24,6 +22,7 @@ from gridllm_bootstrap.cli_common import (
 )
 from gridllm_bootstrap.cli_grant import grant
 from gridllm_bootstrap.cli_notices import minimums, revoke, sign
+from gridllm_bootstrap.cli_run import run
 from gridllm_bootstrap.economy_flags import (
     Allowance,
     DecodePrice,
@@ -212,44 +211,7 @@ def key(
     console.print(f"  {flags}", markup=False)
 
 
-@app.command()
-def run(
-    name: NameOption = None,
-    host_maddrs: HostMaddrs = None,
-    announce_maddrs: AnnounceMaddrs = None,
-    authority: Annotated[
-        bool, typer.Option(help="Measure and certify machines, where the maintainer's key is here.")
-    ] = True,
-    at_once: Annotated[
-        int, typer.Option(min=1, max=64, help="Machines measured together; more disturb each other.")
-    ] = 2,
-    tries: Annotated[int, typer.Option(min=1, max=1000, help="How often one machine may be measured in an hour.")] = 6,
-    pace: PaceOption = PaceName.FULL,
-    out: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Run the grid's first peer and relay, which hands out the charter and measures machines, until Ctrl-C.
-
-    Example: gridllm bootstrap run
-    """
-    from gridllm.admission.examination.stages import BRIEF, FULL
-    from gridllm.cli.runtime import run_async
-    from gridllm.identity.keys import hold, load
-    from gridllm_bootstrap.office import Office, find_maintainer
-    from gridllm_bootstrap.serve import serve_until_stopped
-
-    home = home_at(out)
-    signed = grid_at(home, name)
-    grid_name = signed.charter.name
-    changes = {"host_maddrs": list(host_maddrs or ()), "announce_maddrs": list(announce_maddrs or ())}
-    listening = home.listening(grid_name).model_copy(update={key: value for key, value in changes.items() if value})
-    identity = load(home.peer_key(grid_name))
-    maintainer = find_maintainer(home.maintainer_key(grid_name), signed) if authority else None
-    office = (
-        None if maintainer is None else Office(maintainer, at_once, tries, BRIEF if pace is PaceName.BRIEF else FULL)
-    )
-    with hold(identity):
-        run_async(serve_until_stopped(identity, signed, home.pins, listening, as_json=as_json, office=office))
+app.command()(run)
 
 
 @app.command()

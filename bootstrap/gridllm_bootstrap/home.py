@@ -5,6 +5,7 @@
     root/grids/<name>/maintainer.key   signs for the grid
     root/grids/<name>/peer.key         the first peer's identity
     root/grids/<name>/listen.json      where the first peer listens
+    root/grids/<name>/ledger.sqlite    the grid's books, where this maintainer keeps them and names no other database
     root/grids/<name>/founding.json    charter and manifests, passed round among several maintainers
     root/grids/<name>/charter.json     … and the rest of a volunteer's Pins, once the charter is signed
 """
@@ -44,6 +45,10 @@ class Home:
     def peer_key(self, name: str) -> Path:
         """The first peer's libp2p identity; its peer id stands in the charter."""
         return self.folder(name) / "peer.key"
+
+    def ledger_url(self, name: str) -> str:
+        """Where the grid's books lie unless another database is named."""
+        return f"sqlite:///{(self.folder(name) / 'ledger.sqlite').absolute()}"
 
     def founding_file(self, name: str) -> Path:
         """Charter and manifests for the other maintainers."""

@@ -72,7 +72,7 @@ async def open_office(
         CharterError: the manifest of a model is missing.
         ModelError: it does not parse.
     """
-    manifests = await asyncio.to_thread(_manifests, signed, pins)
+    manifests = await asyncio.to_thread(manifests_of, signed, pins)
     authority: Authority | None = None
 
     def present(peer: PeerId) -> bool:
@@ -106,7 +106,13 @@ async def open_office(
             yield authority
 
 
-def _manifests(signed: SignedCharter, pins: Pins) -> dict[ModelRoot, Manifest]:
+def manifests_of(signed: SignedCharter, pins: Pins) -> dict[ModelRoot, Manifest]:
+    """The manifests of all models the grid serves.
+
+    Raises:
+        CharterError: one is missing.
+        ModelError: one does not parse.
+    """
     from gridllm.models.manifest import verify_manifest
 
     manifests = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from gridllm.cli.grid_view import printable
 from gridllm.cli.runtime import stop_on_signals
 from gridllm.cli.show import print_json, stderr, stdout
 from gridllm_bootstrap.first_peer import Census, open_first_peer, watch
+from gridllm_bootstrap.keeping.start import Bookkeeping, Kept, open_books
 from gridllm_bootstrap.limits import Tries
 from gridllm_bootstrap.office import Office, open_office
 from gridllm_bootstrap.opening import Opening
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from gridllm.identity.keys import Identity
     from gridllm.swarm.interface import Swarm
     from gridllm_bootstrap.authority import Event
+    from gridllm_bootstrap.keeping.witness import Discord
     from gridllm_bootstrap.listen import Listening
     from gridllm_bootstrap.outcomes import FitnessEvent
 
@@ -90,6 +93,25 @@ class Reporter:
             )
         return None
 
+    def keeping(self, kept: Kept | None) -> None:
+        """Whether this first peer keeps the grid's books."""
+        if self._as_json:
+            facts = {} if kept is None else {"accounts": kept.accounts, "statements": kept.statements}
+            return self._event("keeper", open=kept is not None, keeper=kept and kept.keeper.log, **facts)
+        if kept is None:
+            self._console.print("No books are kept here: no keeper's key is used here. Others of the grid may.")
+        else:
+            books = f"{kept.accounts:,} accounts, {kept.statements:,} statements"
+            self._console.print(f"Books are kept here: {books}", markup=False)
+        return None
+
+    def discord(self, news: Discord) -> None:
+        """Something is wrong with a keeper's books."""
+        if self._as_json:
+            return self._event("ledger", outcome=news.kind, keeper=news.keeper, text=news.text)
+        self._console.print(f"Ledger: {news.text}", markup=False)
+        return None
+
     def examined(self, event: Event) -> None:
         """News from the authority."""
         stranger = event.kind in ("refused", "left")
@@ -145,14 +167,17 @@ async def serve_until_stopped(
     *,
     as_json: bool,
     office: Office | None = None,
+    books: Bookkeeping | None = None,
 ) -> None:
     """Run the first peer until Ctrl-C or SIGTERM, then leave with no process behind.
 
     Args:
         office: a maintainer's key and how machines are measured with it; None measures none.
+        books: a keeper's key and where the grid's books lie; None keeps none.
 
     Raises:
         SwarmError: it cannot start (address taken), or the libp2p daemon ended.
+        LedgerError: the books cannot be used.
         CharterError: a manifest is missing, or known peers cannot be written.
     """
     reporter = Reporter(signed, as_json=as_json)
@@ -160,11 +185,12 @@ async def serve_until_stopped(
         board = NoticeBoard(signed, pins.notices_path(signed))
         if office is not None and board.admission.required:
             await in_background(warm_up)  # before anyone can call: importing torch stops Python for up to a second
-        async with (
-            open_first_peer(identity, signed, pins, listening) as swarm,
-            gossiping(swarm, board, lambda: pins.peers(signed)),
-        ):
-            required = board.admission.required
+        async with AsyncExitStack() as stack:
+            swarm = await stack.enter_async_context(open_first_peer(identity, signed, pins, listening))
+            await stack.enter_async_context(gossiping(swarm, board, lambda: pins.peers(signed)))
+            kept = None
+            if books is not None:
+                kept = await stack.enter_async_context(open_books(books, swarm, signed, board, pins, reporter.discord))
             how = None
             if office is not None:
                 how = partial(open_office, office, swarm, signed, board, pins, reporter.examined, reporter.unfit)
@@ -172,15 +198,22 @@ async def serve_until_stopped(
             measuring = asyncio.create_task(opening.run())
             tasks: list[asyncio.Task[Any]] = [measuring]
             try:
+                required = board.admission.required
                 if required:
                     await opening.opened(measuring)
                 reporter.started(swarm, signed)
+                if signed.charter.economy.required:
+                    reporter.keeping(kept)
                 reporter.open_to(office if required else None, required=required)
                 looking = asyncio.create_task(_look(swarm, signed, pins, Gatekeeper(signed, board), reporter, opening))
                 failing = asyncio.create_task(swarm.failed())
                 tasks += [looking, failing, asyncio.create_task(stop.wait())]
+                watched = [looking, measuring]
+                if kept is not None:
+                    watched.append(asyncio.create_task(kept.keeper.failed()))
+                    tasks.append(watched[-1])
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in (looking, measuring):
+                for task in watched:
                     if task.done():
                         task.result()  # raises what ended it
                 if failing.done():

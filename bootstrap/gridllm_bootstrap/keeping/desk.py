@@ -83,7 +83,8 @@ class Keeper:
             )
             stack.callback(self._board.listen(self._notice))
             await _in(self._writing, self._writer.begin)
-            stack.push_async_callback(self._finish, asyncio.create_task(self._run()))
+            self._running = asyncio.create_task(self._run())
+            stack.push_async_callback(self._finish)
             self._stack = stack.pop_all()
         return self
 
@@ -97,6 +98,10 @@ class Keeper:
     def log(self) -> str:
         """The keeper's name, and its log's: its key in hex."""
         return self.clerk.log
+
+    async def failed(self) -> None:
+        """Wait for the desk's end before its time, and raise what ended it."""
+        await asyncio.shield(self._running)
 
     async def submit(self, raws: Sequence[bytes]) -> list[Outcome]:
         """What became of each statement; what is accepted is on disk.
@@ -212,10 +217,10 @@ class Keeper:
                 break
         return jobs
 
-    async def _finish(self, running: asyncio.Task[None]) -> None:
+    async def _finish(self) -> None:
         self._closing = True
         self._news.set()
-        await running
+        await self._running
 
 
 async def _outcome(answer: Answer) -> Outcome:

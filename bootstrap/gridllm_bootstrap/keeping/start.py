@@ -1,0 +1,113 @@
+"""The books of a grid, opened beside its first peer: database, desk, copies of other keepers' logs, and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gridllm.admission.cards import keep_card
+
+if TYPE_CHECKING:
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.document import SignedCharter
+    from gridllm.charter.pin import Pins
+    from gridllm.identity.keys import Identity
+    from gridllm.ledger.store.store import LedgerStore
+    from gridllm.swarm.interface import Swarm
+    from gridllm_bootstrap.keeping.desk import Keeper
+    from gridllm_bootstrap.keeping.witness import Discord
+
+log = logging.getLogger(__name__)
+
+LOOK_S: Final = 3.0  # at most, for what other keepers hold of this one's log, before anything is added to it
+SWITCH_S: Final = 0.0005  # a thread has Python for so long when others wait; Python's own 5 ms would delay every query
+
+
+@dataclass(frozen=True, slots=True)
+class Bookkeeping:
+    """Whose key, and where the books lie."""
+
+    identity: Identity  # of a maintainer that the charter lets keep books
+    url: str  # of the database (store.engine.open_engine)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Books that are open."""
+
+    keeper: Keeper
+    accounts: int  # when they were opened
+    statements: int  # of all keepers' logs
+
+
+def bookkeeping(signed: SignedCharter, maintainer: Identity, url: str) -> Bookkeeping | None:
+    """What the maintainer is to keep; None: the grid has no economy, or lets others keep its books."""
+    keeps = signed.charter.economy.required and maintainer.public_key.hex() in signed.charter.keepers
+    return Bookkeeping(maintainer, url) if keeps else None
+
+
+@asynccontextmanager
+async def open_books(
+    books: Bookkeeping,
+    swarm: Swarm,
+    signed: SignedCharter,
+    board: NoticeBoard,
+    pins: Pins,
+    tell: Callable[[Discord], None] = lambda _: None,
+) -> AsyncIterator[Kept]:
+    """Keep the grid's books until the block is left; what was acknowledged by then is on disk.
+
+    Raises:
+        LedgerError: the database cannot be used, or holds other books than this keeper signed.
+        CharterError, ModelError: the manifest of a model is missing, or does not parse.
+    """
+    from gridllm.ledger.keepers import Keepers
+    from gridllm.ledger.paper import Rulebook
+    from gridllm_bootstrap.keeping.calls import Calls
+    from gridllm_bootstrap.keeping.desk import Keeper
+    from gridllm_bootstrap.keeping.mirroring import Mirror
+
+    sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
+    async with AsyncExitStack() as stack:
+        store, close = await asyncio.to_thread(_open_store, books.url, signed.charter.economy.starter)
+        stack.push_async_callback(asyncio.to_thread, close)
+        rulebook = Rulebook(signed, await asyncio.to_thread(_block_sizes, signed, pins))
+        keeper = await stack.enter_async_context(Keeper(store, rulebook, books.identity, board))
+        mirror = await stack.enter_async_context(Mirror(keeper, Keepers(swarm, signed), tell=tell))
+        await mirror.looked(LOOK_S)
+        await Calls(keeper, swarm, vouched=lambda: mirror.vouched, hear=mirror.hear).serve()
+        card = asyncio.create_task(keep_card(swarm, signed.grid, books.identity, office="keepers"))
+        stack.push_async_callback(_end, card)
+        yield Kept(keeper, *await keeper.read(lambda store: store.extent()))
+
+
+def _open_store(url: str, starter: int) -> tuple[LedgerStore, Callable[[], None]]:
+    """The store, and what closes it."""
+    from gridllm.ledger.store.engine import open_engine
+    from gridllm.ledger.store.migrate import migrate
+    from gridllm.ledger.store.store import LedgerStore
+
+    engine = open_engine(url)
+    try:
+        migrate(engine)
+    except Exception:
+        engine.dispose()
+        raise
+    return LedgerStore(engine, starter=starter), engine.dispose
+
+
+def _block_sizes(signed: SignedCharter, pins: Pins) -> dict[str, Sequence[int]]:
+    from gridllm.models.sizes import block_parameters
+    from gridllm_bootstrap.office import manifests_of
+
+    return {root: block_parameters(manifest) for root, manifest in manifests_of(signed, pins).items()}
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
