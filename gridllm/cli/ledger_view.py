@@ -24,7 +24,7 @@ def audit_renderable(report: Report, signed: SignedCharter, fault: Exception | N
 
     heading = Text.assemble((signed.charter.name, "bold"), f"  {signed.grid[:16]}…")
     lines = [Text(line) for line in _findings(report, sound=fault is None)]
-    lines += [Text(why, style="yellow") for why in report.silent.values()]
+    lines += [Text(line, style="yellow") for line in _silences(report)]
     if fault is None:
         lines.append(Text("The books are sound.", style="bold green"))
     return Group(heading, _logs(report, signed), *lines)
@@ -32,26 +32,23 @@ def audit_renderable(report: Report, signed: SignedCharter, fault: Exception | N
 
 def _logs(report: Report, signed: SignedCharter) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     from gridllm.node.standing import spell_time
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("keeper", no_wrap=True)
-    for title in ("entries", "head", "signed", "cosigned by", "read in"):
+    for title in ("entries", "head", "signed", "cosigned", "read in"):
         table.add_column(title, no_wrap=True, justify="right")
-    table.add_column("", no_wrap=True)
     others = len(signed.charter.maintainers) - 1
     for log in report.logs.values():
         head = log.head
         table.add_row(
-            f"{log.keeper[:16]}…",
+            f"{log.keeper[:12]}…",
             f"{log.entries:,}",
-            "-" if head is None else f"{head.root[:12]}…",
+            "-" if head is None else f"{head.root[:8]}…",
             "-" if head is None else spell_time(head.issued),
             "-" if head is None else f"{len(log.cosigned)} of {others}",
             f"{log.seconds:.1f} s",
-            Text(f"silent; from {log.holder[:16]}…" if log.keeper in report.silent and log.holder else "", "yellow"),
         )
     return table
 
@@ -65,6 +62,12 @@ def _findings(report: Report, *, sound: bool) -> Iterator[str]:
         yield f"all balances together: {spell_credits(tally.minted)} credits, as grants and starters made"
         if report.asked:
             yield f"{len(report.asked)} of {len(report.logs)} keepers say the same of every account"
+
+
+def _silences(report: Report) -> Iterator[str]:
+    for keeper, why in report.silent.items():
+        holder = report.logs[keeper].holder
+        yield why + (f" Its log was read from the copy of {holder[:16]}…." if holder not in ("", keeper) else "")
 
 
 def audit_json(report: Report, signed: SignedCharter, fault: Exception | None) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from gridllm.errors import KeeperSilent, LedgerError, ModelError
 from gridllm.identity.statement import MAX_STATEMENT_BYTES
 from gridllm.ids import ModelRoot
 from gridllm.ledger.audit.faults import Wrong, short
-from gridllm.ledger.audit.following import Follower, Progress, Seen
+from gridllm.ledger.audit.following import Follower
+from gridllm.ledger.audit.logs import Progress, Seen
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.log.frontier import Frontier
 from gridllm.ledger.log.heads import MAX_HEAD_BYTES
@@ -159,14 +160,14 @@ class Archive:
         return found
 
     async def heads(self, keeper: str, /) -> Heads:
-        """See ``following.Source``."""
+        """See ``logs.Source``."""
         raws = [self._member(name) for name in self._names if name.startswith(f"heads/{keeper}/")]
         if not raws:
             raise KeeperSilent(keeper, "it did not when this file was made")
         return Heads(raws)
 
     async def entries(self, keeper: str, log: str, first: int, limit: int = MAX_PAGE) -> list[bytes]:
-        """See ``following.Source``; whoever is asked, each log is here once."""
+        """See ``logs.Source``; whoever is asked, each log is here once."""
         entries = await asyncio.to_thread(self._segment, log, first - first % SEGMENT)
         return entries[first % SEGMENT :][:limit]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from gridllm.errors import LedgerError, Refusal
 from gridllm.ledger.audit.faults import Wrong, short
-from gridllm.ledger.audit.following import Log, Seen
+from gridllm.ledger.audit.logs import Log, Seen
 from gridllm.ledger.audit.tally import Tally
 from gridllm.ledger.fold import Account
 from gridllm.ledger.keepers import Keepers

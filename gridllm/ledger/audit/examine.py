@@ -24,7 +24,8 @@ from gridllm.charter.document import SignedCharter
 from gridllm.errors import LedgerError, SwarmError
 from gridllm.ledger.audit.asking import Statements, check_proofs
 from gridllm.ledger.audit.faults import short
-from gridllm.ledger.audit.following import Follower, Log, Progress, Source
+from gridllm.ledger.audit.following import Follower
+from gridllm.ledger.audit.logs import Log, Progress, Source
 from gridllm.ledger.audit.reading import Readers
 from gridllm.ledger.audit.tally import Tally
 from gridllm.ledger.keepers import Keepers
