@@ -1,0 +1,286 @@
+"""Keepers that lie: two histories, entries that must not stand in a log, entries that nobody signed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gridllm.errors import LedgerError
+from gridllm.identity.keys import Identity
+from gridllm.ledger.keepers import Keepers
+from gridllm.ledger.log.evidence import verify_equivocation
+from gridllm.ledger.log.heads import cosigners, sign_head, verify_head
+from gridllm.ledger.messages import Heads
+from gridllm.ledger.paper import Entry
+from gridllm_bootstrap.keeping import mirroring
+from tests.charters import MAINTAINERS
+from tests.ledgers import Scribe, hex_of, homed, paid_grid
+from tests.unit.keeper_stations import Station, Stations, hurry, stations, until
+
+A, B, C = MAINTAINERS
+TWO = paid_grid(keepers=(hex_of(A), hex_of(B)))
+THREE = paid_grid()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+def grants(scribe: Scribe, count: int) -> list[Entry]:
+    return [scribe.grant(Identity.ephemeral(), 5) for _ in range(count)]
+
+
+async def forked(grid: Stations, scribe: Scribe, common: int, one: int, other: int) -> tuple[Station, Station]:
+    """The first keeper twice: after ``common`` entries each goes on by itself. Both are off line."""
+    a = grid.stations[0]
+    await a.take(*grants(scribe, common))
+    await a.stop()
+    twin = grid.another(a.maintainer, "twin")
+    twin.path.write_bytes(a.path.read_bytes())
+    for station, count in ((a, one), (twin, other)):
+        await station.start()
+        await station.mirror.__aexit__(None, None, None)  # the two do not ask each other's friends
+        await station.take(*grants(scribe, count))
+        await station.stop()
+    return a, twin
+
+
+async def start_mute(station: Station) -> None:
+    """It answers, and asks nobody: it knows what it did."""
+    await station.start()
+    await station.mirror.__aexit__(None, None, None)
+
+
+def check_convicted(station: Station, liar: str) -> None:
+    """It is named, by evidence that any stranger can verify with the charter alone."""
+    signed = station.grid.signed
+    assert [one.keeper for one in station.told if one.kind == "two_histories"] == [liar]
+    (named,) = [one.text for one in station.told if one.kind == "two_histories"]
+    assert f"The keeper {liar[:16]}… showed two histories" in named
+    (raw,) = station.store.evidence()
+    assert verify_equivocation(raw, signed).keeper == liar
+
+
+@pytest.mark.parametrize(("one", "other"), [(3, 3), (2, 5)], ids=["one size", "two sizes"])
+async def test_a_fork_shown_to_two_keepers_is_found_when_they_compare(tmp_path: Path, one: int, other: int) -> None:
+    scribe = Scribe(THREE)
+    async with stations(tmp_path, THREE, A, B, C) as grid:
+        _, b, c = grid.stations
+        await b.stop()
+        await c.stop()
+        a, twin = await forked(grid, scribe, 4, one, other)
+        b.finds = {c.name: b}
+        c.finds = {a.name: twin, b.name: c}
+        for station in (b, c):
+            await station.start()
+        await start_mute(a)
+        await start_mute(twin)
+        await until(lambda: b.store.sizes().get(a.name) == 4 + one and c.store.sizes().get(a.name) == 4 + other)
+        assert not b.told and not c.told
+        b.finds, c.finds = {}, {a.name: twin}
+        await until(lambda: bool(b.told and c.told and b.store.evidence() and c.store.evidence()))
+        check_convicted(b, a.name)
+        check_convicted(c, a.name)
+        await a.take(*grants(scribe, 2))  # does not count any more
+        await b.take(*grants(scribe, 1))  # everything else goes on
+        await until(lambda: c.store.sizes().get(b.name) == 1)
+        assert b.store.sizes()[a.name] == 4 + one
+
+
+@pytest.mark.parametrize("common", [1, 4, 5, 7])
+async def test_a_keeper_that_goes_on_otherwise_is_convicted_by_its_own_proof(tmp_path: Path, common: int) -> None:
+    scribe = Scribe(TWO)
+    async with stations(tmp_path, TWO, A, B) as grid:
+        _, b = grid.stations
+        await b.stop()
+        a, twin = await forked(grid, scribe, common - 1, 1, 9)
+        await start_mute(a)
+        await b.start()
+        await until(lambda: b.store.sizes().get(a.name) == common)
+        await a.stop()
+        b.finds = {a.name: twin}
+        await start_mute(twin)
+        await until(lambda: bool(b.store.evidence()))
+        check_convicted(b, a.name)
+        assert b.store.sizes()[a.name] == common
+        await b.stop()  # and it is not forgotten
+        b.told.clear()
+        await b.start()
+        check_convicted(b, a.name)
+
+
+async def test_a_shorter_log_that_is_another(tmp_path: Path) -> None:
+    scribe = Scribe(TWO)
+    async with stations(tmp_path, TWO, A, B) as grid:
+        _, b = grid.stations
+        await b.stop()
+        a, twin = await forked(grid, scribe, 3, 6, 2)
+        await start_mute(a)
+        await b.start()
+        await until(lambda: b.store.sizes().get(a.name) == 9)
+        await a.stop()
+        b.finds = {a.name: twin}
+        await start_mute(twin)
+        await until(lambda: bool(b.store.evidence()))
+        check_convicted(b, a.name)
+
+
+@pytest.mark.parametrize("size", [4, 7], ids=["held", "not reached yet"])
+async def test_a_head_that_an_auditor_brings(tmp_path: Path, size: int) -> None:
+    scribe = Scribe(TWO)
+    async with stations(tmp_path, TWO, A, B) as grid:
+        a, b = grid.stations
+        await a.take(*grants(scribe, 5))
+        await until(lambda: b.store.sizes().get(a.name) == 5)
+        raw = a.store.head(a.name)
+        assert raw is not None
+        head = verify_head(raw, TWO)
+        other = sign_head(head.model_copy(update={"size": size, "root": "ab" * 32}), A)
+        stranger = grid.network.join(Identity.ephemeral())
+        auditor = Keepers(stranger, TWO, find=a._find)
+        await auditor.heads(b.name, Heads([b"nonsense", other], [b"nonsense"]))
+        await a.take(*grants(scribe, 5))
+        await until(lambda: bool(b.store.evidence()))
+        check_convicted(b, a.name)
+        said = await auditor.heads(b.name)
+        assert said.evidence == b.store.evidence()
+        await stranger.close()
+
+
+async def test_evidence_is_handed_on(tmp_path: Path) -> None:
+    scribe = Scribe(THREE)
+    async with stations(tmp_path, THREE, A, B, C) as grid:
+        a, b, c = grid.stations
+        await a.take(*grants(scribe, 2))
+        await until(lambda: b.store.sizes().get(a.name) == c.store.sizes().get(a.name) == 2)
+        raw = b.store.head(a.name)
+        assert raw is not None
+        other = sign_head(verify_head(raw, THREE).model_copy(update={"root": "ab" * 32}), A)
+        await b.mirror.hear(Heads([other]))
+        await until(lambda: bool(c.store.evidence()))
+        check_convicted(b, a.name)
+        check_convicted(c, a.name)
+        assert b.store.evidence() == c.store.evidence()
+        await until(lambda: "two_histories" in a.kinds())  # its maintainer learns it, too
+
+
+def strangers(scribe: Scribe) -> Entry:
+    """Of an account that another keeper keeps."""
+    return scribe.voucher(homed(scribe.signed, hex_of(B)), Identity.ephemeral(), decode=5)
+
+
+def too_cheap(scribe: Scribe) -> Entry:
+    return scribe.voucher(homed(scribe.signed, hex_of(A)), Identity.ephemeral(), decode=5, micro=1)
+
+
+def forged(scribe: Scribe) -> Entry:
+    sound, other = (scribe.grant(Identity.ephemeral(), micro) for micro in (5, 6))
+    return sound._replace(raw=sound.raw.replace(sound.raw[-90:], other.raw[-90:]))
+
+
+@pytest.mark.parametrize("bad", [strangers, too_cheap, forged])
+@pytest.mark.parametrize("through", ["itself", "another"])
+async def test_an_invalid_entry(tmp_path: Path, bad: Callable[[Scribe], Entry], through: str) -> None:
+    scribe = Scribe(THREE)
+    async with stations(tmp_path, THREE, A, B, C) as grid:
+        a, b, c = grid.stations
+        if through == "another":
+            b.finds = {a.name: b}
+        await a.take(*grants(scribe, 3))
+        await until(lambda: c.store.sizes().get(a.name) == 3)
+        await a.keeper.write(a.name, lambda batch: batch.mirror([bad(scribe)]))
+        if through == "another":  # a keeper that does not check
+            c.grid.rules = c.keeper.clerk.rulebook = Credulous(scribe.rules)  # type: ignore[assignment]
+        await a.take(*grants(scribe, 3))
+        await until(lambda: b.kinds() == ["invalid_entry"])
+        (told,) = b.told
+        assert told.keeper == a.name
+        assert f"The keeper {a.name[:16]}… has an entry in its log that must not stand there, 3: " in told.text
+        await b.take(*grants(scribe, 1))
+        await c.take(*grants(scribe, 1))
+        await until(lambda: b.store.sizes().get(c.name) == c.store.sizes().get(b.name) == 1)
+        assert b.store.sizes()[a.name] == 3  # refused from that entry on
+        raw = b.store.head(a.name)
+        assert raw is not None and verify_head(raw, THREE).size <= 3
+
+
+class Credulous:
+    """A rulebook that takes anything."""
+
+    def __init__(self, rules: object) -> None:
+        self._rules = rules
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._rules, name)
+
+    def read(self, raw: bytes, log: str | None = None) -> Entry:
+        try:
+            found = self._rules.read(raw, log)  # type: ignore[attr-defined]
+        except LedgerError:
+            found = Scribe(THREE).grant(Identity.ephemeral(), 1)._replace(raw=raw)
+        assert isinstance(found, Entry)
+        return found
+
+
+async def test_a_holder_that_alters_entries_accuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirroring, "LONGEST_DISTRUST_S", 0.05)
+    scribe = Scribe(THREE)
+    async with stations(tmp_path, THREE, A, B, C) as grid:
+        a, b, c = grid.stations
+        await c.stop()
+        await a.take(*grants(scribe, 6))
+        await until(lambda: b.store.sizes().get(a.name) == 6)
+        await a.stop()
+        await c.start()
+        sound = grants(scribe, 6)
+        lies: list[Callable[[list[bytes]], list[bytes]]] = [
+            lambda raws: [sound[0].raw, *raws[1:]],  # another grant
+            lambda raws: raws[::-1],
+            lambda raws: [*raws[:2], b"{}", *raws[3:]],
+            lambda raws: raws + raws,  # more than was asked for
+            lambda raws: [],
+            lambda raws: raws[:3],  # a part of the truth is one
+        ]
+        asked = 0
+
+        def alter(log: str, first: int, raws: list[bytes]) -> list[bytes]:
+            nonlocal asked
+            asked += 1
+            return lies[asked - 1](raws) if asked <= len(lies) else raws
+
+        c.line.alter = alter
+        await until(lambda: asked >= 6)
+        await until(lambda: c.store.sizes().get(a.name) == 6)
+        assert not c.told
+        raw = c.store.head(a.name)
+        assert raw is not None and c.name in cosigners(raw, THREE)
+        c.store.check(grid.rules)
+
+
+async def test_whoever_lies_is_asked_less_and_less(tmp_path: Path) -> None:
+    scribe = Scribe(TWO)
+    async with stations(tmp_path, TWO, A, B) as grid:
+        a, b = grid.stations
+        b.line.alter = lambda log, first, raws: raws[::-1]
+        await a.take(*grants(scribe, 6))
+        await until(lambda: b.kinds() == ["astray"])
+        fetched = len(b.line.fetched)
+        await asyncio.sleep(0.5)  # ten rounds
+        assert len(b.line.fetched) == fetched
+        assert a.name not in b.store.sizes() or b.store.sizes()[a.name] == 0
+
+
+async def test_a_silent_keeper_holds_nobody_up(tmp_path: Path) -> None:
+    scribe = Scribe(THREE)
+    async with stations(tmp_path, THREE, A, B, C) as grid:
+        a, b, c = grid.stations
+        assert a.card is not None
+        grid.network.freeze(a.card.peer)  # type: ignore[arg-type]
+        await b.take(*grants(scribe, 3))
+        await until(lambda: c.store.sizes().get(b.name) == 3, within_s=4)
+        grid.network.thaw(a.card.peer)  # type: ignore[arg-type]
+        await until(lambda: a.store.sizes().get(b.name) == 3)
