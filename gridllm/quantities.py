@@ -64,3 +64,9 @@ def spell_credits(micro: int) -> str:
     whole, rest = divmod(abs(micro), 10**6)
     decimals = f".{rest:06}".rstrip("0").rstrip(".")
     return f"{'-' if micro < 0 else ''}{whole:,}{decimals}"
+
+
+def spell_earnings(earned: int, waiting: int) -> str:
+    """Micro-credits that a node was paid: ``earned 1.25 credits, 0.2 not yet handed in``."""
+    later = f", {spell_credits(waiting)} not yet handed in" if waiting else ""
+    return f"earned {spell_credits(earned)} credits{later}"

@@ -7,6 +7,7 @@
     data_dir/grids/<name>/known_peers.json   peer id → multiaddrs, hints only
     data_dir/grids/<name>/notices.json    what its maintainers said since founding (board.py)
     data_dir/grids/<name>/passes/<account>.json   what an account may use, as its keeper last said (the client's wallet)
+    data_dir/grids/<name>/purse-<key>.db  vouchers that a node was paid with (node/purse.py)
     data_dir/manifests/<root>.json        model manifests, verified by their name
 """
 
@@ -139,6 +140,10 @@ class Pins:
     def pass_path(self, signed: SignedCharter, account: str) -> Path:
         """Where the latest access pass of an account (hex key) is kept."""
         return self._folder(signed.charter.name) / "passes" / f"{account}.json"
+
+    def purse_path(self, signed: SignedCharter, account: str) -> Path:
+        """Where a node keeps the vouchers it is paid with; ``account`` is its key in hex."""
+        return self._folder(signed.charter.name) / f"purse-{account[:16]}.db"
 
     def manifest(self, root: ModelRoot) -> bytes | None:
         """A model's manifest stored before; None when it is missing or no longer matches its root."""

@@ -76,7 +76,7 @@ def serve(
         store = Certificates(settings.data_dir)
         standing = Standing(signed, gate, mine.peer, entry.model_root, wishes.dtype, store=store)
         try:
-            run_async(_volunteer(mine, Membership(signed, entry, pins, standing), wishes, settings))
+            run_async(_volunteer(mine, Membership(signed, entry, pins, standing, mine), wishes, settings))
         except AdmissionError as error:
             outcome = Outcome(None, error=error)
             if outcome.figures is not None:  # measured, and found short: say of what, as join does

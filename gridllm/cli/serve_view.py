@@ -39,8 +39,16 @@ def pulse_line(pulse: Pulse) -> str:
     sessions = "1 session" if pulse.sessions == 1 else f"{pulse.sessions} sessions"
     return (
         f"{sessions} · {pulse.tokens_per_s:.0f} tokens/s ({pulse.tokens} so far{batch}) · cache {used:.0%} used · "
-        f"up {age_of(pulse.uptime_s)}"
+        f"{_earnings(pulse)}up {age_of(pulse.uptime_s)}"
     )
+
+
+def _earnings(pulse: Pulse) -> str:
+    if pulse.earned is None:
+        return ""
+    from gridllm.quantities import spell_earnings
+
+    return f"{spell_earnings(pulse.earned, pulse.waiting)} · "
 
 
 class PlainReport:

@@ -14,6 +14,7 @@ from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.minimums import ROLES, Role
 from gridllm.charter.pin import Pins
 from gridllm.errors import AdmissionError, CertificateError, GridError
+from gridllm.identity.keys import Identity
 from gridllm.models.manifest import Manifest
 from gridllm.node.machine import candidacy_here
 from gridllm.node.report import Report
@@ -33,6 +34,7 @@ class Membership:
     entry: ModelEntry
     pins: Pins
     standing: Standing  # the node's own admission, and the gate that decides whom it works with
+    identity: Identity | None = None  # what it signs with where it is paid; its key is its account
 
 
 class Enrolment:

@@ -84,8 +84,11 @@ class HandIn:
         """For ever: a round soon after a session closed, and every ``EVERY_S`` besides."""
         while True:
             self._purse.news.clear()
-            await self.round()
-            self._purse.forget_old()
+            try:
+                await self.round()
+                self._purse.forget_old()
+            except Exception:
+                log.exception("A round to the ledger's keepers failed")  # vouchers wait, and serving goes on
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._purse.news.wait()

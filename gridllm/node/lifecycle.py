@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, TypeVar
 
@@ -19,9 +20,11 @@ from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
 from gridllm.errors import GridError, ModelError, SwarmError
 from gridllm.ids import PeerId
+from gridllm.ledger.statements import account_of
 from gridllm.models.manifest import Manifest
 from gridllm.models.seeding import Seeding, Shelf
 from gridllm.models.sizes import block_size
+from gridllm.node.counter import Counter, counter_in
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.hosting import Hosting, check_room, prepare
 from gridllm.node.presence import Presence
@@ -34,6 +37,7 @@ from gridllm.node.stops import Ending, Stops, until_stopped
 from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import BlockRange
 from gridllm.planning.rebalancing import should_move
+from gridllm.quantities import spell_earnings
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.helpers import Helpers
 from gridllm.swarm.interface import Swarm
@@ -70,6 +74,7 @@ class Volunteer:
         self._signed = membership.signed
         self._entry = membership.entry
         self._pins = membership.pins
+        self._identity = membership.identity
         self._standing = membership.standing
         self._gate = membership.standing.gate
         self._enrolment = Enrolment(membership, wishes)
@@ -206,9 +211,26 @@ class Volunteer:
 
     async def _serve(self, presence: Presence, hosting: Hosting) -> Ending:
         """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
-        swarm = presence.swarm
-        service = NodeService(swarm, hosting.engine, self._entry.model_root, self._gate, self._standing.fault)
-        renewal = self._renewal(service, presence, hosting)
+        async with self._counter(presence.swarm, hosting) as counter:
+            ending = await self._serve_at(counter, presence, hosting)
+        if counter is not None:
+            earned, waiting = counter.purse.earnings
+            self._report.note(f"This node {spell_earnings(earned, waiting)}.")
+        self._lapsed = ending is Ending.LAPSED
+        if (revoked := self._standing.revoked()) is not None and ending is Ending.LAPSED:
+            raise revoked
+        return ending
+
+    def _counter(self, swarm: Swarm, hosting: Hosting) -> AbstractAsyncContextManager[Counter | None]:
+        path = self._pins.purse_path(self._signed, account_of(swarm.peer))
+        manifest, raw = hosting.manifest, self._standing.raw
+        return counter_in(swarm, self._signed, self._entry, manifest, self._identity, path, raw)
+
+    async def _serve_at(self, counter: Counter | None, presence: Presence, hosting: Hosting) -> Ending:
+        swarm, engine = presence.swarm, hosting.engine
+        till, purse = (counter.till, counter.purse) if counter is not None else (None, None)
+        service = NodeService(swarm, engine, self._entry.model_root, self._gate, self._standing.fault, till)
+        renewal = self._renewal(service, presence, hosting, counter)
         try:
             await service.start()
             await renewal.serve_rechecks(swarm, self._signed)
@@ -217,7 +239,7 @@ class Volunteer:
             self._report.serving(presence.record())
             async with asyncio.TaskGroup() as tasks:
                 background = [
-                    tasks.create_task(beat(service, hosting.engine, self._report)),
+                    tasks.create_task(beat(service, engine, self._report, purse)),
                     tasks.create_task(self._survey(presence)),
                 ]
                 ending = await self._or_stop(self._until_called_off(service, presence, renewal), swarm)
@@ -228,14 +250,13 @@ class Volunteer:
                     task.cancel()
         finally:
             await service.stop()
-        self._lapsed = ending is Ending.LAPSED
-        if (revoked := self._standing.revoked()) is not None and ending is Ending.LAPSED:
-            raise revoked
         return ending
 
-    def _renewal(self, service: NodeService, presence: Presence, hosting: Hosting) -> Renewal:
+    def _renewal(self, service: NodeService, presence: Presence, hosting: Hosting, counter: Counter | None) -> Renewal:
         async def show() -> None:
             presence.certificate = self._standing.raw
+            if counter is not None and self._standing.raw:
+                counter.handing.enrol(self._standing.raw)
             await presence.announce()
 
         examine = partial(self._enrolment.examine, presence.swarm, hosting.manifest)

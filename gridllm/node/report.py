@@ -19,6 +19,8 @@ class Pulse:
     free_tokens: int
     total_tokens: int
     uptime_s: float
+    earned: int | None = None  # ever, as far as keepers have taken the vouchers, micro-credits; None: nobody pays here
+    waiting: int = 0  # promised by vouchers not yet handed in, micro-credits
 
 
 class Report(Protocol):

@@ -13,6 +13,7 @@ from gridllm.admission.gate import Gatekeeper
 from gridllm.admission.store import Certificates
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import ModelEntry, SignedCharter, sign_charter
+from gridllm.charter.economy import Economy
 from gridllm.charter.minimums import Admission
 from gridllm.charter.pin import Pins
 from gridllm.identity.keys import Identity
@@ -56,12 +57,13 @@ class Life:
         *,
         identity: Identity | None = None,
         admission: Admission | None = None,
+        economy: Economy | None = None,
         **changes: Any,
     ) -> None:
         entry, raw = demo()
         self.entry = entry
         self.identity = identity or Identity.ephemeral()
-        grid = charter(models=[entry], first_peers=[], admission=admission or Admission())
+        grid = charter(models=[entry], first_peers=[], admission=admission or Admission(), economy=economy or Economy())
         self.signed: SignedCharter = sign_charter(grid, MAINTAINERS)
         self.pins = Pins(home)
         self.pins.save_manifest(entry.model_root, raw)
@@ -84,7 +86,7 @@ class Life:
         store = Certificates(home)
         standing = Standing(self.signed, gate, self.identity.peer, entry.model_root, "float32", store=store)
         self.standing = standing
-        membership = Membership(self.signed, entry, self.pins, standing)
+        membership = Membership(self.signed, entry, self.pins, standing, self.identity)
         self.volunteer = Volunteer(membership, Wishes(**(wishes | changes)), self.enter, self.notes, self.stops)
         self.task = asyncio.create_task(self.volunteer.run())
 

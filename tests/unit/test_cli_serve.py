@@ -71,3 +71,6 @@ def test_lines_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == serving_line(record, "demo") + "\n"
     pulse = Pulse(2, 31.4, 999, 1.5, 750, 1000, 125.0)
     assert pulse_line(pulse) == "2 sessions · 31 tokens/s (999 so far, 1.5 to a pass) · cache 25% used · up 2 min"
+    paid = Pulse(2, 31.4, 999, 1.5, 750, 1000, 125.0, 1_250_000, 200_000)
+    assert pulse_line(paid).endswith("25% used · earned 1.25 credits, 0.2 not yet handed in · up 2 min")
+    assert "earned 0 credits · up" in pulse_line(Pulse(2, 31.4, 999, 1.5, 750, 1000, 125.0, 0))
