@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from gridllm.errors import LedgerError
+from gridllm.errors import LedgerError, TooSoon
 from gridllm.ledger import messages
-from gridllm.ledger.keeper_lines import KeeperLines
+from gridllm.ledger.keeper_lines import KeeperLines, M
 from gridllm.ledger.messages import AccountView, Documents, Heads, HistoryRow, Outcome, Wish
 from gridllm.ledger.paper import verify_pass
 from gridllm.ledger.statements import MAX_LEDGER_STATEMENT_BYTES
@@ -22,6 +23,8 @@ from gridllm.swarm.interface import MAX_CALL_BYTES
 
 SUBMIT_S: Final = 15.0  # a full batch waits for those before it, and for the disk
 PAGE_S: Final = 15.0  # a MiB, over a slow line
+PATIENT_S: Final = 90.0  # for a keeper that answered so much that others come first: whoever reads all of it waits
+WAIT_S: Final = 0.5  # between two tries of that
 SPARE_BYTES: Final = 16 * 1024  # of a call, for what is not statements
 
 
@@ -81,8 +84,7 @@ class Keepers(KeeperLines):
     async def accounts(self, keeper: str, after: str = "", limit: int = messages.MAX_PAGE) -> list[AccountView]:
         """One page of all accounts, by their keys; shorter than ``limit``: the last."""
         message = messages.AskAccounts(after, limit)
-        said = await self.ask(keeper, messages.ACCOUNTS_CALL, message, messages.AccountViews, timeout_s=PAGE_S)
-        return said.accounts
+        return (await self._read(keeper, messages.ACCOUNTS_CALL, message, messages.AccountViews)).accounts
 
     async def history(
         self, account: str, *, since: int = 0, before: int | None = None, limit: int = 100, keeper: str | None = None
@@ -90,7 +92,7 @@ class Keepers(KeeperLines):
         """Statements that name the account, newest first; ``before``: the ``cursor`` of the page before's last."""
         message = messages.AskHistory(account, since, before, limit)
         asked = keeper or self.home(account)
-        return (await self.ask(asked, messages.HISTORY_CALL, message, messages.History, timeout_s=PAGE_S)).rows
+        return (await self._read(asked, messages.HISTORY_CALL, message, messages.History)).rows
 
     async def heads(self, keeper: str, brought: Heads | None = None) -> Heads:
         """The newest head of each log that the keeper holds, its own and its copies of others'.
@@ -102,14 +104,25 @@ class Keepers(KeeperLines):
     async def entries(self, keeper: str, log: str, first: int, limit: int = messages.MAX_PAGE) -> list[bytes]:
         """Entries of ``log`` from ``first`` on, as ``keeper`` holds it: as many as fit a call."""
         message = messages.AskEntries(log, first, limit)
-        return (await self.ask(keeper, messages.ENTRIES_CALL, message, Documents, timeout_s=PAGE_S)).documents
+        return (await self._read(keeper, messages.ENTRIES_CALL, message, Documents)).documents
 
     async def proof(
         self, keeper: str, log: str, size: int, *, index: int | None = None, first: int | None = None
     ) -> list[bytes]:
         """That entry ``index`` is in the log of ``size``; with ``first`` instead, that the smaller log begins it."""
         message = messages.AskProof(log, size, index, first)
-        return (await self.ask(keeper, messages.PROOF_CALL, message, messages.Proof)).hashes
+        return (await self._read(keeper, messages.PROOF_CALL, message, messages.Proof)).hashes
+
+    async def _read(self, keeper: str, call: str, message: messages.Message, kind: type[M]) -> M:
+        """Ask, and again later where the keeper says that this peer had its share for now."""
+        give_up_at = self._clock() + PATIENT_S
+        while True:
+            try:
+                return await self.ask(keeper, call, message, kind, timeout_s=PAGE_S)
+            except TooSoon:
+                if self._clock() >= give_up_at:
+                    raise
+            await asyncio.sleep(WAIT_S)
 
 
 def pieces(raws: Sequence[bytes]) -> Iterator[list[bytes]]:

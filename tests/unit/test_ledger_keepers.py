@@ -11,9 +11,10 @@ import pytest
 from gridllm.admission.cards import find_keepers, publish_card
 from gridllm.charter.document import SignedCharter, sign_charter
 from gridllm.charter.economy import Economy
-from gridllm.errors import Insufficient, KeeperSilent, LedgerError, NodeFault
+from gridllm.errors import Insufficient, KeeperSilent, LedgerError, NodeFault, TooSoon
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
+from gridllm.ledger import keepers as keepers_module
 from gridllm.ledger import messages
 from gridllm.ledger.keeper_lines import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from gridllm.ledger.keepers import Keepers, pieces
@@ -291,3 +292,25 @@ async def test_wishes_go_to_the_accounts_home() -> None:
         wish = Wish("0" * 32, "a" * 64, "b" * 64, 0, 4, 100)
         assert await s.keepers.escrows(account_of_home(keeper.key), b"delegation", [wish]) == [b"escrow"]
         assert asked == [messages.AskEscrow(b"delegation", [wish])]
+
+
+async def test_who_reads_much_waits_until_it_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keepers_module, "WAIT_S", 0.0)
+    async with scene() as s:
+        keeper = await s.keeper(A)
+        refusals = 3
+
+        async def entries(peer: PeerId, raw: bytes) -> bytes:
+            nonlocal refusals
+            if refusals:
+                refusals -= 1
+                s.clock.now += 1
+                raise TooSoon("others, too")
+            return pack(Documents([b"entry"]))
+
+        await keeper.swarm.serve_calls(messages.ENTRIES_CALL, entries)
+        assert await s.keepers.entries(keeper.key, keeper.key, 0) == [b"entry"]
+        refusals = 1000
+        with pytest.raises(TooSoon):
+            await s.keepers.entries(keeper.key, keeper.key, 0)
+        assert refusals > 800
