@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import Column, Engine, LargeBinary, String, Table, delete, selec
 
 from gridllm.errors import LedgerError
 from gridllm.ledger.log.heads import Head, sign_head
+from gridllm.ledger.paper import Entry
 from gridllm.ledger.store.engine import open_engine, writing
 from gridllm.ledger.store.migrate import migrate
 from gridllm.ledger.store.schema import entries, evidence, logs, metadata
@@ -35,13 +37,20 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
+@cache
+def statements() -> tuple[list[Entry], list[Entry]]:
+    """For each log."""
+    own, other = (list(traffic(SCRIBE.signed, hex_of(one), 280, payers=4, nodes=3, at_once=4)) for one in (OWN, OTHER))
+    payer, node = homed(SCRIBE.signed, hex_of(OWN)), homed(SCRIBE.signed, hex_of(OTHER))
+    own.insert(100, SCRIBE.escrow(payer, node, 10**6, gift=True))
+    return own, other
+
+
 @pytest.fixture
 def store(engine: Engine) -> LedgerStore:
     """Two logs with all there is: gifts, heads (one of them of fewer entries than there are now), evidence."""
     filled = store_of(engine)
-    own, other = (list(traffic(SCRIBE.signed, hex_of(one), 280, payers=4, nodes=3, at_once=4)) for one in (OWN, OTHER))
-    payer, node = homed(SCRIBE.signed, hex_of(OWN)), homed(SCRIBE.signed, hex_of(OTHER))
-    own.insert(100, SCRIBE.escrow(payer, node, 10**6, gift=True))
+    own, other = statements()
     append_all(filled, hex_of(OWN), own[:200], at_once=50)
     with filled.write(hex_of(OTHER), NOW + 1) as batch:
         batch.mirror([*other, other[-1]])

@@ -42,7 +42,7 @@ def check(engine: Engine, rulebook: Rulebook, progress: Progress | None = None) 
         check_file(engine)
         with reading(engine) as connection:
             _Check(connection, rulebook, progress or (lambda done, total: None)).run()
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, UnicodeDecodeError) as error:  # the latter: a name in SQLite's file is no text
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise LedgerError(f"The ledger's database is damaged: it cannot be read ({reason}).") from error
 
