@@ -43,6 +43,7 @@ people = st.sampled_from(PEOPLE)
 sessions = st.sampled_from(["aa" * 16, "aa" * 16, "bb" * 16])
 ends = st.sampled_from([ENTRY.blocks, ENTRY.blocks, ENTRY.blocks, 3])
 amounts = st.integers(1, 8_000_000)
+counts = st.tuples(st.sampled_from([0, 4000]), st.integers(0, 5).map(lambda k: 1000 * k))  # some cost the same
 crashes: st.SearchStrategy[Crash] = st.sampled_from([""] * 12 + ["before", "after", "pulled", "pulled later"])
 keeper_numbers = st.sampled_from([0, 1])
 
@@ -95,45 +96,41 @@ class Books(RuleBasedStateMachine):
         payee=people,
         session=sessions,
         end=ends,
-        prefill=st.sampled_from([0, 4000, 12_000]),
-        decode=st.integers(0, 7),
+        count=counts,
         now=st.booleans(),
         crash=crashes,
     )
     def voucher(
-        self,
-        payer: Identity,
-        payee: Identity,
-        session: str,
-        end: int,
-        prefill: int,
-        decode: int,
-        now: bool,
-        crash: Crash,
+        self, payer: Identity, payee: Identity, session: str, end: int, count: tuple[int, int], now: bool, crash: Crash
     ) -> None:
         if payer is not payee:
-            said = SCRIBE.voucher(payer, payee, prefill, 1000 * decode, session=session, end=end, issued=self.now_s)
+            said = SCRIBE.voucher(payer, payee, *count, session=session, end=end, issued=self.now_s)
             self.write(said, self.home(payer) if now else None, crash)
 
     @rule(
         payer=people,
         payee=people,
         session=sessions,
-        claims=st.lists(st.integers(0, 9), min_size=2, max_size=5),
+        claims=st.lists(counts, min_size=2, max_size=6),
         escrow=amounts,
         close=st.booleans(),
         crash=crashes,
     )
     def serve(
-        self, payer: Identity, payee: Identity, session: str, claims: list[int], escrow: int, close: bool, crash: Crash
+        self,
+        payer: Identity,
+        payee: Identity,
+        session: str,
+        claims: list[tuple[int, int]],
+        escrow: int,
+        close: bool,
+        crash: Crash,
     ) -> None:
         """A session as most are: escrow, vouchers, here handed in all together in whatever order, a release."""
         if payer is payee:
             return
         self.escrow(payer, [(payee, ENTRY.blocks, escrow)], session, None, "")
-        said = [
-            SCRIBE.voucher(payer, payee, 4000, 1000 * claim, session=session, issued=self.now_s) for claim in claims
-        ]
+        said = [SCRIBE.voucher(payer, payee, *count, session=session, issued=self.now_s) for count in claims]
         said += [SCRIBE.release(payer, payee, session=session, issued=self.now_s)] if close else []
         self.pile += said
         self.hand_in(said, self.home(payer), crash)
