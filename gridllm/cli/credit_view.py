@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gridllm.charter.economy import PARAMETERS
+from gridllm.charter.economy import MICRO, PARAMETERS
 from gridllm.quantities import spell_credits
 
 if TYPE_CHECKING:
@@ -86,15 +86,15 @@ def _opens(view: CreditView) -> Iterator[str]:
 def _open_or_lacking(needed: int, given: int) -> str:
     if not needed or given >= needed:
         return "open"
-    return f"lacks {spell_credits(needed - given)} of a contribution of {spell_credits(needed)} credits"
+    return f"lacks {spell_credits(needed - given)} of a contribution of {_credits(needed)}"
 
 
 def _how(view: CreditView) -> Iterator[str]:
     economy = view.signed.charter.economy
-    each = spell_credits(economy.prices.decode * (BILLION // PARAMETERS))
-    yield f"serve blocks, with: gridllm serve — {each} credits for each token through a billion parameters"
+    each = _credits(economy.prices.decode * (BILLION // PARAMETERS))
+    yield f"serve blocks, with: gridllm serve — {each} for each token through a billion parameters"
     if economy.starter:
-        yield f"a machine that is admitted to serve is given {spell_credits(economy.starter)} credits, once"
+        yield f"a machine that is admitted to serve is given {_credits(economy.starter)}, once"
     yield "credit that others send can be spent, but counts as no contribution"
 
 
@@ -140,4 +140,4 @@ def credit_json(view: CreditView) -> dict[str, Any]:
 
 
 def _credits(micro: int) -> str:
-    return f"{spell_credits(micro)} credits"
+    return f"{spell_credits(micro)} {'credit' if micro == MICRO else 'credits'}"

@@ -48,6 +48,8 @@ class FakeKeeper:
         self.books = Ledger()
         self.history_rows: list[HistoryRow] = []
         self.evidence: list[bytes] = []
+        self.heads_beside: list[bytes] = []
+        """Shown besides the newest."""
         self.lost_answers = 0
         """How many statements it takes in without an answer that arrives."""
 
@@ -145,7 +147,9 @@ class FakeKeeper:
         return pack(History(rows[: asked.limit]))
 
     async def _heads(self, peer: PeerId, raw: bytes) -> bytes:
-        return pack(Heads([copy.head for copy in self.copies.values() if copy.head], self.evidence))
+        return pack(
+            Heads([*(copy.head for copy in self.copies.values() if copy.head), *self.heads_beside], self.evidence)
+        )
 
     async def _entries(self, peer: PeerId, raw: bytes) -> bytes:
         asked = unpack(raw, messages.AskEntries)

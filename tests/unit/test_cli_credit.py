@@ -99,8 +99,8 @@ def test_what_it_opens_and_what_is_lacking(
     assert "priority class 1 of 3 for sessions that pay; class 2 from a contribution of 10 on" in text
     assert "leaderboard submissions: lacks 7 of a contribution of 7 credits" in text
     assert "without credit nothing is served" in text
-    assert "gridllm serve — 1 credits for each token" in text
-    assert "given 1 credits, once" in text
+    assert "gridllm serve — 1 credit for each token" in text
+    assert "given 1 credit, once" in text
     assert desk.home.key in text
 
 

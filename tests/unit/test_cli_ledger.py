@@ -30,6 +30,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     for keeper, count in ((desk.a, 150), (desk.b, 65)):
         payer = homed(desk.signed, keeper.key)
         keeper.take([desk.scribe.grant(payer, 10**9 + number) for number in range(count)])
+        keeper.heads_beside.append(keeper.own.head)
         keeper.take([desk.scribe.transfer(payer, desk.me, 5)])
     desk.exchange()
     return desk

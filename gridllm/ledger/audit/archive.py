@@ -5,7 +5,7 @@ A zip file with these members and no others; ``<key>`` is a keeper's key in hex:
 ===================================  =======================================================================
 ``charter.json``                     the charter, as its maintainers signed it (DSSE)
 ``manifests/<root>.json``            the manifest of each model: its blocks' sizes, for the prices
-``heads/<key>/<key>.json``           a signed head: by which keeper it was shown / of whose log
+``heads/<key>/<key>-<n>.json``       a signed head: by which keeper it was shown / of whose log; the n-th, 2 digits
 ``logs/<key>/<first>.entries``       1024 entries of a log from number ``first`` on (12 digits), the last fewer:
                                      each as its length in bytes (4, big-endian) and the signed statement
 ===================================  =======================================================================
@@ -49,7 +49,7 @@ KEY: Final = "[0-9a-f]{64}"
 MEMBERS: Final = {  # what there may be → its size, in bytes, at most
     re.compile(r"charter\.json"): MAX_STATEMENT_BYTES,
     re.compile(rf"manifests/{KEY}\.json"): MAX_MANIFEST_BYTES,
-    re.compile(rf"heads/{KEY}/{KEY}\.json"): MAX_HEAD_BYTES,
+    re.compile(rf"heads/{KEY}/{KEY}-[0-9]{{2}}\.json"): MAX_HEAD_BYTES,
     re.compile(rf"logs/{KEY}/[0-9]{{12}}\.entries"): MAX_SEGMENT_BYTES,
 }
 _DAMAGE: Final = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
@@ -76,8 +76,8 @@ async def export(
             made.writestr(CHARTER, signed.raw)
             for root, raw in manifests.items():
                 made.writestr(f"manifests/{root}.json", raw)
-            for one in follower.seen:
-                made.writestr(f"heads/{one.holder}/{one.head.keeper}.json", one.raw)
+            for number, one in enumerate(follower.seen):
+                made.writestr(f"heads/{one.holder}/{one.head.keeper}-{number % 100:02}.json", one.raw)
             for best in follower.best():
                 await _write_log(made, keepers, best, follower, progress)
     except OSError as error:
