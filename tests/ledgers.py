@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
 from gridllm.admission.certificate import CERTIFICATE_TYPE, Certificate
-from gridllm.charter.document import SignedCharter, sign_charter
+from gridllm.charter.document import ModelEntry, SignedCharter, sign_charter
 from gridllm.charter.economy import Economy, home_of
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import sign_statement
@@ -43,10 +43,12 @@ def hex_of(identity: Identity) -> str:
     return identity.public_key.hex()
 
 
-def keeper_of(signed: SignedCharter, account: Identity) -> Identity:
+def keeper_of(
+    signed: SignedCharter, account: Identity, maintainers: Sequence[Identity] = tuple(MAINTAINERS)
+) -> Identity:
     """The maintainer that is the account's home keeper."""
     home = home_of(hex_of(account), signed.charter.keepers)
-    return next(one for one in MAINTAINERS if hex_of(one) == home)
+    return next(one for one in maintainers if hex_of(one) == home)
 
 
 def homed(signed: SignedCharter, keeper: str) -> Identity:
@@ -67,9 +69,13 @@ class Scribe:
     """Writes sound statements of one grid. Fields given by name replace what it would write."""
 
     signed: SignedCharter = field(default_factory=paid_grid)
+    maintainers: Sequence[Identity] = tuple(MAINTAINERS)
+    entry: ModelEntry = ENTRY
+    blocks: Sequence[int] = tuple(BLOCKS)
 
     def __post_init__(self) -> None:
-        self.rules = rulebook(self.signed)
+        self.rules = Rulebook(self.signed, {self.entry.root: self.blocks})
+        self._signers = self.maintainers[: self.signed.charter.threshold]
         self._random = random.Random(0)
 
     def voucher(self, payer: Identity, payee: Identity, prefill: int = 0, decode: int = 0, **changes: Any) -> Entry:
@@ -79,13 +85,14 @@ class Scribe:
         said = Voucher(**{"micro": due} | fields | changes)
         return entry(sign(said, payer), said)
 
-    def price(self, prefill: int, decode: int, start: int = 0, end: int = ENTRY.blocks) -> int:
+    def price(self, prefill: int, decode: int, start: int = 0, end: int | None = None) -> int:
         """Micro-credits for so many tokens."""
-        return self.rules.price(ENTRY.root, start, end, Count(prefill, decode))
+        end = self.entry.blocks if end is None else end
+        return self.rules.price(self.entry.root, start, end, Count(prefill, decode))
 
     def escrow(self, payer: Identity, payee: Identity, micro: int, **changes: Any) -> Entry:
         """The payer's home keeper sets ``micro`` aside."""
-        keeper = keeper_of(self.signed, payer)
+        keeper = self.keeper(payer)
         fields = self._on_tab(payer, payee, changes)
         terms = {"micro": micro, "gift": False, "expires": NOW + 1800, "keeper": hex_of(keeper)}
         said = Escrow(**fields | terms | changes)
@@ -100,18 +107,22 @@ class Scribe:
         """The maintainers make credit."""
         fields = {"account": hex_of(account), "micro": micro, "reason": "for a test", "serial": self._serial()}
         said = Grant(**{"grid": self.signed.grid, "issued": NOW} | fields | changes)
-        return entry(sign(said, *SIGNERS), said)
+        return entry(sign(said, *self._signers), said)
 
     def transfer(self, payer: Identity, payee: Identity, micro: int, **changes: Any) -> Entry:
         """``payer`` sends, its home keeper countersigns."""
         fields = {"payer": hex_of(payer), "payee": hex_of(payee), "micro": micro, "memo": "", "serial": self._serial()}
         said = Transfer(**{"grid": self.signed.grid, "issued": NOW} | fields | changes)
-        return entry(sign(said, payer, keeper_of(self.signed, payer)), said)
+        return entry(sign(said, payer, self.keeper(payer)), said)
 
     def enrolment(self, node: Identity, **changes: Any) -> Entry:
         """``node`` is admitted to serve."""
-        said: Certificate = certificate(self.signed, node.peer, **{"issued": NOW, "expires": NOW + 86400} | changes)
-        return entry(sign_statement(said, CERTIFICATE_TYPE, SIGNERS), said)
+        said: Certificate = certificate(self.signed, node.peer, **self._certified() | changes)
+        return entry(sign_statement(said, CERTIFICATE_TYPE, self._signers), said)
+
+    def keeper(self, account: Identity) -> Identity:
+        """The account's home keeper."""
+        return keeper_of(self.signed, account, self.maintainers)
 
     def _on_tab(self, payer: Identity, payee: Identity, changes: dict[str, Any]) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -119,12 +130,16 @@ class Scribe:
             "session": SESSION,
             "payer": hex_of(payer),
             "payee": hex_of(payee),
-            "model": ENTRY.root,
+            "model": self.entry.root,
             "start": 0,
-            "end": ENTRY.blocks,
+            "end": self.entry.blocks,
             "issued": NOW,
         }
         return fields | {name: value for name, value in changes.items() if name in fields}
+
+    def _certified(self) -> dict[str, Any]:
+        measured_by = sorted(hex_of(one) for one in self._signers)
+        return {"issued": NOW, "expires": NOW + 86400, "model": self.entry.root, "measured_by": measured_by}
 
     def _serial(self) -> str:
         return self._random.randbytes(16).hex()
@@ -139,6 +154,7 @@ def traffic(
     nodes: int = 20,
     at_once: int = 50,
     seed: int = 0,
+    scribe: Scribe | None = None,
 ) -> Iterator[Entry]:
     """The first ``count`` statements of ``keeper``'s log (hex key) on a busy grid, each of which changes something.
 
@@ -146,7 +162,7 @@ def traffic(
     escrow and (after some vouchers) a higher one, about eight vouchers, a release; a transfer now and then.
     One takes 0.1 to 0.2 ms.
     """
-    return islice(_traffic(Scribe(signed), keeper, payers, nodes, at_once, random.Random(seed)), count)
+    return islice(_traffic(scribe or Scribe(signed), keeper, payers, nodes, at_once, random.Random(seed)), count)
 
 
 def _traffic(scribe: Scribe, keeper: str, payers: int, nodes: int, at_once: int, rng: random.Random) -> Iterator[Entry]:
@@ -168,8 +184,8 @@ def _traffic(scribe: Scribe, keeper: str, payers: int, nodes: int, at_once: int,
 
 def _session(scribe: Scribe, rng: random.Random, payer: Identity, serving: list[Identity]) -> Iterator[Entry]:
     hops = rng.choice([1, 2, 2, 3])
-    cuts = [0, *sorted(rng.sample(range(1, ENTRY.blocks), hops - 1)), ENTRY.blocks]
-    keeper, session = keeper_of(scribe.signed, payer), rng.randbytes(16).hex()
+    cuts = [0, *sorted(rng.sample(range(1, scribe.entry.blocks), hops - 1)), scribe.entry.blocks]
+    keeper, session = scribe.keeper(payer), rng.randbytes(16).hex()
     prefill, calls = rng.randrange(4, 600), rng.randrange(2, 15)
     for node, start, end in zip(rng.sample(serving, hops), cuts, cuts[1:], strict=False):
         tab = scribe._on_tab(payer, node, {"session": session, "start": start, "end": end})
