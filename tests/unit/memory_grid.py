@@ -65,9 +65,11 @@ class MemoryGrid:
         """All that are listed are admitted."""
         return []
 
-    async def add(self, start: int, end: int, *, cache_tokens: int = 8192, **announced: Any) -> MemoryNode:
+    async def add(
+        self, start: int, end: int, *, cache_tokens: int = 8192, identity: Identity | None = None, **announced: Any
+    ) -> MemoryNode:
         """Start a node on blocks [start, end); ``announced`` are other values for its record."""
-        swarm = self.network.join(Identity.ephemeral())
+        swarm = self.network.join(identity or Identity.ephemeral())
         engine = Engine(load_span(self.folder, None, start, end, attn=RAGGED), cache_tokens=cache_tokens)
         engine.start()
         service = self.service(swarm, engine)

@@ -3,6 +3,7 @@ SQLite, a wallet."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from gridllm.node.purse import Purse
 from gridllm.node.service import NodeService
 from gridllm.node.till import Till
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
+from gridllm.wire.messages import Owing, RowSlice
 from gridllm_bootstrap.keeping.calls import Calls
 from gridllm_bootstrap.keeping.desk import Keeper
 from gridllm_client.paying import Payer
@@ -83,7 +85,7 @@ class PaidGrid(MemoryGrid):
         self.account = Identity.ephemeral()
         keeper = keeper_of(self.signed, self.account)
         self.keeper = HomeKeeper(network.join(Identity.ephemeral()), self.signed, keeper)
-        self.purses: dict[PeerId, Purse] = {}
+        self.purses: dict[PeerId, tuple[Identity, Purse]] = {}
         self.events: list[ChainEvent] = []
         self.wallet = self.new_wallet()
 
@@ -101,15 +103,16 @@ class PaidGrid(MemoryGrid):
         if self.credit:
             await self.keeper.take(Scribe(self.signed).grant(self.account, self.credit).raw)
 
-    async def add(self, start: int, end: int, *, cache_tokens: int = 8192, **announced: Any) -> MemoryNode:
+    async def add(self, start: int, end: int, **options: Any) -> MemoryNode:
         """A node with a purse."""
-        node = await super().add(start, end, cache_tokens=cache_tokens, **announced)
-        await self._stack.enter_async_context(self.purses[node.swarm.peer])
+        node = await super().add(start, end, **options)
+        await self._stack.enter_async_context(self.purses[node.swarm.peer][1])
         return node
 
     def service(self, swarm: MemorySwarm, engine: Engine) -> NodeService:
         """What a node of a grid with an economy runs."""
-        purse = self.purses[swarm.peer] = Purse(self.home / f"{swarm.peer}.db")
+        purse = Purse(self.home / f"{swarm.peer}.db")
+        self.purses[swarm.peer] = swarm._identity, purse
         keepers = Keepers(swarm, self.signed)
         till = Till(self.signed, ENTRY, rulebook(self.signed), account_of(swarm.peer), keepers, purse)
         return NodeService(swarm, engine, ROOT, till=till)
@@ -138,11 +141,13 @@ class PaidGrid(MemoryGrid):
 
     async def hand_in(self) -> int:
         """All nodes, those that were killed too, bring what they have; the account's spending by the books."""
-        for purse in self.purses.values():
+        for identity, purse in self.purses.values():
             # Over the client's connection, since a killed node has none: a keeper does not mind who brings a voucher.
-            handing = HandIn(purse, Keepers(self.swarm, self.signed), self.signed.grid, self.swarm._identity)
+            handing = HandIn(purse, Keepers(self.swarm, self.signed), self.signed.grid, identity)
             for slip in purse.slips():
-                slip.again_at, slip.release_at = 0.0, None
+                slip.again_at = 0.0
+                if slip.closed_at is not None:
+                    slip.release_at = 0.0
             await handing.round()
         return self.books.spent
 
@@ -174,3 +179,36 @@ async def paid(
     async with grid_of(Grid, folder, blocks, cuts) as grid:
         await grid.begin()
         yield grid
+
+
+async def feed(session: Session, slices: list[RowSlice]) -> None:
+    hidden = torch.randn(sum(s.tokens for s in slices), session.terms.hidden_size)
+    out = await session.forward(slices, hidden)
+    assert out.shape[0] == sum(s.keep for s in slices)
+
+
+async def generate(session: Session, prompt: int, tokens: int) -> None:
+    """As text is generated: a prompt, then token by token."""
+    await session.open()
+    await feed(session, [RowSlice(0, 0, 0, prompt, 1)])
+    for position in range(prompt, prompt + tokens):
+        await feed(session, [RowSlice(0, 0, position, 1, 1)])
+
+
+async def settled() -> None:
+    """What was sent is taken in."""
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+
+
+def watch_pauses(session: Session) -> list[Owing]:
+    """Every time a node waits for a voucher."""
+    seen: list[Owing] = []
+    usual = session.on_owing
+
+    def on_owing(peer: PeerId, owing: Owing) -> None:
+        seen.append(owing)
+        usual(peer, owing)
+
+    session.on_owing = on_owing  # type: ignore[method-assign]
+    return seen

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gridllm.errors import Insufficient
-from gridllm.ids import PeerId
-from gridllm.wire.messages import Owing, RowSlice
-from gridllm_client.session import Session
+from gridllm.wire.messages import RowSlice
 from tests.ledgers import BLOCKS
-from tests.unit.paid_grid import PaidGrid, paid
+from tests.unit.paid_grid import PaidGrid, feed, generate, paid, settled, watch_pauses
 from tests.unit.tiny_models import LAYERS, Tiny, make_model
 
 CUTS = (0, 2, 4, 5)
@@ -33,39 +30,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 async def grid(tiny: Tiny, tmp_path: Path) -> AsyncIterator[PaidGrid]:
     async with paid(tiny.folder, LAYERS, CUTS, tmp_path) as grid:
         yield grid
-
-
-async def feed(session: Session, slices: list[RowSlice]) -> None:
-    hidden = torch.randn(sum(s.tokens for s in slices), session.terms.hidden_size)
-    out = await session.forward(slices, hidden)
-    assert out.shape[0] == sum(s.keep for s in slices)
-
-
-async def generate(session: Session, prompt: int, tokens: int) -> None:
-    """As text is generated: a prompt, then token by token."""
-    await session.open()
-    await feed(session, [RowSlice(0, 0, 0, prompt, 1)])
-    for position in range(prompt, prompt + tokens):
-        await feed(session, [RowSlice(0, 0, position, 1, 1)])
-
-
-async def settled() -> None:
-    """What was sent is taken in."""
-    for _ in range(20):
-        await asyncio.sleep(0.005)
-
-
-def watch_pauses(session: Session) -> list[Owing]:
-    """Every time a node waits for a voucher."""
-    seen: list[Owing] = []
-    usual = session.on_owing
-
-    def on_owing(peer: PeerId, owing: Owing) -> None:
-        seen.append(owing)
-        usual(peer, owing)
-
-    session.on_owing = on_owing  # type: ignore[method-assign]
-    return seen
 
 
 @pytest.mark.parametrize("expected", [0, 850])

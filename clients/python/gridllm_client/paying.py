@@ -66,11 +66,11 @@ class Payer:
         Raises:
             Insufficient: the account has less, and the grid serves nobody who does not pay.
             KeeperSilent: no escrow, and no pass on which a node could trust the account.
-            BadPayment: a bill in this session was closed already; open another session.
+            BadPayment: a node's bill in this session was closed for good; open another session.
             Refusal: the keeper declines.
         """
         await self._wallet.renew()
-        fresh = {} if self._free else {hop: self._fresh_tab(session, hop) for hop in hops if self._pays(hop)}
+        fresh = {} if self._free else {hop: self._tab_of(session, hop) for hop in hops if self._pays(hop)}
         held = [hop.tab for hop in hops if hop.tab is not None and self._short(hop.tab, tokens)]
         self._stale = False
         try:
@@ -195,11 +195,12 @@ class Payer:
         """Whether a bill begins with this hop; a node of the account's own has nothing to be paid."""
         return hop.tab is None and not hop.opened and account_of(hop.peer) != self._wallet.account
 
-    def _fresh_tab(self, session: SessionId, hop: Hop) -> Tab:
+    def _tab_of(self, session: SessionId, hop: Hop) -> Tab:
+        """The hop's tab; where the node was left and is back, it goes on."""
         model = self._terms.model
         key = TabKey(session.hex(), self._wallet.account, account_of(hop.peer), model, hop.start, hop.end)
         if key in self._tabs:
-            raise BadPayment("The node was left in this session already, and closed its bill.")
+            return self._tabs[key][1]
         return Tab(key, self._wallet.tariff(model, hop.start, hop.end))
 
     def _wanted(self, tab: Tab, tokens: int) -> int:
