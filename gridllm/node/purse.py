@@ -89,7 +89,9 @@ class Purse:
     @property
     def earnings(self) -> Earnings:
         """How this node's work was paid so far."""
-        waiting = sum(slip.micro - slip.accepted for slip in self._slips.values() if slip.payable)
+        waiting = sum(
+            slip.worth(slip.micro) - slip.worth(slip.accepted) for slip in self._slips.values() if slip.payable
+        )
         return Earnings(self._earned, waiting)
 
     def slip(self, tab: TabKey) -> Slip | None:
@@ -104,7 +106,7 @@ class Purse:
         """What this node served the account on trust and no keeper has taken yet; ``besides``: not counting those."""
         tabs = self._by_payer.get(account, set()) - set(besides)
         slips = (self._slips[tab] for tab in tabs)
-        return self.left_unpaid(account) + sum(max(0, slip.micro - slip.accepted) for slip in slips if slip.trust)
+        return self.left_unpaid(account) + sum(max(0, slip.micro - slip.accepted) for slip in slips if slip.on_trust)
 
     def left_unpaid(self, account: str) -> int:
         """What the account was served lately, beyond its vouchers, in sessions that ended."""
@@ -124,7 +126,7 @@ class Purse:
     def note(self, bill: Bill) -> None:
         """What covers a bill changed."""
         slip = self._of(bill)
-        slip.trust, slip.gift, slip.expires = bill.on_trust, bill.gifted, bill.expires
+        slip.escrow, slip.gift, slip.expires = bill.escrow, bill.gift, bill.expires
         self._touch(bill.tab)
 
     def keep(self, bill: Bill, raw: bytes, voucher: Voucher) -> None:
@@ -149,7 +151,7 @@ class Purse:
 
     def settle(self, slip: Slip, micro: int) -> None:
         """The keeper has taken the bill's voucher of ``micro``."""
-        self._earned += max(0, micro - slip.accepted)
+        self._earned += max(0, slip.worth(micro) - slip.worth(slip.accepted))
         slip.accepted, slip.tries = max(slip.accepted, micro), 0
         self._touch(slip.tab)
 
@@ -162,7 +164,7 @@ class Purse:
         now = self._clock()
         for slip in self.slips():
             until = slip.expires + SKEW_S if slip.expires else (slip.closed_at or now) + TRUST_KEPT_S
-            if (slip.released or slip.gift) and slip.closed_at is not None and now > until:
+            if (slip.released or slip.gifted) and slip.closed_at is not None and now > until:
                 self._by_payer[slip.tab.payer].discard(slip.tab)
                 if not self._by_payer[slip.tab.payer]:
                     del self._by_payer[slip.tab.payer]

@@ -7,21 +7,17 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import msgspec
-import torch
 
 from gridllm.admission.gate import Gatekeeper
-from gridllm.engine.runner import Engine, Work
+from gridllm.engine.runner import Engine
 from gridllm.errors import (
     CertificateError,
     GridError,
     Malformed,
-    NodeFault,
     Refusal,
-    StaleEpoch,
     UnknownSession,
 )
 from gridllm.ids import ModelRoot, PeerId, SessionId
@@ -29,16 +25,16 @@ from gridllm.node.callers import Callers
 from gridllm.node.door import Door
 from gridllm.node.neighbours import Neighbours
 from gridllm.node.opening import Openings
+from gridllm.node.passage import Passage
 from gridllm.node.pausing import Pauses
-from gridllm.node.replies import fault, refused, send, tell_next_lost, tell_unsent
+from gridllm.node.replies import refused, send, tell_next_lost
 from gridllm.node.session import NodeSession
 from gridllm.node.sessions import Sessions
-from gridllm.node.steps import lengths_after
 from gridllm.node.till import Till
 from gridllm.swarm.interface import Stream, Swarm
 from gridllm.swarm.link import LINK_STREAM, Link
-from gridllm.wire.messages import AnyMessage, Close, Leaving, Open, Pay, Refused, Resume, RowSlice, Step
-from gridllm.wire.slices import CHUNK_TOKENS, cut, moved, select, total_tokens
+from gridllm.wire.messages import AnyMessage, Close, Leaving, Open, Pay, Refused, Resume, Step
+from gridllm.wire.slices import total_tokens
 from gridllm.wire.tensor import name_of, unpack
 
 log = logging.getLogger(__name__)
@@ -71,8 +67,9 @@ class NodeService:
         self._door = Door(gate, model, name_of(engine.span.dtype), own_fault)
         self._engine = engine
         self._sessions = Sessions(engine, model, self._on_closed)
+        self._passage = passage = Passage(engine, self._door, self._sessions)
         self._till = till
-        self._pauses = Pauses(self._sessions, till, self._take_held, self._fail) if till is not None else None
+        self._pauses = Pauses(self._sessions, till, passage.take_held, passage.fail) if till is not None else None
         self._links = Callers()
         self._openings: Openings | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -189,79 +186,11 @@ class NodeService:
             hidden = unpack(body, tokens=total_tokens(step.rows), hidden_size=span.hidden_size, dtype=span.dtype)
             session.check(step, link.peer)
             if self._pauses is None or not self._pauses.holds(session, step, hidden):
-                self._take(session, step, hidden)
+                self._passage.take(session, step, hidden)
         except Exception as error:  # noqa: BLE001 - the link carries other sessions, too
             # Only the session's own upstream may raise the client's attention; others hear it themselves.
             own = session is not None and link.peer == session.upstream
-            self._decline(session, step, error, session.client_link if session is not None and own else link)
-
-    def _take_held(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> None:
-        try:
-            session.check(step, session.upstream)
-            self._take(session, step, hidden)
-        except Exception as error:  # noqa: BLE001 - others' steps go on
-            self._decline(session, step, error, session.client_link)
-
-    def _take(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> None:
-        """Raises Refusal: the step does not fit the session, or there is no room."""
-        after = lengths_after(step.rows, session.lengths)
-        self._door.check_upstream(session)
-        self._engine.reserve(session.cache, step.rows, replay=step.replay)
-        session.lengths, session.step = after, max(session.step, step.step)
-        session.used_at = asyncio.get_running_loop().time()
-        if session.terms.bill is not None:
-            session.terms.bill.take(step.rows, step.step, replay=step.replay)
-        self._submit(session, step, hidden)
-
-    def _decline(self, session: NodeSession | None, step: Step, error: Exception, told: Link) -> None:
-        if isinstance(error, StaleEpoch):
-            log.debug("Dropped a step of an older shape of the chain")
-        elif isinstance(error, Refusal):
-            send(told, refused(error, SessionId(step.session)))
-        elif session is not None:
-            self._fail(session, fault(error))
-
-    def _submit(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> None:
-        for piece in cut(step.rows, CHUNK_TOKENS, moved(step.rows)):
-            slices = [s for s, _ in piece]
-            part = select(hidden, piece)
-            done = partial(self._on_computed, session, slices, step)
-            self._engine.submit(session.cache, slices, part, done, priority=session.terms.priority)
-            session.waiting += 1
-            session.idle.clear()
-
-    def _on_computed(self, session: NodeSession, slices: list[RowSlice], step: Step, work: Work) -> None:
-        session.waiting -= 1
-        if not session.waiting:
-            session.idle.set()
-        if self._sessions.get(session.id) is not session:
-            return  # closed in the meantime
-        if work.output is None:
-            self._fail(session, work.error or NodeFault("The engine gave no result."))
-            return
-        session.served.tokens += work.tokens
-        session.served.passes += 1
-        session.served.compute_s += work.compute_s
-        session.served.queued_s += work.queued_s
-        if session.replay is not None:
-            session.replay.append(slices, work.output)
-        # What a Resume overtook is sent from the replay buffer instead, to a next hop whose state is known.
-        if step.epoch == session.epoch:
-            self._push(session, slices, work.output, step)
-
-    def _push(self, session: NodeSession, slices: list[RowSlice], hidden: torch.Tensor, step: Step) -> None:
-        parcel = session.parcel(slices, hidden, step.step, replay=step.replay)
-        if parcel is not None and parcel.link is not None:
-            try:
-                parcel.link.send(parcel.message, parcel.body)
-            except GridError as error:
-                tell_unsent(session, error)
-
-    def _fail(self, session: NodeSession, error: GridError) -> None:
-        """Give up a session whose rows can no longer be trusted; its client moves on to another node."""
-        code = error.code if isinstance(error, Refusal) else NodeFault.code
-        send(session.client_link, Refused(None, session.id, code, str(error)[:1024]))
-        self._sessions.close(session.id, session.client)
+            self._passage.decline(session, step, error, session.client_link if session is not None and own else link)
 
     def _on_closed(self, session: NodeSession, by_client: bool) -> None:
         if self._pauses is not None:
@@ -282,8 +211,11 @@ class NodeService:
 
     async def _on_metrics(self, peer: PeerId, payload: bytes) -> bytes:
         metrics = self._engine.metrics()
+        earned, waiting = self._till.earnings if self._till is not None else (None, None)
         return msgspec.msgpack.encode(
-            dataclasses.asdict(metrics) | {"mean_batch": metrics.mean_batch, "sessions": self.sessions}
+            dataclasses.asdict(metrics)
+            | {"mean_batch": metrics.mean_batch, "sessions": self.sessions}
+            | {"earned": earned, "waiting": waiting}  # micro-credits; None where nobody pays
         )
 
 

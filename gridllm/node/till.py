@@ -14,7 +14,7 @@ from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
 from gridllm.node.bill import Bill
 from gridllm.node.papers import Papers
-from gridllm.node.purse import Purse
+from gridllm.node.purse import Earnings, Purse
 from gridllm.node.terms import Facts, admit, asks_keeper
 from gridllm.wire.messages import Open, Pay
 
@@ -70,6 +70,11 @@ class Till:
         self._purse = purse
         self._papers = Papers(signed, rules)
         self._on_trust: dict[TabKey, Bill] = {}  # open now
+
+    @property
+    def earnings(self) -> Earnings:
+        """How this node's work was paid so far."""
+        return self._purse.earnings
 
     async def admit(self, opened: Open, client: PeerId) -> Terms:
         """The terms of a session that is to be opened; span and model are this node's, as the caller checked.

@@ -200,6 +200,15 @@ async def test_nobody_pays_a_gift_and_it_is_not_given_twice(counter: Counter) ->
     assert again.meter.count.decode == 7
 
 
+async def test_beyond_the_gift_it_is_paid(counter: Counter) -> None:
+    bill = counter.served(7, gift=True, escrow=price(counter, 7), close=False)
+    bill.raise_escrow(counter.scribe.escrow(counter.payer.identity, counter.node, price(counter, 2)).statement)  # type: ignore[arg-type]
+    bill.resume(bill.meter.count._replace(decode=9))
+    keep(counter.purse, bill, counter.payer.voucher(0, 9), counter.scribe)
+    await counter.handing.round()
+    assert counter.purse.earnings == (price(counter, 9) - price(counter, 7), 0)
+
+
 async def test_the_node_enrols_itself(counter: Counter) -> None:
     codes = ["later", "accepted"]
     counter.desk.answer = lambda entry: Outcome(codes.pop(0))
@@ -365,7 +374,7 @@ def test_what_is_due() -> None:
         (Slip(tab, b"v", 5), True),
         (Slip(tab, b"v", 5, again_at=11.0), False),
         (Slip(tab, b"v", 5, refused="no"), False),
-        (Slip(tab, b"v", 5, gift=True, release_at=1.0), False),
+        (Slip(tab, b"v", 5, gift=9, release_at=1.0), False),
         (paid, False),
         (Slip(tab, b"v", 5, accepted=5, closed_at=1.0, release_at=9.0), True),
         (Slip(tab, b"v", 5, accepted=5, closed_at=1.0, release_at=11.0), False),

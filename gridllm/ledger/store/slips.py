@@ -33,7 +33,7 @@ slips = Table(
     Column("prefill", Integer, nullable=False),
     Column("decode", Integer, nullable=False),
     Column("accepted", Integer, nullable=False),
-    Column("trust", Integer, nullable=False),
+    Column("escrow", Integer, nullable=False),
     Column("gift", Integer, nullable=False),
     Column("expires", Integer, nullable=False),
     Column("closed_at", Float),
@@ -61,8 +61,8 @@ class Slip:
     prefill: int = 0  # for so many tokens
     decode: int = 0
     accepted: int = 0  # of a voucher that the payer's keeper has taken
-    trust: bool = False  # nothing was set aside for it
-    gift: bool = False  # only a newcomer's allowance was: nobody pays
+    escrow: int = 0  # set aside for it
+    gift: int = 0  # the same, of a newcomer's allowance, which nobody pays
     expires: int = 0  # when its escrow ends
     closed_at: float | None = None  # None: the session is open
     release_at: float | None = None  # when the rest of the escrow is given back
@@ -72,14 +72,28 @@ class Slip:
     again_at: float = field(default=0.0, compare=False)
 
     @property
+    def on_trust(self) -> bool:
+        """Whether nothing was set aside for it."""
+        return not self.escrow and not self.gift
+
+    @property
+    def gifted(self) -> bool:
+        """Whether nobody pays for it."""
+        return not self.escrow and self.gift > 0
+
+    def worth(self, micro: int) -> int:
+        """What a voucher of ``micro`` brings."""
+        return min(micro, max(self.escrow, micro - self.gift))
+
+    @property
     def payable(self) -> bool:
         """Whether its keeper has yet to take the voucher."""
-        return bool(self.voucher) and self.micro > self.accepted and not self.gift and not self.refused
+        return bool(self.voucher) and self.micro > self.accepted and not self.gifted and not self.refused
 
     def releasable(self, now_s: float) -> bool:
         """Whether all is paid and the rest of its escrow can be given back."""
         over = self.release_at is not None and self.release_at <= now_s and not self.released
-        return over and not self.gift and not self.refused and self.micro == self.accepted
+        return over and not self.gifted and not self.refused and self.micro == self.accepted
 
 
 class Day(NamedTuple):
@@ -154,7 +168,7 @@ def _row(slip: Slip) -> dict[str, Any]:
 
 def _slip(row: Mapping[Any, Any]) -> Slip:
     said = {name: row[name] for name in _COLUMNS}
-    said |= {name: bool(said[name]) for name in ("trust", "gift", "released")}
+    said["released"] = bool(said["released"])
     return Slip(TabKey(*(row[name] for name in TabKey._fields)), **said)
 
 
