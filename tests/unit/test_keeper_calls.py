@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gridllm.errors import BadPayment, GridError, Insufficient, Malformed, NotHeld, NotHome, TooSoon
+from gridllm.errors import (
+    BadPayment,
+    GridError,
+    Insufficient,
+    LedgerError,
+    Malformed,
+    NodeFault,
+    NotHeld,
+    NotHome,
+    TooSoon,
+)
 from gridllm.identity.keys import Identity
 from gridllm.ledger import messages
 from gridllm.ledger.log.heads import verify_head
 from gridllm.ledger.log.proof import verify_consistency, verify_inclusion
 from gridllm.ledger.messages import Submit, pack, unpack
 from gridllm.ledger.paper import verify_pass
+from gridllm.ledger.store.store import LedgerStore
 from gridllm.merkle import leaf_digest
 from gridllm.swarm.interface import MAX_CALL_BYTES
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
@@ -246,3 +257,27 @@ async def test_whatever_is_asked_the_answer_has_a_name(
         except GridError as error:
             assert "its own" not in str(error)  # no fault of the keeper's
         assert await one.submit(one.scribe.voucher(one.payer, NODE, decode=1).raw) == ["accepted"]
+
+
+async def test_trouble_with_the_database_is_the_keepers_and_stays_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @contextmanager
+    def gone(*_: object) -> Iterator[None]:
+        raise LedgerError("the ledger's database postgresql://ada@db.example/books cannot be used")
+        yield
+
+    async with line(tmp_path) as one:
+        voucher = one.scribe.voucher(one.payer, NODE, decode=1).raw
+        with monkeypatch.context() as patch:
+            patch.setattr(LedgerStore, "write", gone)
+            patch.setattr("gridllm.ledger.store.store.reading", gone)
+            said = await one.ask(messages.SUBMIT_CALL, Submit([voucher]), messages.Outcomes)
+            assert (said.outcomes[0].code, "ada" in said.outcomes[0].text) == ("later", False)
+            with pytest.raises(NodeFault, match="its own") as fault:
+                await one.ask(messages.ACCOUNT_CALL, messages.AskAccount(hex_of(NODE)), messages.AccountView)
+            assert "ada" not in str(fault.value)
+            with pytest.raises(NodeFault, match="nothing was written"):
+                await one.ask(messages.ESCROW_CALL, messages.AskEscrow(one.delegation(), [wish(NODE, 5)]))
+        assert "ada@db.example" in caplog.text  # its maintainer is told
+        assert await one.submit(voucher) == ["accepted"]

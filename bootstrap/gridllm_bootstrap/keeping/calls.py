@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gridllm.errors import BadPayment, LedgerError, Malformed, NotHeld, WireError
+from gridllm.errors import BadPayment, LedgerError, Malformed, NodeFault, NotHeld, WireError
 from gridllm.ledger import messages
 from gridllm.ledger.messages import (
     AccountView,
@@ -33,6 +34,7 @@ from gridllm.ledger.paper import verify_delegation
 from gridllm.swarm.interface import MAX_CALL_BYTES
 from gridllm_bootstrap.keeping.patience import Patience
 from gridllm_bootstrap.keeping.reserving import access_pass, allowance_left, day_of
+from gridllm_bootstrap.limits import Tries
 
 if TYPE_CHECKING:
     from gridllm.ids import PeerId
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from gridllm.swarm.interface import Swarm
     from gridllm_bootstrap.keeping.desk import Keeper
 
+log = logging.getLogger(__name__)
+
+WARN_EVERY_S: Final = 10.0
 SPARE_BYTES: Final = 64 * 1024  # of an answer, for what is not statements
 ROW_BYTES: Final = 192  # of a row of history, beside its statement
 FULL_BYTES: Final = MAX_CALL_BYTES - SPARE_BYTES
@@ -49,6 +54,7 @@ MOST_HEADS: Final = 64  # that an answer names
 MOST_EVIDENCE: Final = 16  # pieces, the first of them: one is enough against a keeper
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 
 class Calls:
@@ -74,6 +80,7 @@ class Calls:
         self._signed = keeper.clerk.rulebook.signed
         self._vouched = vouched
         self._hear = hear
+        self._lines = Tries(1)
         self._patience = patience or Patience(swarm.seen_at)
 
     async def serve(self) -> None:
@@ -108,8 +115,9 @@ class Calls:
 
         await self._swarm.serve_calls(name, handle)
 
-    async def _submit(self, _: PeerId, asked: Submit) -> Outcomes:
-        return Outcomes(await self._keeper.submit(asked.statements))
+    async def _submit(self, peer: PeerId, asked: Submit) -> Outcomes:
+        with self._patience.turn(peer, len(asked.statements)):
+            return Outcomes(await self._keeper.submit(asked.statements))
 
     async def _escrow(self, peer: PeerId, asked: AskEscrow) -> Documents:
         delegation = await self._delegation(peer, asked.delegation)
@@ -123,7 +131,7 @@ class Calls:
             escrowed = store.escrowed(key, now_s)
             return access_pass(self._clerk, self._keeper.identity, key, store.account(key), escrowed, now_s)
 
-        return Documents([await self._keeper.read(read)])
+        return Documents([await self._read(read)])
 
     async def _account(self, _: PeerId, asked: AskAccount) -> AccountView:
         key, now_s = _hex(asked.account), self._keeper.clock()
@@ -134,7 +142,7 @@ class Calls:
             escrowed = store.escrowed(key, now_s)
             return _view(key, store.account(key), escrowed, allowance_left(self._clerk, gifted))
 
-        return await self._keeper.read(read)
+        return await self._read(read)
 
     async def _accounts(self, _: PeerId, asked: AskAccounts) -> AccountViews:
         now_s = self._keeper.clock()
@@ -144,11 +152,11 @@ class Calls:
             escrowed = store.escrows(asked.after, page[-1][0], now_s) if page else {}
             return AccountViews([_view(key, account, escrowed.get(key, 0)) for key, account in page])
 
-        return await self._keeper.read(read)
+        return await self._read(read)
 
     async def _history(self, _: PeerId, asked: AskHistory) -> History:
         key = _hex(asked.account)
-        rows = await self._keeper.read(lambda store: store.history(key, asked.since, asked.before, asked.limit))
+        rows = await self._read(lambda store: store.history(key, asked.since, asked.before, asked.limit))
         total = 0
         for count, row in enumerate(rows):
             total += len(row.statement) + ROW_BYTES
@@ -173,12 +181,12 @@ class Calls:
                 heads.append(vouched)
             return Heads(heads[:MOST_HEADS], store.evidence()[:MOST_EVIDENCE])
 
-        return pack(await self._keeper.read(read))
+        return pack(await self._read(read))
 
     async def _entries(self, _: PeerId, asked: AskEntries) -> Documents:
         log = _hex(asked.log)
         return Documents(
-            await self._keeper.read(lambda store: store.entries(log, asked.first, asked.limit, FULL_BYTES - 8 * 1024))
+            await self._read(lambda store: store.entries(log, asked.first, asked.limit, FULL_BYTES - 8 * 1024))
         )
 
     async def _proof(self, _: PeerId, asked: AskProof) -> Proof:
@@ -187,14 +195,23 @@ class Calls:
             raise Malformed("A proof is of one entry, by its index, or of one smaller log, by its size first.")
 
         def read(store: LedgerStore) -> list[bytes]:
+            held = store.sizes().get(log, 0)
+            if asked.size > held or (index is not None and index >= asked.size) or (first or 0) > asked.size:
+                raise NotHeld(f"This keeper holds {held} entries of the log of {log[:16]}…; there is no such proof.")
             if index is not None:
                 return store.inclusion(log, index, asked.size)
             return store.consistency(log, first or 0, asked.size)
 
+        return Proof(await self._read(read))
+
+    async def _read(self, work: Callable[[LedgerStore], T]) -> T:
+        """Queries. Raises NodeFault: what is wrong with the database is told to its maintainer alone."""
         try:
-            return Proof(await self._keeper.read(read))
+            return await self._keeper.read(work)
         except LedgerError as error:
-            raise NotHeld(str(error)) from error
+            if not self._lines.take("", WARN_EVERY_S):
+                log.warning("The ledger cannot be read: %s", error)
+            raise NodeFault("The keeper cannot read its books now; the fault is its own.") from error
 
     async def _delegation(self, peer: PeerId, raw: bytes) -> Delegation:
         """Who asks. Raises BadPayment."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NoReturn, Protocol
 
 from gridllm.admission.certificate import SKEW_S, Certificate
@@ -26,6 +27,7 @@ from gridllm.quantities import spell_credits
 ACCEPTED: Final = Outcome("accepted")
 KNOWN: Final = Outcome("known")
 MAX_TEXT_CHARS: Final = 512  # of an Outcome
+MOST_HOMES: Final = 4096  # accounts whose home is remembered: it takes three digests to find, for each voucher
 
 
 class Batch(Books, Protocol):
@@ -77,6 +79,7 @@ class Clerk:
         self.log = keeper.public_key.hex()
         """Name of the keeper's log: its key in hex."""
         self._keeper = keeper
+        self._home = lru_cache(MOST_HOMES)(rulebook.home)
 
     def take(self, batch: Batch, entry: Entry, standing: Standing, now_s: float) -> Outcome:
         """Take in one statement that ``Rulebook.read`` has verified, or say why not. Raises nothing on purpose."""
@@ -97,7 +100,7 @@ class Clerk:
         Raises:
             NotHome: another one does.
         """
-        home = self.rulebook.home(account)
+        home = self._home(account)
         if home != self.log:
             raise NotHome(f"The account {account[:16]}… is kept by {home[:16]}…; ask that keeper.")
 

@@ -192,7 +192,7 @@ class Keeper:
         for job, answer in zip(jobs, answers, strict=True):
             if job.answer.done():  # whoever asked is gone
                 continue
-            if isinstance(answer, GridError):
+            if isinstance(answer, Exception):
                 job.answer.set_exception(answer)
             else:
                 job.answer.set_result(answer)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from gridllm.errors import SwarmError, TooSoon
 from gridllm.ids import PeerId
 from gridllm_bootstrap.limits import MOST_KEPT, Tries, places_of, spell_wait
 
-UNITS: Final = 4096  # of one peer at once; a unit is about what one statement takes: half a millisecond
-UNIT_EVERY_S: Final = 1 / 1024
-PLACE_TIMES: Final = 4  # as many for all peers behind one address
+UNITS: Final = 8192  # of one peer at once; a unit is about what one statement takes: a third of a millisecond
+UNIT_EVERY_S: Final = 1 / 2048
+PLACE_TIMES: Final = 2  # as many for all peers behind one address
+MOST_OF_ONE: Final = 2048  # statements of one peer that are being decided: a quarter of the desk's room
 PLACE_KNOWN_S: Final = 60.0  # where a peer is connected from is asked of the network so often
 
 SeenAt = Callable[[PeerId], Awaitable[tuple[str, ...]]]
@@ -28,6 +30,7 @@ class Patience:
         self._clock = clock
         self._peers = Tries(units, clock=clock)
         self._places = Tries(units * PLACE_TIMES, clock=clock)
+        self._deciding: Counter[PeerId] = Counter()
         self._known: OrderedDict[PeerId, tuple[float, set[str]]] = OrderedDict()  # where peers are, and since when
 
     async def spend(self, peer: PeerId, units: float) -> None:
@@ -42,6 +45,23 @@ class Patience:
             wait_s = max((self._places.take(one, UNIT_EVERY_S / PLACE_TIMES, units) for one in places), default=0.0)
         if wait_s:
             raise TooSoon(f"This keeper has others to answer as well; ask again in {spell_wait(wait_s)}.")
+
+    @contextmanager
+    def turn(self, peer: PeerId, statements: int) -> Iterator[None]:
+        """Hold while so many statements of ``peer`` are decided.
+
+        Raises:
+            TooSoon: enough of them are being decided already.
+        """
+        if self._deciding[peer] + statements > MOST_OF_ONE:
+            raise TooSoon("This keeper decides other statements of yours at present; wait for its answer to them.")
+        self._deciding[peer] += statements
+        try:
+            yield
+        finally:
+            self._deciding[peer] -= statements
+            if not self._deciding[peer]:
+                del self._deciding[peer]
 
     async def _at(self, peer: PeerId) -> set[str]:
         since, places = self._known.get(peer, (float("-inf"), set()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from gridllm.swarm.interface import Swarm
     from gridllm_bootstrap.keeping.desk import Keeper
     from gridllm_bootstrap.keeping.witness import Discord
-
-log = logging.getLogger(__name__)
 
 LOOK_S: Final = 3.0  # at most, for what other keepers hold of this one's log, before anything is added to it
 SWITCH_S: Final = 0.0005  # a thread has Python for so long when others wait; Python's own 5 ms would delay every query

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 HEAD_EVERY_S: Final = 0.5
 PAUSE_S: Final = 5.0  # after a transaction failed, before a head is tried again
+WARN_EVERY_S: Final = 10.0
 MOST_FAILURES: Final = 3  # transactions in a row; then those that wait are told so, and come again
 
 Work = Callable[["Batch", float], Any]
@@ -46,7 +47,8 @@ class Writer:
         self._clerk = clerk
         self._identity = identity
         self._clock = clock
-        self._head_at = float("-inf")  # time.monotonic()
+        self._head_at = float("-inf")  # time.monotonic(), as the next is
+        self._warned_at = float("-inf")
 
     @property
     def head_due_s(self) -> float:
@@ -78,30 +80,46 @@ class Writer:
         One that makes the transaction fail spoils none of the others. Never raises.
 
         Returns:
-            What each task returned, or the GridError that answers it.
+            What each task returned, or the error that answers it.
         """
         try:
             return self._together(tasks, head=head)
         except Exception as error:  # noqa: BLE001  # answered, logged
             self._head_at = time.monotonic() + PAUSE_S
             if len(tasks) == 1:
-                return [_answer(error)]
-            log.warning("A transaction for %d requests failed, and each is tried alone: %s", len(tasks), error)
+                return [self._answer(tasks[0], error)]
+            self._warn(f"A transaction for {len(tasks)} requests failed: {error}")
         answers: list[Any] = []
         failures = 0
-        fault: GridError = NodeFault()
+        fault: Exception = NodeFault()
         for task in tasks:
             if failures < MOST_FAILURES:
                 try:
                     answers += self._together([task], head=False)
                 except Exception as error:  # noqa: BLE001  # answered, logged
-                    fault = _answer(error)
+                    fault = self._answer(task, error)
                     failures += 1
                 else:
                     failures = 0
                     continue
             answers.append(fault)
         return answers
+
+    def _answer(self, task: Task, error: Exception) -> Exception:
+        """What whoever asked is told: the truth, but for where the database is and what the code is like inside."""
+        if task.log is not None:
+            return error  # asked by this keeper itself
+        if isinstance(error, LedgerError):
+            self._warn(f"The ledger cannot be written: {error}")
+        else:
+            log.error("The ledger could not be written", exc_info=error)
+        return NodeFault("The keeper cannot write its books now; the fault is its own, and nothing was written.")
+
+    def _warn(self, text: str) -> None:
+        """Not more often than somebody might read it: a database that is gone fails every transaction."""
+        if time.monotonic() >= self._warned_at + WARN_EVERY_S:
+            self._warned_at = time.monotonic()
+            log.warning("%s", text)
 
     def _together(self, tasks: Sequence[Task], *, head: bool) -> list[Any]:
         now_s = self._clock()
@@ -135,10 +153,3 @@ def _done(task: Task, batch: Batch, now_s: float) -> Any:
         return task.work(batch, now_s)
     except GridError as refusal:
         return refusal
-
-
-def _answer(error: Exception) -> GridError:
-    if isinstance(error, GridError):
-        return error
-    log.error("The ledger could not be written", exc_info=error)
-    return NodeFault("The keeper failed to write its books; the fault is its own. Nothing was written.")
