@@ -36,9 +36,10 @@ class Read(NamedTuple):
 class Readers:
     """Workers, for the time of a ``with`` block."""
 
-    def __init__(self, rules: Rulebook, *, entries: int) -> None:
-        """``entries``: about how many there are to read."""
-        workers = 0 if entries < WORTH_PROCESSES else min(os.cpu_count() or 1, MOST_PROCESSES)
+    def __init__(self, rules: Rulebook, *, entries: int, workers: int | None = None) -> None:
+        """``entries``: about how many there are to read; ``workers``: 0 reads in a thread of this process."""
+        if workers is None:
+            workers = 0 if entries < WORTH_PROCESSES else min(os.cpu_count() or 1, MOST_PROCESSES)
         self.depth = 2 * workers + 1
         """How many pages to hand in before the first is asked for."""
         self._executor: Executor
@@ -55,7 +56,7 @@ class Readers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=kind is None, cancel_futures=True)
 
     def hand_in(self, log: str, raws: Sequence[bytes]) -> Future[Read]:
         """Have entries read that stand in the log of that keeper (hex key) one after the other."""

@@ -26,9 +26,10 @@ from gridllm.ledger.audit.asking import Statements, check_proofs
 from gridllm.ledger.audit.faults import short
 from gridllm.ledger.audit.following import Follower
 from gridllm.ledger.audit.logs import Log, Progress, Source
-from gridllm.ledger.audit.reading import Readers
 from gridllm.ledger.audit.tally import Tally
 from gridllm.ledger.keepers import Keepers
+from gridllm.ledger.paper import Rulebook
+from gridllm.ledger.readers import Readers
 
 ROUNDS: Final = 8
 PAUSE_S: Final = 1.5  # between rounds: time for keepers to hear of each other's entries and to sign heads
@@ -83,7 +84,8 @@ class Audit:
             LedgerError: no keeper answers, or a log is to be had from nobody.
         """
         await self._look()
-        with Readers(self._signed, self._blocks, entries=self._follower.ahead, workers=self._workers) as readers:
+        rules = Rulebook(self._signed, self._blocks)
+        with Readers(rules, entries=self._follower.ahead, workers=self._workers) as readers:
             await self._follow(readers)
             said = await self._ask()
             for round_ in range(ROUNDS):

@@ -6,16 +6,17 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 
 from gridllm.charter.document import SignedCharter
 from gridllm.errors import LedgerError, SwarmError
 from gridllm.ledger.audit.faults import Wrong, short
 from gridllm.ledger.audit.logs import Log, Progress, Prove, Seen, Source, Take
-from gridllm.ledger.audit.reading import Batch, Readers, result_of
 from gridllm.ledger.log.evidence import fork, verify_equivocation
 from gridllm.ledger.log.heads import cosigners, verify_head
 from gridllm.ledger.log.proof import verify_consistency
 from gridllm.ledger.messages import MAX_PAGE
+from gridllm.ledger.readers import Read, Readers, result_of
 
 
 class Follower:
@@ -115,7 +116,7 @@ class Follower:
         """Fetch, check and fold go on side by side: a page is under way while earlier ones are read."""
         started, known, size = time.monotonic(), log.entries, best.head.size
         log.holder, first = best.holder, known
-        waiting: deque[asyncio.Future[Batch]] = deque()
+        waiting: deque[Future[Read]] = deque()
         page = asyncio.create_task(self._page(best, first)) if first < size else None
         try:
             while page is not None or waiting:
@@ -125,7 +126,7 @@ class Follower:
                     first += len(raws)
                     page = asyncio.create_task(self._page(best, first)) if first < size else None
                 if page is None or len(waiting) > readers.depth:
-                    await asyncio.to_thread(self._took, log, await result_of(waiting.popleft()))
+                    await asyncio.to_thread(self._took, log, waiting.popleft())
                     self._progress(self.entries, self.entries + self.ahead)
         finally:
             if page is not None:
@@ -149,7 +150,8 @@ class Follower:
             )
         return raws
 
-    def _took(self, log: Log, batch: Batch) -> None:
+    def _took(self, log: Log, reading: Future[Read]) -> None:
+        batch = result_of(reading)
         log.tiles.append(batch.digests)
         self._take(batch.told)
         log.entries += len(batch.digests)

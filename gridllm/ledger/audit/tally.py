@@ -9,8 +9,8 @@ from gridllm.admission.certificate import Certificate
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.economy import home_of
 from gridllm.ledger.audit.faults import Wrong, short
-from gridllm.ledger.audit.reading import entry_of
 from gridllm.ledger.fold import Account, Ledger, Tab, apply
+from gridllm.ledger.readers import entry_of
 from gridllm.ledger.statements import Grant, TabKey
 from gridllm.quantities import spell_credits
 
