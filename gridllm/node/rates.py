@@ -11,8 +11,8 @@ from gridllm.ids import PeerId
 
 PEER_PER_S: Final = 50.0  # of one client, in the long run: vouchers of some hundred sessions
 PEER_BURST: Final = 400.0  # at once: as many sessions as it may hold open here, opened together
-ALL_PER_S: Final = 400.0  # of everybody: identities cost nothing
-ALL_BURST: Final = 1600.0
+ALL_PER_S: Final = 300.0  # of everybody: identities cost nothing
+ALL_BURST: Final = 1200.0
 MOST_KEPT: Final = 4096  # clients that are remembered; the longest unseen are forgotten
 
 
