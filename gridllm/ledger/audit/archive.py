@@ -131,6 +131,7 @@ class Archive:
         try:
             self._names = self._checked(self._zip.infolist())
             self.signed = verify_charter(self._member(CHARTER))
+            self._check_keys()
         except BaseException:
             self._zip.close()
             raise
@@ -179,6 +180,13 @@ class Archive:
                 raise LedgerError(f"{self._path} is no exported ledger: it has no use for {member.filename[:200]!r}.")
             names.add(member.filename)
         return frozenset(names)
+
+    def _check_keys(self) -> None:
+        """Each member must be of this grid's models and keepers: what nobody asks for would go unread."""
+        known = {*self.signed.charter.keepers, *(entry.root for entry in self.signed.charter.models)}
+        for name in sorted(self._names):
+            if not set(re.findall(KEY, name)) <= known:
+                raise LedgerError(f"{self._path} is no exported ledger of its grid: {name} is of nobody there.")
 
     def _member(self, name: str) -> bytes:
         if name not in self._names:
