@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from gridllm.charter.document import SignedCharter
 from gridllm.identity.keys import Identity
 from gridllm.ledger.log.heads import cosigners, verify_head
 from gridllm.ledger.paper import Entry
-from gridllm_bootstrap.keeping import copying
+from gridllm_bootstrap.keeping import copies, copying
+from gridllm_bootstrap.keeping.vouching import HeadReader, Shown
 from tests.charters import MAINTAINERS
 from tests.ledgers import Scribe, hex_of, homed, paid_grid, traffic
 from tests.unit.keeper_stations import Station, Stations, hurry, stations, until
@@ -130,6 +133,7 @@ async def test_a_long_log_comes_in_stretches(tmp_path: Path, monkeypatch: pytest
         await b.stop()
         await a.take(*[entry for entry in traffic(TWO, a.name, 400) if not entry_by_keeper(entry)])
         sizes: list[int] = []
+        power_cuts: list[Path] = []
         await b.start()
         b.line.page = 20
         write = b.keeper.write
@@ -139,12 +143,52 @@ async def test_a_long_log_comes_in_stretches(tmp_path: Path, monkeypatch: pytest
             sizes.append(b.store.sizes().get(log, 0))
             head = b.store.head(log)
             assert head is None or verify_head(head, TWO).size <= sizes[-1]  # nothing is promised that is not held
+            power_cuts.append(snapshot(b.path, tmp_path / f"cut{len(sizes)}.db"))
             return done
 
         monkeypatch.setattr(b.keeper, "write", noting)
         await until(lambda: agree(grid))
         assert sizes[:3] == [50, 100, 150]
         check_equal(grid)
+        await b.stop()
+        b.put_back(power_cuts[1].read_bytes())
+        shutil.copy(f"{power_cuts[1]}-wal", f"{b.path}-wal")
+        await b.start()
+        assert b.store.sizes()[a.name] == 100
+        b.store.check(grid.rules)
+        await until(lambda: agree(grid))
+        assert b.line.count(a.name) == a.store.sizes()[a.name] - 100
+        check_equal(grid)
+
+
+def snapshot(path: Path, to: Path) -> Path:
+    """The database's files as they lie on the disk now."""
+    for ending in ("", "-wal"):
+        shutil.copy(f"{path}{ending}", f"{to}{ending}")
+    return to
+
+
+async def test_two_that_bring_the_same_at_once(tmp_path: Path) -> None:
+    scribe = Scribe(TWO)
+    async with stations(tmp_path, TWO, A, B) as grid:
+        a, b = grid.stations
+        await b.mirror.__aexit__(None, None, None)
+        await a.take(*(scribe.grant(Identity.ephemeral(), 5) for _ in range(6)))
+        await until(lambda: a.store.head(a.name) is not None and a.store.root(a.name, 6).hex() in str(head_of(a)))
+        with ThreadPoolExecutor(1) as worker:
+            reader = HeadReader(TWO)
+            copier = copying.Copier(b.keeper, b.line, reader, worker)
+            target, copy = head_of(a), copies.copy_of(b.store, a.name, reader)
+            taken = await asyncio.gather(*(copier.stretch(a.name, target, copy) for _ in range(3)))
+        assert sorted(taken) == [0, 0, 6]
+        assert b.store.sizes()[a.name] == 6
+        b.store.check(grid.rules)
+
+
+def head_of(station: Station) -> Shown:
+    raw = station.store.head(station.name)
+    assert raw is not None
+    return HeadReader(station.grid.signed).read(raw)
 
 
 async def test_a_third_keepers_log_comes_through_another(tmp_path: Path) -> None:

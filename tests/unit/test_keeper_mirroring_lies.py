@@ -12,7 +12,7 @@ from gridllm.errors import LedgerError
 from gridllm.identity.keys import Identity
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.log.evidence import verify_equivocation
-from gridllm.ledger.log.heads import cosigners, sign_head, verify_head
+from gridllm.ledger.log.heads import Head, cosigners, sign_head, verify_head
 from gridllm.ledger.messages import Heads
 from gridllm.ledger.paper import Entry
 from gridllm_bootstrap.keeping import mirroring
@@ -149,6 +149,21 @@ async def test_a_head_that_an_auditor_brings(tmp_path: Path, size: int) -> None:
         said = await auditor.heads(b.name)
         assert said.evidence == b.store.evidence()
         await stranger.close()
+
+
+async def test_two_heads_that_nobody_can_have_reached(tmp_path: Path) -> None:
+    """Two of one size convict at once, however far ahead they are."""
+    async with stations(tmp_path, TWO, A, B) as grid:
+        a, b = grid.stations
+        await until(lambda: b.store.head(a.name) is not None)  # of an empty log
+        raw = b.store.head(a.name)
+        assert raw is not None
+        said = verify_head(raw, TWO).model_dump() | {"size": 1000}
+        far = [sign_head(Head(**said | {"root": root * 32}), A) for root in ("ab", "cd")]
+        await b.mirror.hear(Heads([far[0]]))
+        assert not b.told
+        await b.mirror.hear(Heads([far[1]]))
+        check_convicted(b, a.name)
 
 
 async def test_evidence_is_handed_on(tmp_path: Path) -> None:

@@ -153,8 +153,7 @@ class Mirror:
             except Convicted as error:
                 await self._witness.convict(error.evidence)
             except InvalidEntry as error:
-                state.closed = True
-                self._witness.say(Discord("invalid_entry", name, str(error)))
+                self._witness.refuse(Discord("invalid_entry", name, str(error)))
             except Astray as error:
                 self._doubt(other, name, str(error))
                 return

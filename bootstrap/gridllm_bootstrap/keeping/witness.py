@@ -146,6 +146,13 @@ class Witness:
             state.convicted = False  # it is heard of again
             raise
 
+    def refuse(self, discord: Discord) -> None:
+        """Take nothing more from that keeper's log."""
+        state = self.logs[discord.keeper]
+        state.closed, state.behind_since = True, None
+        state.pending.clear()
+        self.say(discord)
+
     def say(self, discord: Discord) -> None:
         """Tell people, once of each kind and keeper."""
         if (discord.kind, discord.keeper) not in self._told:
@@ -186,16 +193,13 @@ class Witness:
         await self._keeper.write(shown.keeper, keep)
 
     def _close(self, evidence: Equivocation) -> None:
-        state = self.logs[evidence.keeper]
-        state.closed = True
-        state.pending.clear()
         first, second = (self._reader.read(raw.encode()).size for raw in (evidence.first, evidence.second))
         which = f"two logs of {first}" if first == second else f"one log of {first} entries, and one of {second}"
         text = (
             f"The keeper {evidence.keeper[:16]}… showed two histories: it signed {which} entries that cannot be one. "
             "What it writes from now on does not count here."
         )
-        self.say(Discord("two_histories", evidence.keeper, text))
+        self.refuse(Discord("two_histories", evidence.keeper, text))
 
     async def _work(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, partial(work, *args))
