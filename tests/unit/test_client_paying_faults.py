@@ -90,7 +90,7 @@ async def test_a_silent_keeper_on_a_grid_for_all(tiny: Tiny, tmp_path: Path):
 
 async def test_a_model_for_contributors_says_what_is_lacking_until_it_is_earned(tiny: Tiny, tmp_path: Path):
     tiers = (Tier(model=ENTRY.root, contribution=70_000),)
-    async with paid(tiny.folder, LAYERS, CUTS, tmp_path, tiers=tiers) as grid:
+    async with paid(tiny.folder, LAYERS, CUTS, tmp_path, credit=0, tiers=tiers) as grid:
         await grid.add(0, 5)
         started = time.monotonic()
         with pytest.raises(NotEntitled, match=r"gave 0\.07 credits more than they took.* 0\.07 are lacking"):

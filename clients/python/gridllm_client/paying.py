@@ -70,7 +70,8 @@ class Payer:
             Refusal: the keeper declines.
         """
         await self._wallet.renew()
-        fresh = {} if self._free else {hop: self._tab_of(session, hop) for hop in hops if self._pays(hop)}
+        paying = [hop for hop in hops if self._pays(hop)] if not (self._free or self._lacking) else []
+        fresh = {hop: self._tab_of(session, hop) for hop in paying}
         held = [hop.tab for hop in hops if hop.tab is not None and self._short(hop.tab, tokens)]
         self._stale = False
         try:
@@ -170,8 +171,7 @@ class Payer:
             self._stale = True
             self._wallet.forget()
             return "again"
-        tier = self._wallet.economy.tier(self._terms.model)
-        if isinstance(refusal, NotEntitled) and self._wallet.contribution < tier:
+        if isinstance(refusal, NotEntitled) and self._lacking:
             return "fatal"  # no other node may say otherwise
         return "leave" if len(self._disputes) <= MOST_DISPUTES else "fatal"
 
@@ -190,6 +190,11 @@ class Payer:
             self._tending.cancel()
 
     # what is set aside
+
+    @property
+    def _lacking(self) -> bool:
+        """Whether the model is not open to the account, by its own pass. A node has the sentence that says so."""
+        return self._wallet.contribution < self._wallet.economy.tier(self._terms.model)
 
     def _pays(self, hop: Hop) -> bool:
         """Whether a bill begins with this hop; a node of the account's own has nothing to be paid."""
