@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from gridllm.charter.pin import Pins
 from gridllm.cli.ledger import app, chosen, export, policy, verify
 from gridllm.cli.main import named_command
 from gridllm.errors import CharterError, LedgerError, UsageError
 from gridllm.identity.keys import Identity
 from gridllm.ledger.audit import Wrong, archive, examine
 from gridllm.ledger.log.evidence import verify_equivocation
+from gridllm.ledger.store.engine import open_engine
+from gridllm.ledger.store.migrate import migrate
+from gridllm.ledger.store.store import LedgerStore
+from gridllm.settings import load_settings
 from tests.ledgers import homed
 from tests.unit.ledger_desk import Desk, make_desk
 
@@ -191,6 +198,39 @@ def test_an_export_that_fails_leaves_no_file(desk: Desk) -> None:
     with pytest.raises(Wrong, match="gridllm ledger verify tells which"):
         export(out=Path("books.zip"))
     assert list(Path().glob("*books*")) == []
+
+
+def test_a_keepers_database_is_checked_where_it_lies(
+    desk: Desk, tmp_path: Path, said: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "books.sqlite"
+    engine = open_engine(f"sqlite:///{file}")
+    migrate(engine)
+    store = LedgerStore(engine, starter=desk.signed.charter.economy.starter)
+    with store.write(desk.a.key, 1000.0) as batch:
+        for raw in desk.a.own.raws[:50]:
+            batch.append(desk.rules.read(raw, desk.a.key))
+    engine.dispose()
+    verify(database=str(file))
+    assert "50 entries in 1 logs" in capsys.readouterr().out
+    verify(database=f"sqlite:///{file}", as_json=True)
+    assert said()["entries"] == {desk.a.key: 50}
+    with closing(sqlite3.connect(file)) as raw_file, raw_file:
+        raw_file.execute("UPDATE accounts SET granted = granted + 1 WHERE number = 1")
+    with pytest.raises(LedgerError, match="accounts"):
+        verify(database=str(file))
+    with pytest.raises(typer.Exit):
+        verify(database=str(file), as_json=True)
+    assert said()["sound"] is False
+    with pytest.raises(UsageError, match="There is no ledger's database"):
+        verify(database="nowhere.sqlite")
+    with pytest.raises(UsageError, match="leave out"):
+        verify(database=str(file), keeper=["a"])
+    desk.pins.notices_path(desk.signed).parent.rename(tmp_path / "away")  # a maintainer who never joined
+    founded = Pins(load_settings().data_dir / "bootstrap")
+    founded.pin(desk.signed)
+    with pytest.raises(LedgerError, match="manifest of 'demo' is not here"):
+        verify(database=str(file))
 
 
 def test_policy_asks_nobody(desk: Desk, said: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> None:

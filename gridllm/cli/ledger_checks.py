@@ -1,0 +1,149 @@
+"""Doing what ``gridllm ledger`` was asked for, and showing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gridllm.charter.document import SignedCharter
+    from gridllm.charter.pin import Pins
+    from gridllm.ledger.audit.archive import Archive
+    from gridllm.ledger.audit.examine import Audit
+    from gridllm.ledger.audit.following import Follower
+
+
+async def verify_live(signed: SignedCharter, pins: Pins, holders: list[str], *, as_json: bool) -> None:
+    """Audit what the keepers ``holders`` hold. Raises Wrong, LedgerError, SwarmError; Exit."""
+    from gridllm.cli.keeper_link import asking_keepers
+    from gridllm.cli.ledger_files import SeenHeads, manifests_of
+    from gridllm.ledger.audit.examine import Audit
+    from gridllm.models.sizes import block_parameters
+
+    async with asking_keepers(signed, pins) as keepers:
+        manifests = await manifests_of(signed, pins, keepers.swarm)
+        blocks = {root: block_parameters(manifest) for root, (manifest, _) in manifests.items()}
+        seen = SeenHeads(signed, pins)
+        with _progress("Checking entries") as progress:
+            audit = Audit(keepers, signed, blocks, holders=holders, known=seen.load(), progress=progress)
+            fault = await _run(audit)
+        if fault is None:
+            seen.save({log.keeper: log.raw for log in audit.report.logs.values() if log.head is not None})
+    _show(audit, signed, fault, pins, as_json=as_json)
+
+
+async def verify_file(archive: Archive, pins: Pins, *, as_json: bool) -> None:
+    """Audit an exported file. Raises Wrong, LedgerError; Exit."""
+    from gridllm.cli.show import stderr
+    from gridllm.ledger.audit.examine import Audit
+
+    signed = archive.signed
+    if signed.grid not in {one.grid for one in pins.all()}:
+        stderr().print(
+            f"This machine has not joined the grid {signed.charter.name!r} of that file; compare its id with what "
+            f"its members know: {signed.grid}",
+            markup=False,
+        )
+    with _progress("Checking entries") as progress:
+        audit = Audit(archive, signed, archive.blocks(), progress=progress)
+        fault = await _run(audit)
+    _show(audit, signed, fault, pins, as_json=as_json)
+
+
+def verify_database(url: str, data_dir: Path, grid: str | None, *, as_json: bool) -> None:
+    """Check a keeper's own database. Raises LedgerError, UsageError; Exit."""
+    from gridllm.cli.ledger_database import charter_here, check_database, rulebook_here
+    from gridllm.cli.show import print_json, stdout
+    from gridllm.errors import LedgerError
+
+    signed, pins = charter_here(data_dir, grid)
+    rules = rulebook_here(signed, pins)
+    try:
+        with _progress("Checking entries") as progress:
+            told = check_database(url, signed, rules, progress)
+    except LedgerError as error:
+        if not as_json:
+            raise
+        print_json({"grid": signed.grid, "sound": False, "fault": {"text": str(error)}})
+        raise typer.Exit(1) from error
+    if as_json:
+        print_json({"grid": signed.grid} | told)
+        return
+    count = sum(told["entries"].values())
+    stdout().print(f"{count:,} entries in {len(told['entries'])} logs, read in {told['seconds']:.1f} s", markup=False)
+    stdout().print("Every row of every table follows from them. The books are sound.", style="bold green")
+
+
+async def _run(audit: Audit) -> Exception | None:
+    """What is wrong, if anything; that nobody could be asked is an error of its own."""
+    from gridllm.ledger.audit.faults import Wrong
+
+    try:
+        await audit.run()
+    except Wrong as wrong:
+        return wrong
+    return None
+
+
+def _show(audit: Audit, signed: SignedCharter, fault: Exception | None, pins: Pins, *, as_json: bool) -> None:
+    """
+    Raises:
+        Wrong: the fault, once the table is out.
+        Exit: with 1, after JSON.
+    """
+    from gridllm.cli.ledger_files import keep_evidence
+    from gridllm.cli.ledger_view import audit_json, audit_renderable
+    from gridllm.cli.show import print_json, stderr, stdout
+
+    if as_json:
+        print_json(audit_json(audit.report, signed, fault))
+        if fault is not None:
+            raise typer.Exit(1)
+        return
+    console = stdout()
+    console.print(audit_renderable(audit.report, signed, fault), crop=False)
+    if fault is not None:
+        kept = keep_evidence(fault, signed, pins)
+        if kept is not None:
+            stderr().print(f"The evidence, which anyone can check with the charter, is in {kept}", markup=False)
+        raise fault
+
+
+async def export_books(signed: SignedCharter, pins: Pins, path: Path, *, as_json: bool) -> None:
+    """Write all logs to ``path``. Raises LedgerError, SwarmError."""
+    from gridllm.cli.keeper_link import asking_keepers
+    from gridllm.cli.ledger_files import manifests_of
+    from gridllm.cli.ledger_view import export_json
+    from gridllm.cli.show import print_json, stderr, stdout
+    from gridllm.ledger.audit.archive import export as write_archive
+
+    async with asking_keepers(signed, pins) as keepers:
+        manifests = {root: raw for root, (_, raw) in (await manifests_of(signed, pins, keepers.swarm)).items()}
+        with _progress("Fetching entries") as progress:
+            done: Follower = await write_archive(keepers, signed, manifests, path, progress)
+    for keeper, why in done.silent.items():
+        copied = f"its log is as {done.logs[keeper].holder[:16]}… holds it" if done.logs[keeper].holder else "left out"
+        stderr().print(f"{why} ({copied})", markup=False)
+    if as_json:
+        print_json(export_json(done, path))
+    else:
+        stdout().print(f"{done.entries:,} entries of {len(done.best())} logs are in {path}", markup=False)
+        stdout().print(f"Check them anywhere with: gridllm ledger verify --from {path}", markup=False)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gridllm.cli.show import stderr
+
+    columns: Any = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = stderr()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

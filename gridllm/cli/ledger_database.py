@@ -1,0 +1,83 @@
+"""``gridllm ledger verify --database``: a keeper's own books on disk, checked row by row where they lie."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gridllm.charter.pin import Pins
+from gridllm.errors import CharterError, LedgerError, UsageError
+from gridllm.ledger.paper import Rulebook
+from gridllm.models.manifest import verify_manifest
+from gridllm.models.sizes import block_parameters
+
+if TYPE_CHECKING:
+    from gridllm.charter.document import SignedCharter
+
+
+def charter_here(data_dir: Path, grid: str | None) -> tuple[SignedCharter, Pins]:
+    """As joined here; on a maintainer's machine, which need not have joined, as it was founded.
+
+    Raises:
+        CharterError: neither.
+    """
+    joined = Pins(data_dir)
+    try:
+        return joined.current(grid), joined
+    except CharterError:
+        founded = Pins(data_dir / "bootstrap")
+        if not founded.all():
+            raise
+        return founded.current(grid), founded
+
+
+def rulebook_here(signed: SignedCharter, pins: Pins) -> Rulebook:
+    """The grid's rules, with block sizes from manifests kept here.
+
+    Raises:
+        LedgerError: one is not here.
+    """
+    blocks = {}
+    for entry in signed.charter.models:
+        raw = pins.manifest(entry.model_root)
+        if raw is None:
+            raise LedgerError(
+                f"The manifest of {entry.name!r} is not here, and prices follow from it; run this on the keeper's "
+                "machine, or first: gridllm ledger verify"
+            )
+        blocks[entry.root] = block_parameters(verify_manifest(raw, entry.model_root))
+    return Rulebook(signed, blocks)
+
+
+def check_database(
+    url: str, signed: SignedCharter, rules: Rulebook, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Verify every entry, make every row of every table again and compare; what was checked, for programs.
+
+    Raises:
+        LedgerError: names the first wrong row, or the database cannot be used.
+        UsageError: there is no such file.
+    """
+    from gridllm.ledger.store.engine import open_engine
+    from gridllm.ledger.store.store import LedgerStore
+
+    started = time.monotonic()
+    engine = open_engine(_url(url))
+    try:
+        store = LedgerStore(engine, starter=signed.charter.economy.starter)
+        store.check(rules, progress)
+        sizes = store.sizes()
+    finally:
+        engine.dispose()
+    return {"sound": True, "fault": None, "entries": sizes, "seconds": round(time.monotonic() - started, 3)}
+
+
+def _url(text: str) -> str:
+    """A file's name will do for SQLite's; nothing is made here."""
+    if "://" not in text:
+        text = f"sqlite:///{Path(text).absolute()}"
+    if text.startswith("sqlite:///") and not Path(text.removeprefix("sqlite:///")).is_file():
+        raise UsageError(f"There is no ledger's database {text.removeprefix('sqlite:///')}.")
+    return text
