@@ -76,6 +76,11 @@ class Bill:
         return max(0, self.cost - self.claimed)
 
     @property
+    def cover(self) -> tuple[int, int, int, int]:
+        """What is claimed and set aside, and until when: a change may let held steps go on."""
+        return self.claimed, self.escrow, self.gift, self.expires
+
+    @property
     def on_trust(self) -> bool:
         """Whether nothing is set aside for it."""
         return not self.escrow and not self.gift
@@ -140,13 +145,13 @@ class Bill:
         """
         if escrow.tab != self.tab:
             raise BadPayment("The escrow is for another session, node or span than this one.")
-        before = self.escrow, self.gift, self.expires
+        before = self.cover
         if escrow.gift:
             self.gift = max(self.gift, escrow.micro)
         else:
             self.escrow = max(self.escrow, escrow.micro)
         self.expires = max(self.expires, escrow.expires)
-        return before != (self.escrow, self.gift, self.expires)
+        return before != self.cover
 
     def _limit(self, now_s: float) -> int:
         """What may have been served in all, whatever is claimed."""

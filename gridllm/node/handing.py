@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 EVERY_S: Final = 20.0  # while there is something to hand in
 SOON_S: Final = 1.0  # after a session closed, for others that close at the same moment
-LONGEST_PAUSE_S: Final = 600.0  # of a keeper that is silent, and of a voucher that it will take later
+LONGEST_PAUSE_S: Final = 600.0  # of a keeper that is silent
+LONGEST_WAIT_S: Final = 6 * 3600.0  # of a voucher that it will take later: the payer may have nothing left for years
 BATCH: Final = 512  # statements for one keeper in one go
 LAST_S: Final = 5.0  # for the last round, at a clean stop
 TAKEN: Final = ("accepted", "known")
@@ -49,9 +50,9 @@ def due(slips: Iterable[Slip], now_s: float) -> list[Slip]:
     return sorted(ready, key=lambda slip: slip.closed_at or now_s)
 
 
-def pause_s(tries: int, drawn: float) -> float:
+def pause_s(tries: int, drawn: float, longest_s: float = LONGEST_PAUSE_S) -> float:
     """Before a keeper, or for a voucher, is tried again; ``drawn`` in [0, 1) spreads those who wait together."""
-    return min(LONGEST_PAUSE_S, EVERY_S * 2.0 ** min(tries - 1, 16)) * (0.75 + 0.5 * drawn)
+    return min(longest_s, EVERY_S * 2.0 ** min(tries - 1, 16)) * (0.75 + 0.5 * drawn)
 
 
 class HandIn:
@@ -173,5 +174,5 @@ class HandIn:
 
     def _put_off(self, slip: Slip, outcome: Outcome) -> None:
         slip.tries += 1
-        slip.again_at = self._clock() + pause_s(slip.tries, random.random())  # noqa: S311 - spreads load
+        slip.again_at = self._clock() + pause_s(slip.tries, random.random(), LONGEST_WAIT_S)  # noqa: S311 - spreads load
         log.info("A voucher waits: %s", outcome.text)

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from gridllm.errors import BadPayment, GridError, UnknownSession, Unpaid
-from gridllm.ids import SessionId
+from gridllm.ids import PeerId, SessionId
 from gridllm.node.bill import Bill
 from gridllm.node.replies import refused, send
 from gridllm.node.session import Held, NodeSession
@@ -48,6 +48,7 @@ class Pauses:
         self._take = take
         self._fail = fail
         self._bytes = 0
+        self._unread: dict[SessionId, None] = {}  # sessions whose payment waits to be verified, in order
 
     def holds(self, session: NodeSession, step: Step, hidden: torch.Tensor) -> bool:
         """Whether the step must wait; if so it is kept, and the client told what for."""
@@ -80,7 +81,8 @@ class Pauses:
             if session.unread is not None:
                 message = _merged(session.unread, message)
             session.unread = message
-            self._read(session)
+            self._unread.setdefault(session.id)
+            self._read_on()
 
     def resumed(self, session: NodeSession) -> None:
         """The chain was repaired: what came in its old shape is dropped, and was not counted."""
@@ -93,16 +95,13 @@ class Pauses:
         bill = session.terms.bill
         if bill is None:
             return
-        if session.unread is not None:
-            self._read(session, hurry=True)
+        self._read(session)
         self._drop(session)
         self._till.shut(bill, by_client=by_client)
 
     def sweep(self, now: float) -> None:
         """Once a second: read payments that had to wait, end sessions whose payment did not come."""
-        for session in self._sessions:
-            if session.unread is not None:
-                self._read(session)
+        self._read_on()
         for session in self._paused():
             if now - session.held_since > UNPAID_S:
                 self._end(session, f"no voucher came within {UNPAID_S:.0f} s")
@@ -110,19 +109,33 @@ class Pauses:
     def _paused(self) -> Iterator[NodeSession]:
         return (session for session in self._sessions if session.held)
 
-    def _read(self, session: NodeSession, *, hurry: bool = False) -> None:
-        """Verify what the session's client sent, if it is its turn."""
+    def _read_on(self) -> None:
+        """Verify what clients sent, in its order; one that sends too much waits and holds up nobody else."""
+        full: set[PeerId] = set()
+        for waiting in list(self._unread):
+            session = self._sessions.get(waiting)
+            if session is None or session.unread is None:
+                self._unread.pop(waiting, None)
+            elif session.client not in full:
+                if self._till.affords(session.client, session.unread):
+                    self._read(session)
+                else:
+                    full.add(session.client)
+
+    def _read(self, session: NodeSession) -> None:
+        """Verify what the session's client sent."""
         message, bill = session.unread, session.terms.bill
-        if message is None or bill is None or not (self._till.affords(session.client, message) or hurry):
+        self._unread.pop(session.id, None)
+        if message is None or bill is None:
             return
         session.unread = None
+        before = bill.cover
         try:
-            changed = self._till.pay(session.terms, bill, message)
+            self._till.pay(session.terms, bill, message)
         except BadPayment as refusal:
             send(session.client_link, refused(refusal, session.id))
-        else:
-            if changed and self._sessions.get(session.id) is session:
-                self._go_on(session, bill)
+        if bill.cover != before and self._sessions.get(session.id) is session:
+            self._go_on(session, bill)
 
     def _go_on(self, session: NodeSession, bill: Bill) -> None:
         """Take the held steps that are paid for now."""

@@ -9,8 +9,8 @@ from typing import Final
 
 from gridllm.ids import PeerId
 
-PEER_PER_S: Final = 50.0  # of one client, in the long run: vouchers of some hundred sessions
-PEER_BURST: Final = 400.0  # at once: as many sessions as it may hold open here, opened together
+PEER_PER_S: Final = 150.0  # of one client, in the long run: vouchers of as many sessions as it may hold open here
+PEER_BURST: Final = 600.0  # at once: those sessions opened together
 ALL_PER_S: Final = 300.0  # of everybody: identities cost nothing
 ALL_BURST: Final = 1200.0
 MOST_KEPT: Final = 4096  # clients that are remembered; the longest unseen are forgotten

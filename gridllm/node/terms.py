@@ -47,7 +47,7 @@ def asks_keeper(economy: Economy, shown: Shown | None, now_s: float) -> bool:
     """Whether the decision depends on the account's keeper being silent."""
     if shown is None:
         return False
-    return not _fresh(shown.access, now_s) or (shown.escrow is None and economy.newcomers != "lowest")
+    return not fresh(shown.access, now_s) or (shown.escrow is None and economy.newcomers != "lowest")
 
 
 def admit(economy: Economy, entry: ModelEntry, shown: Shown | None, facts: Facts) -> Ruling:
@@ -89,13 +89,14 @@ def earning_sentence(economy: Economy, entry: ModelEntry, micro: int) -> str:
     return f"Earn them with gridllm serve: about {tokens:,} tokens through all blocks of {entry.name} pay as much."
 
 
-def _fresh(access: Pass, now_s: float) -> bool:
+def fresh(access: Pass, now_s: float) -> bool:
+    """Whether the pass is in date."""
     return now_s - access.expires <= SKEW_S
 
 
 def _standing(economy: Economy, access: Pass, facts: Facts) -> bool:
     """Whether the pass still says something: it is in date, or its keeper cannot be asked for a new one."""
-    if _fresh(access, facts.now_s):
+    if fresh(access, facts.now_s):
         return True
     return facts.silent and facts.now_s - access.issued <= economy.good_standing_s + SKEW_S
 

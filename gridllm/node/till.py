@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -15,7 +16,7 @@ from gridllm.ledger.statements import Escrow, TabKey, Voucher
 from gridllm.node.bill import Bill
 from gridllm.node.papers import Papers
 from gridllm.node.purse import Earnings, Purse
-from gridllm.node.terms import Facts, admit, asks_keeper
+from gridllm.node.terms import Facts, admit, asks_keeper, fresh
 from gridllm.wire.messages import Open, Pay
 
 KEEPER_S: Final = 2.0  # for a keeper to show that it is not silent
@@ -69,7 +70,7 @@ class Till:
         self._keepers = keepers
         self._purse = purse
         self._papers = Papers(signed, rules)
-        self._on_trust: dict[TabKey, Bill] = {}  # open now
+        self._on_trust: defaultdict[str, dict[TabKey, Bill]] = defaultdict(dict)  # by payer: open now
 
     @property
     def earnings(self) -> Earnings:
@@ -109,40 +110,42 @@ class Till:
         """The session of that bill is open now."""
         self._purse.begin(bill)
         if bill.on_trust:
-            self._on_trust[bill.tab] = bill
+            self._on_trust[bill.tab.payer][bill.tab] = bill
 
     def shut(self, bill: Bill, *, by_client: bool) -> None:
         """It ended."""
-        self._on_trust.pop(bill.tab, None)
+        self._covered(bill)
         self._purse.shut(bill, by_client=by_client)
 
     def affords(self, client: PeerId, pay: Pay) -> bool:
         """Whether what the client sends may be verified now; else it must wait, not be lost."""
         return self._papers.affords(client, bool(pay.voucher) + bool(pay.escrow) + bool(pay.access))
 
-    def pay(self, terms: Terms, bill: Bill, pay: Pay) -> bool:
-        """Take what a client shows for its session; whether that changed anything.
+    def pay(self, terms: Terms, bill: Bill, pay: Pay) -> None:
+        """Take what a client shows for its session.
 
         Raises:
-            BadPayment: some of it cannot be used; nothing of that part counts.
+            BadPayment: a part of it cannot be used; voucher, escrow and pass are taken in this order, up to there.
         """
-        changed = False
         if pay.voucher:
             voucher = self._papers.read(pay.voucher, Voucher)
             if bill.pay(voucher):
                 self._purse.keep(bill, pay.voucher, voucher)
-                changed = True
         if pay.escrow and bill.raise_escrow(self._papers.read(pay.escrow, Escrow)):
-            self._on_trust.pop(bill.tab, None)
+            self._covered(bill)
             self._purse.note(bill)
-            changed = True
+            terms.priority = self._class(terms, bill)
         if pay.access:
             access = self._papers.access(pay.access)
             if access.account != bill.tab.payer:
                 raise BadPayment("The access pass is another account's.")
+            if not fresh(access, self.clock()):
+                raise BadPayment("The access pass has expired; ask the account's keeper for another.")
             terms.contribution = access.contribution
-        terms.priority = 0 if bill.gifted else self._economy.priority(terms.contribution)
-        return changed
+            terms.priority = self._class(terms, bill)
+
+    def _class(self, terms: Terms, bill: Bill) -> int:
+        return 0 if bill.gifted else self._economy.priority(terms.contribution)
 
     def _bill(self, opened: Open, account: str) -> Bill:
         """The bill that the session would have."""
@@ -156,9 +159,16 @@ class Till:
 
     def _debt(self, account: str, besides: TabKey) -> int:
         """What the account was served on trust, in other sessions than that one."""
-        others = [bill for tab, bill in self._on_trust.items() if tab.payer == account and tab != besides]
+        others = [bill for tab, bill in self._on_trust.get(account, {}).items() if tab != besides]
         live = sum(max(0, bill.cost - self._accepted(bill.tab)) for bill in others)
         return live + self._purse.debt(account, [besides, *(bill.tab for bill in others)])
+
+    def _covered(self, bill: Bill) -> None:
+        """The bill is on trust no longer."""
+        if bills := self._on_trust.get(bill.tab.payer):
+            bills.pop(bill.tab, None)
+            if not bills:
+                del self._on_trust[bill.tab.payer]
 
     def _accepted(self, tab: TabKey) -> int:
         slip = self._purse.slip(tab)

@@ -195,6 +195,35 @@ async def test_a_bad_voucher_is_named_and_changes_nothing(bench: Bench) -> None:
     await bench.outputs(11)
 
 
+async def test_what_is_good_of_a_payment_lets_it_go_on(bench: Bench) -> None:
+    await bench.open()
+    for _ in range(11):
+        bench.send()
+    await bench.wire.hears(Owing)
+    bench.pay(decode=11, access=b"no pass")
+    await bench.wire.hears(Refused, code="bad_payment")
+    await bench.outputs(11)
+
+
+async def test_a_client_that_pays_too_often_holds_up_nobody_else(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.open()
+    till = bench.service._till
+    monkeypatch.setattr(till, "affords", lambda client, pay: client != bench.wire.swarm.peer)
+    bench.pay(decode=5)
+    other = Payer(bench.scribe, bench.node)
+    wire = await Wire(bench.network.join(other.connection)).join(bench.swarm)
+    sid = bytes(16)
+    wire.link.send(other.open(other.payment(RICH, session=sid.hex(), **SPAN), session=sid, **SPAN))
+    await wire.hears(Ready)
+    wire.link.send(Pay(sid, other.voucher(0, 9, session=sid.hex(), **SPAN)))
+    mine, theirs = bench.service._sessions
+    await until(lambda: theirs.terms.bill.claimed == bench.cost(0, 9))
+    assert mine.terms.bill.claimed == 0
+    await wire.close()
+    bench.wire.link.send(Close(SID))
+    await until(lambda: mine.terms.bill.claimed == bench.cost(0, 5))
+
+
 async def test_a_resume_drops_what_was_held_and_the_count_says_so(bench: Bench) -> None:
     await bench.open()
     for _ in range(13):

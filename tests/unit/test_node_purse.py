@@ -177,6 +177,15 @@ async def test_what_the_keeper_takes_later_is_tried_later(counter: Counter) -> N
     assert counter.purse.earnings == (price(counter, 7), 0)
 
 
+async def test_who_has_nothing_left_is_tried_less_and_less_often(counter: Counter) -> None:
+    counter.desk.answer = lambda entry: Outcome("later", "the account has nothing left")
+    counter.served(7)
+    for _ in range(7 * 24):
+        await counter.handing.round()
+        counter.clock.now += 3600
+    assert len(counter.desk.heard) < 50
+
+
 async def test_what_it_will_never_take_is_kept_aside(counter: Counter, caplog: pytest.LogCaptureFixture) -> None:
     counter.desk.answer = lambda entry: Outcome("bad_payment", "it is of no account")
     bill = counter.served(7)

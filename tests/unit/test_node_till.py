@@ -189,8 +189,9 @@ async def test_payment_is_taken_part_by_part(shop: Shop) -> None:
     terms = await shop.admit(payer.open(payer.payment(10**6)))
     bill = terms.bill
     shop.till.begin(bill)
-    assert shop.till.pay(terms, bill, Pay(bytes(16), payer.voucher(5, 5)))
-    assert not shop.till.pay(terms, bill, Pay(bytes(16), payer.voucher(5, 5)))
+    shop.till.pay(terms, bill, Pay(bytes(16), payer.voucher(5, 5)))
+    shop.till.pay(terms, bill, Pay(bytes(16), payer.voucher(5, 5)))
+    shop.till.pay(terms, bill, Pay(bytes(16), payer.voucher(5, 4)))
     assert bill.claimed == price(5, 5) == shop.purse.earnings.waiting
     with pytest.raises(BadPayment, match="its tokens cost"):
         shop.till.pay(terms, bill, Pay(bytes(16), payer.voucher(6, 5, micro=price(6, 5) + 1)))
@@ -199,11 +200,14 @@ async def test_payment_is_taken_part_by_part(shop: Shop) -> None:
         shop.till.pay(terms, bill, Pay(bytes(16), sign(unsigned, Identity.ephemeral())))
     with pytest.raises(BadPayment, match="of another kind, Escrow"):
         shop.till.pay(terms, bill, Pay(bytes(16), payer.escrow(5)))
-    assert shop.till.pay(terms, bill, Pay(bytes(16), b"", payer.escrow(2 * 10**6), payer.access(10**6)))
+    shop.till.pay(terms, bill, Pay(bytes(16), b"", payer.escrow(2 * 10**6), payer.access(10**6)))
     assert (bill.escrow, terms.priority) == (2 * 10**6, 2)
+    strange = Payer(shop.scribe, shop.node).access()
     with pytest.raises(BadPayment, match="another account"):
-        shop.till.pay(terms, bill, Pay(bytes(16), access=Payer(shop.scribe, shop.node).access()))
-    assert bill.claimed == price(5, 5)
+        shop.till.pay(terms, bill, Pay(bytes(16), payer.voucher(5, 6), access=strange))
+    with pytest.raises(BadPayment, match="expired"):
+        shop.till.pay(terms, bill, Pay(bytes(16), access=payer.access(issued=NOW - 2000, expires=NOW - 301)))
+    assert (bill.claimed, terms.priority) == (price(5, 6), 2), "what is good of it counts"
 
 
 async def test_sessions_on_trust_share_what_the_account_is_trusted_with(shop: Shop) -> None:
