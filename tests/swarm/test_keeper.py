@@ -146,6 +146,26 @@ async def test_killed_again_and_again_under_load_it_loses_nothing_it_acknowledge
     check(f"sqlite:///{grid.ledger_file()}", grid)
 
 
+async def test_a_database_that_dies_and_comes_back_loses_nothing(grid: BookGrid, tmp_path: Path) -> None:
+    payer, node = Identity.ephemeral(), Identity.ephemeral()
+    with PostgresServer(tmp_path / "postgres") as server:
+        url = server.database()
+        grid.keep(0, "--ledger", url)
+        async with guest(grid) as one:
+            assert await one.submit(payer, grid.grant(payer, CREDIT)) == ["accepted"]
+            server.kill()
+            voucher = grid.voucher(payer, node, "ab" * 16, 5)
+            assert await one.submit(payer, voucher) == ["later"]  # said, and handed in again
+            with pytest.raises(GridError, match="its own"):
+                await one.keepers.account(account(payer))
+            server.start()
+            await again(one, payer)
+            assert await one.submit(payer, voucher) == ["accepted"]
+            assert (await one.keepers.account(account(node))).earned == grid.price(5)
+        assert grid.running.pop(0).stop() == 0
+        check(url, grid)
+
+
 async def test_people_are_told_where_books_are_kept(grid: BookGrid) -> None:
     home = grid.homes[0]
     wrong = gridllm(home, "bootstrap", "run", "--ledger", "mysql://somewhere/else")
