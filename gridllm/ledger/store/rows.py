@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, literal_column, select, update
 
 from gridllm.ledger.fold import Account, Tab
 from gridllm.ledger.store.schema import accounts, entries, gifts, logs, once, tabs
@@ -13,6 +13,7 @@ from gridllm.ledger.store.seals import holds
 
 ACCOUNT: Final = (accounts.c.granted, accounts.c.earned, accounts.c.spent, accounts.c.received, accounts.c.sent)
 TAB: Final = (tabs.c.escrow, tabs.c.gift, tabs.c.expires, tabs.c.claimed, tabs.c.prefill, tabs.c.decode)
+HOLDS: Final = tabs.c.held > literal_column("0")  # spelled as in the partial index, or it is not used
 ACCOUNT_COLUMNS: Final = tuple(column.name for column in ACCOUNT)
 TAB_COLUMNS: Final = (*(column.name for column in TAB), "released", "held")
 COUNTERS: Final = select(
@@ -74,7 +75,7 @@ def held_by(connection: Connection, account: str, now_s: float) -> int:
         connection.execute(
             select(func.coalesce(func.sum(tabs.c.held), 0))
             .join(accounts, accounts.c.number == tabs.c.payer)
-            .where(accounts.c.key == account, tabs.c.expires > int(now_s), tabs.c.held > 0)
+            .where(accounts.c.key == account, tabs.c.expires > int(now_s), HOLDS)
         ).scalar_one()
     )
 
@@ -84,7 +85,7 @@ def held_between(connection: Connection, after: str, last: str, now_s: float) ->
     found = connection.execute(
         select(accounts.c.key, func.sum(tabs.c.held))
         .join(accounts, accounts.c.number == tabs.c.payer)
-        .where(accounts.c.key > after, accounts.c.key <= last, tabs.c.expires > int(now_s), tabs.c.held > 0)
+        .where(accounts.c.key > after, accounts.c.key <= last, tabs.c.expires > int(now_s), HOLDS)
         .group_by(accounts.c.key)
     )
     return {key: int(held) for key, held in found}

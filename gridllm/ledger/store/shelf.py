@@ -63,14 +63,13 @@ class Shelf:
 
     def load(self, coming: Iterable[Entry]) -> None:
         """Read what these entries will need, in few queries."""
-        statements = [(entry.id, entry.statement) for entry in coming]
-        self._load_tabs({said.tab for _, said in statements if isinstance(said, OnTab)})
-        named = {account for _, said in statements for account in parties(said) if account is not None}
-        self._load_accounts(named)
-        rare = [(subject, said) for subject, said in statements if not isinstance(said, OnTab)]
-        if rare:
-            enrolled = [bytes.fromhex(parties(said)[1]) for _, said in rare]
-            self._load_once([*(subject for subject, _ in rare), *enrolled])
+        known = list(coming)
+        self._load_tabs({entry.statement.tab for entry in known if isinstance(entry.statement, OnTab)})
+        named = [parties(entry.statement) for entry in known]
+        payees = {payee for _, payee in named}
+        self._load_accounts(payees | {payer for payer, _ in named if payer is not None})
+        once_said = {entry.id for entry in known if not isinstance(entry.statement, OnTab)}
+        self._load_once(once_said | {bytes.fromhex(payee) for payee in payees})  # the latter: whether they are enrolled
 
     def account(self, account: str) -> Account:
         """See ``Books``."""
