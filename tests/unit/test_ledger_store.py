@@ -240,6 +240,17 @@ def test_sums_beyond_the_database_are_refused_by_name(engine: Engine) -> None:
     with pytest.raises(LedgerError, match="exceed what the ledger's database can hold"):
         append_all(store, KEEPER, huge[2:])
     assert store.account(hex_of(PAYER)).granted == 2**63 - 2
+    gifts = [SCRIBE.escrow(PAYER, NODE, 2**62 - 1, gift=True, session=f"{at:032x}") for at in range(3)]
+    with pytest.raises(LedgerError, match="exceed what the ledger's database can hold"):
+        append_all(store, KEEPER, gifts)
+
+
+def test_what_is_set_aside_may_exceed_64_bits(engine: Engine) -> None:
+    """A home keeper that lies is for audits to find; its mirrors go on answering."""
+    store = store_of(engine)
+    append_all(store, KEEPER, [SCRIBE.escrow(PAYER, NODE, 2**62 - 1, session=f"{at:032x}") for at in range(5)])
+    assert store.escrowed(hex_of(PAYER), NOW) == 5 * (2**62 - 1)
+    assert store.escrows("", "ff" * 32, NOW) == {hex_of(PAYER): 5 * (2**62 - 1)}
 
 
 def test_two_writers_wait_for_each_other(engine: Engine) -> None:

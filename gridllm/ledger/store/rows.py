@@ -11,9 +11,12 @@ from gridllm.ledger.fold import Account, Tab
 from gridllm.ledger.store.schema import accounts, entries, gifts, logs, once, tabs
 from gridllm.ledger.store.seals import holds
 
+LOW: Final = 2**32
 ACCOUNT: Final = (accounts.c.granted, accounts.c.earned, accounts.c.spent, accounts.c.received, accounts.c.sent)
 TAB: Final = (tabs.c.escrow, tabs.c.gift, tabs.c.expires, tabs.c.claimed, tabs.c.prefill, tabs.c.decode)
 HOLDS: Final = tabs.c.held > literal_column("0")  # spelled as in the partial index, or it is not used
+# In two parts: SQLite gives up on a sum beyond 64 bits, and a keeper that lies may set aside whatever it likes.
+HELD: Final = (func.sum(tabs.c.held // LOW), func.sum(tabs.c.held % LOW))
 ACCOUNT_COLUMNS: Final = tuple(column.name for column in ACCOUNT)
 TAB_COLUMNS: Final = (*(column.name for column in TAB), "released", "held")
 COUNTERS: Final = select(
@@ -71,24 +74,23 @@ def tab_values(tab: Tab) -> tuple[int, ...]:
 
 def held_by(connection: Connection, account: str, now_s: float) -> int:
     """What the account has set aside at that time, by an index that knows no closed tabs; micro-credits."""
-    return int(
-        connection.execute(
-            select(func.coalesce(func.sum(tabs.c.held), 0))
-            .join(accounts, accounts.c.number == tabs.c.payer)
-            .where(accounts.c.key == account, tabs.c.expires > int(now_s), HOLDS)
-        ).scalar_one()
+    found = connection.execute(
+        select(*HELD)
+        .join(accounts, accounts.c.number == tabs.c.payer)
+        .where(accounts.c.key == account, tabs.c.expires > int(now_s), HOLDS)
     )
+    return _joined(*tuple(found.one()))
 
 
 def held_between(connection: Connection, after: str, last: str, now_s: float) -> dict[str, int]:
     """What accounts whose keys come after ``after``, ``last`` included, have set aside; none: not among them."""
     found = connection.execute(
-        select(accounts.c.key, func.sum(tabs.c.held))
+        select(accounts.c.key, *HELD)
         .join(accounts, accounts.c.number == tabs.c.payer)
         .where(accounts.c.key > after, accounts.c.key <= last, tabs.c.expires > int(now_s), HOLDS)
         .group_by(accounts.c.key)
     )
-    return {key: int(held) for key, held in found}
+    return {key: _joined(high, low) for key, high, low in found}
 
 
 def given_to(connection: Connection, account: str, day: int) -> int:
@@ -99,3 +101,7 @@ def given_to(connection: Connection, account: str, day: int) -> int:
         .where(accounts.c.key == account, gifts.c.day == day)
     ).scalar()
     return int(found or 0)
+
+
+def _joined(high: int | None, low: int | None) -> int:
+    return int(high or 0) * LOW + int(low or 0)

@@ -156,6 +156,8 @@ class Shelf:
             {"account": self.number_account(account), "day": day, "micro": self._gifts[account, day]}
             for account, day in sorted(self._new_gifts)
         ]
+        if any(one["micro"] > MAX_SUM for one in given):
+            raise LedgerError("The gifts to an account on one day exceed what the ledger's database can hold.")
         upsert(self._connection, gifts, given)
         self._new_gifts.clear()
 

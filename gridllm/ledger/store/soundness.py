@@ -41,7 +41,10 @@ def _newest() -> str:
 
 
 def _definitions(connection: Connection) -> list[tuple[str, ...]]:
-    found = connection.exec_driver_sql("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    """All but statistics, which ANALYZE leaves."""
+    found = connection.exec_driver_sql(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
+    )
     return sorted(tuple(str(value) for value in row) for row in found)
 
 
