@@ -139,12 +139,12 @@ class Station:
 class Stations:
     """All keepers of a grid."""
 
-    def __init__(self, folder: Path, signed: SignedCharter, *maintainers: Identity) -> None:
+    def __init__(self, folder: Path, signed: SignedCharter, *maintainers: Identity, stalled_s: float) -> None:
         self.folder = folder
         self.signed = signed
         self.rules = rulebook(signed)
         self.network = MemoryNetwork()
-        self.stalled_s = 0.3
+        self.stalled_s = stalled_s
         self.stations = [Station(self, one, folder / f"{at}.db") for at, one in enumerate(maintainers)]
         self.more: list[Station] = []
 
@@ -160,8 +160,10 @@ class Stations:
 
 
 @asynccontextmanager
-async def stations(folder: Path, signed: SignedCharter, *maintainers: Identity) -> AsyncIterator[Stations]:
-    grid = Stations(folder, signed, *maintainers)
+async def stations(
+    folder: Path, signed: SignedCharter, *maintainers: Identity, stalled_s: float = 0.3
+) -> AsyncIterator[Stations]:
+    grid = Stations(folder, signed, *maintainers, stalled_s=stalled_s)
     try:
         for station in grid.stations:
             await station.start()

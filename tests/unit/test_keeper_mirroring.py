@@ -104,15 +104,19 @@ async def test_books_converge_whatever_the_order(tmp_path: Path, signed: SignedC
 
 
 async def test_only_missing_entries_are_fetched(tmp_path: Path) -> None:
-    coming = list(traffic(TWO, hex_of(A), 400))
-    async with stations(tmp_path, TWO, A, B) as grid:
-        a, b = grid.stations
+    coming = list(traffic(THREE, hex_of(A), 400))
+    async with stations(tmp_path, THREE, A, B, C, stalled_s=60) as grid:
+        a, b, c = grid.stations
         for start in range(0, 400, 80):
             await a.take(*[entry for entry in coming[start : start + 80] if not entry_by_keeper(entry)])
             await until(lambda: agree(grid))
         size = b.store.sizes()[a.name]
-        assert b.line.count(a.name) == size >= 300
-        assert [first for _, _, first, _ in b.line.fetched] == sorted({first for _, _, first, _ in b.line.fetched})
+        assert size >= 300
+        for station in (b, c):
+            assert station.line.count() == size
+            starts = [first for _, _, first, _ in station.line.fetched]
+            assert starts == sorted(set(starts))
+            assert {holder for holder, _, _, _ in station.line.fetched} == {a.name}  # not from each other as well
         assert not a.line.fetched  # it has them
         await b.stop()
         await b.start()
@@ -207,6 +211,17 @@ async def test_a_third_keepers_log_comes_through_another(tmp_path: Path) -> None
         await a.start()
         await until(lambda: agree(grid))
         check_equal(grid)
+
+
+async def test_nobody_is_asked_for_anothers_log_before_that_one_had_time(tmp_path: Path) -> None:
+    scribe = Scribe(THREE)
+    async with stations(tmp_path, THREE, A, B, C, stalled_s=60) as grid:
+        a, b, c = grid.stations
+        b.finds = {a.name: b}  # it does not find it
+        await a.take(*(scribe.grant(Identity.ephemeral(), 5) for _ in range(3)))
+        await until(lambda: c.store.sizes().get(a.name) == 3)
+        await asyncio.sleep(0.3)  # some rounds
+        assert not b.line.fetched
 
 
 async def test_a_keeper_put_back_to_an_older_state_gets_its_log_back(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gridllm.ledger.log.evidence import verify_equivocation
 from gridllm.ledger.log.heads import Head, cosigners, sign_head, verify_head
 from gridllm.ledger.messages import Heads
 from gridllm.ledger.paper import Entry
-from gridllm_bootstrap.keeping import mirroring
+from gridllm_bootstrap.keeping import copying, mirroring
 from tests.charters import MAINTAINERS
 from tests.ledgers import Scribe, hex_of, homed, paid_grid
 from tests.unit.keeper_stations import Station, Stations, hurry, stations, until
@@ -241,7 +241,11 @@ class Credulous:
         return found
 
 
-async def test_a_holder_that_alters_entries_accuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stretch", [3, 2048])
+async def test_a_holder_that_alters_entries_accuses_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int
+) -> None:
+    monkeypatch.setattr(copying, "STRETCH_ENTRIES", stretch)
     monkeypatch.setattr(mirroring, "LONGEST_DISTRUST_S", 0.05)
     scribe = Scribe(THREE)
     async with stations(tmp_path, THREE, A, B, C) as grid:
