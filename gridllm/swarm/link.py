@@ -53,6 +53,7 @@ class Link:
             int, float
         ] = {}  # nonce → clock when sent (the loop's own clock may count whole milliseconds)
         self._nonce = 0
+        self._taken: dict[int, asyncio.Future[None]] = {}  # by nonce: who waits for that ping's answer
         self._lost: PeerLost | None = None
         self._closed = False
 
@@ -83,6 +84,18 @@ class Link:
         if self._lost is not None:
             raise self._lost
         await self._stream.write(encode(message), body)
+
+    async def delivered(self) -> None:
+        """Wait until the other side has taken in all that was sent so far; by the opener only, and for ever when it
+        never answers.
+        """
+        self._ping()
+        nonce, taken = self._nonce, asyncio.get_running_loop().create_future()
+        self._taken[nonce] = taken
+        try:
+            await taken
+        finally:
+            del self._taken[nonce]
 
     @property
     def waiting_bytes(self) -> int:
@@ -138,6 +151,8 @@ class Link:
                 self.send(Refused(None, None, Malformed.code, str(error)[:MAX_TEXT_CHARS]))
 
     def _measure(self, nonce: int) -> None:
+        if (taken := self._taken.get(nonce)) is not None and not taken.done():
+            taken.set_result(None)
         sent_at = self._pings.pop(nonce, None)
         if sent_at is None:
             return

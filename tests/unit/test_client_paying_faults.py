@@ -71,6 +71,20 @@ async def test_trust_ends_when_the_keeper_is_back(grid: PaidGrid, monkeypatch: p
     session.close()
 
 
+async def test_a_keeper_that_falls_silent_midway_is_done_without(tiny: Tiny, tmp_path: Path):
+    async with paid(tiny.folder, LAYERS, CUTS, tmp_path, trust=10**9, window_tokens=8) as grid:
+        session = grid.session()
+        await generate(session, 10, 10)
+        grid.keeper.silent = True
+        for position in range(20, 60):
+            await feed(session, [RowSlice(0, 0, position, 1, 1)])
+        session.close()
+        await settled()
+        assert [event.kind for event in grid.events] == ["opened", "repaired"]
+        grid.keeper.silent = False
+        assert await grid.hand_in() == sum(bill.micro for bill in session.bills) > 0
+
+
 async def test_without_any_pass_a_silent_keeper_is_named(grid: PaidGrid):
     grid.keeper.silent = True
     with pytest.raises(KeeperSilent, match="does not answer .* Try again when"):

@@ -88,6 +88,20 @@ async def test_the_opener_measures_the_round_trip_soon_after_opening() -> None:
     await pair.opener.close()
 
 
+async def test_what_was_sent_is_known_to_have_arrived() -> None:
+    got: list[AnyMessage] = []
+    pair = await Pair(MemoryNetwork(latency_s=0.05), on_message=lambda _, message, __: got.append(message)).open()
+    pair.opener.send(Close(SID))
+    assert got == []
+    await asyncio.wait_for(pair.opener.delivered(), 5)
+    assert got == [Close(SID)]
+    pair.network.freeze(pair.b.peer)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pair.opener.delivered(), 0.1)
+    with pytest.raises(PeerLost):
+        await pair.runs["opener"]
+
+
 async def test_an_idle_link_lives() -> None:
     pair = await Pair(MemoryNetwork(), on_message=ignore).open()
     await asyncio.sleep(1.0)  # five silences

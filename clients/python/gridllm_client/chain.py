@@ -16,6 +16,7 @@ from gridllm.errors import (
     PeerLost,
     RouteError,
     SessionExists,
+    StaleEpoch,
     SwarmError,
     UnknownSession,
 )
@@ -152,7 +153,7 @@ class Chain:
             if len(ready.lengths) != self._terms.rows:
                 raise HopFailed(hop.peer, NodeFault(f"Node {hop.peer} reports {len(ready.lengths)} rows."))
             need = need_of(call, ready.lengths, ready.step)
-            self._pay_replay(hop, ready, call, need)
+            await self._pay_replay(hop, ready, call, need)
             reports.insert(0, (hop.peer, ready.step))
         return need, reports
 
@@ -234,13 +235,16 @@ class Chain:
             self.begin_anew()
             await self.payer.arrange(self.id, self.hops, sum(call.after))
 
-    def _pay_replay(self, hop: Hop, ready: Ready, call: Call, need: list[int]) -> None:
+    async def _pay_replay(self, hop: Hop, ready: Ready, call: Call, need: list[int]) -> None:
         if self.payer is None:
             return
         try:
-            self.payer.stands(hop, ready, call, need)
+            stands = await self.payer.stands(hop, ready, call, need)
         except BadPayment as error:
             raise HopFailed(hop.peer, NodeFault(str(error))) from error
+        if not stands:
+            self.begin_anew()
+            raise HopFailed(hop.peer, StaleEpoch("The session goes on under another id."))
 
     async def _connect(self) -> None:
         """Open all missing links at once."""

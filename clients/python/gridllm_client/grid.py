@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEAVE_TIMEOUT_S: Final = 10.0  # for closing links and leaving the network
+FAREWELL_S: Final = 2.0  # for the last vouchers to arrive
 ASK_TIMEOUT_S: Final = 5.0  # for a peer to send a manifest
 
 
@@ -229,6 +230,8 @@ class _Net:
         self.swarm = None
         if self.reporter is not None:
             await self.reporter.close()
+        if self.wallet is not None:
+            await self._pool.delivered(FAREWELL_S)  # what nodes are owed is on its way
         await self._pool.close()
         await self._leaving.aclose()
 

@@ -64,6 +64,7 @@ class NodeLink:
         self._used_at = time.monotonic()
         self.send = link.send  # hot path: one call less per token
         self.send_paced = link.send_paced
+        self.delivered = link.delivered
 
     @staticmethod
     async def open(
@@ -275,6 +276,12 @@ class LinkPool:
             callback()
         for link in list(self._links.values()):
             link.notices_changed()
+
+    async def delivered(self, timeout_s: float) -> None:
+        """Wait for all nodes to have taken in what was sent, a moment at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(link.delivered() for link in self._links.values() if link.lost is None))
 
     async def close(self) -> None:
         """End all links."""

@@ -9,18 +9,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from gridllm.errors import BadPayment, GridError, Insufficient, KeeperSilent, NotEntitled, PeerLost, Refusal
+from gridllm.errors import BadPayment, GridError, Insufficient, KeeperSilent, PeerLost, Refusal
 from gridllm.ids import PeerId, SessionId
-from gridllm.ledger.messages import Wish
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import TabKey, account_of
 from gridllm.wire.messages import Owing, Pay, Payment, Ready, RowSlice
+from gridllm_client.disputes import Disputes, Means
 from gridllm_client.hop import Hop
 from gridllm_client.repair import Call
+from gridllm_client.reserve import Reserve
 from gridllm_client.tab import Bill, Tab
 from gridllm_client.terms import ChainEvent, OnEvent, Terms
 from gridllm_client.wallet import Wallet
@@ -28,11 +29,7 @@ from gridllm_client.wallet import Wallet
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0  # between looks at what ends soon
-RETRY_S: Final = 10.0  # after the keeper gave nothing
-MOST_DISPUTES: Final = 3  # nodes; when a fourth says so, too, it is not the nodes
-OPENING_WINDOWS: Final = 4  # set aside at first for a session of unknown length; doubled as it goes on
-SPARE_WINDOWS: Final = 2  # of them left: time to ask for more
-RENEW: Final = 0.49  # of an escrow's life left: keepers prolong none with more than half
+RETRY_S: Final = 5.0  # after the keeper gave nothing
 
 
 class Payer:
@@ -44,11 +41,11 @@ class Payer:
         self._wallet = wallet
         self._terms = terms
         self._on_event = on_event
-        self._clock = clock
+        self._reserve = Reserve(wallet, terms, clock=clock)
         self._tabs: dict[TabKey, tuple[PeerId, Tab]] = {}  # of every hop there ever was
         self._free = False  # it is served without pay from now on, after all who do
         self._stale = False  # somebody did not accept what was shown
-        self._disputes: set[PeerId] = set()  # nodes that would not serve this account as it stands
+        self._disputes = Disputes(wallet, terms.model)
         self._looked_at = self._retry_at = float("-inf")  # time.monotonic()
         self._tending: asyncio.Task[None] | None = None
 
@@ -61,7 +58,7 @@ class Payer:
         """Before the chain is brought into a shape: escrow for new hops, all in one call, and what ``Open`` shows.
 
         Args:
-            tokens: of all rows, which a hop may have to be fed again.
+            tokens: of all rows, which new hops will be fed again.
 
         Raises:
             Insufficient: the account has less, and the grid serves nobody who does not pay.
@@ -70,12 +67,12 @@ class Payer:
             Refusal: the keeper declines.
         """
         await self._wallet.renew()
-        paying = [hop for hop in hops if self._pays(hop)] if not (self._free or self._lacking) else []
+        paying = [hop for hop in hops if self._pays(hop)] if not (self._free or self._disputes.lacking) else []
         fresh = {hop: self._tab_of(session, hop) for hop in paying}
-        held = [hop.tab for hop in hops if hop.tab is not None and self._short(hop.tab, tokens)]
+        held = [hop.tab for hop in hops if hop.tab is not None and hop.tab.expires and self._doubtful(hop.tab)]
         self._stale = False
         try:
-            await self._reserve([*fresh.values(), *held], tokens)
+            await self._reserve.fill([*fresh.values(), *held], tokens)
         except (KeeperSilent, Insufficient) as error:
             if self._wallet.economy.newcomers == "lowest":
                 self._serve_free(error)
@@ -92,30 +89,37 @@ class Payer:
                 _send(hop, Pay(session, escrow=hop.tab.document))
             hop.payment = self._payment(hop)
 
-    def stands(self, hop: Hop, ready: Ready, call: Call, need: Sequence[int]) -> None:
+    async def stands(self, hop: Hop, ready: Ready, call: Call, need: Sequence[int]) -> bool:
         """A hop came into shape: count as it does, and pay for what will be replayed to it before that is.
 
         Args:
             need: per row, the position from which it is fed again.
 
+        Returns:
+            As ``charge``.
+
         Raises:
             BadPayment: the node claims tokens that nobody sent it.
+            Insufficient: the account has less than the replay costs.
         """
         tab = hop.tab
         if tab is None:
-            return
+            return True
         count = Count(ready.prefill, ready.decode)
         tab.adopt(count, sum(s.tokens > 1 for s in call.slices.values()))
         if tab.tariff.cost(count) < tab.signed:
             self._repeat(hop, tab)  # the node may have begun anew, and know nothing of it
         tab.replayed(sum(call.after) - sum(need))
+        if _bare(tab) and not await self._raised([hop]):
+            return False
         self._pay(hop, tab, tab.ahead())
+        return True
 
     async def charge(self, hops: Sequence[Hop], slices: Sequence[RowSlice], step: int) -> bool:
         """A call is about to be sent through ``hops``: pay ahead what exceeds the window.
 
         Returns:
-            False: credit ran out; bring the chain into shape under another session, and it goes on without pay.
+            False: the escrow is used up, and there is no other; under another session it goes on, on other terms.
 
         Raises:
             Insufficient: the account has less than the call costs.
@@ -124,7 +128,7 @@ class Payer:
         for hop in hops:
             if (tab := hop.tab) is not None:
                 tab.add(slices, step)
-                bare = bare or (tab.expires > 0 and tab.owed > tab.covered)
+                bare = bare or _bare(tab)
         if bare and not await self._raised(hops):
             return False
         for hop in hops:
@@ -160,20 +164,13 @@ class Payer:
         self._pay(hop, tab, count)
         return None
 
-    def disputed(self, peer: PeerId, refusal: Refusal) -> Literal["again", "leave", "fatal"]:
-        """A node will not serve this account as it stands. The first time newer documents are shown to it.
-
-        By the account's own pass it is clear whether the charter opens the model to it; all else is that node's word.
-        """
-        first = not self._disputes
-        self._disputes.add(peer)
-        if first:
+    def disputed(self, peer: PeerId, refusal: Refusal) -> Means:
+        """A node will not serve this account as it stands."""
+        means = self._disputes.heard(peer, refusal)
+        if means == "again":
             self._stale = True
             self._wallet.forget()
-            return "again"
-        if isinstance(refusal, NotEntitled) and self._lacking:
-            return "fatal"  # no other node may say otherwise
-        return "leave" if len(self._disputes) <= MOST_DISPUTES else "fatal"
+        return means
 
     def tend(self, hops: Sequence[Hop]) -> None:
         """Between two calls, now and again: have raised what ends soon; never waits."""
@@ -181,7 +178,7 @@ class Payer:
         if now - self._looked_at < LOOK_S or now < self._retry_at or self._tending is not None:
             return
         self._looked_at = now
-        if self._wallet.aging or any(hop.tab is not None and self._ends(hop.tab) for hop in hops):
+        if self._wallet.aging or any(hop.tab is not None and self._reserve.ends(hop.tab) for hop in hops):
             self._tending = asyncio.create_task(self._tend(list(hops)))
 
     def close(self) -> None:
@@ -190,11 +187,6 @@ class Payer:
             self._tending.cancel()
 
     # what is set aside
-
-    @property
-    def _lacking(self) -> bool:
-        """Whether the model is not open to the account, by its own pass. A node has the sentence that says so."""
-        return self._wallet.contribution < self._wallet.economy.tier(self._terms.model)
 
     def _pays(self, hop: Hop) -> bool:
         """Whether a bill begins with this hop; a node of the account's own has nothing to be paid."""
@@ -208,60 +200,33 @@ class Payer:
             return self._tabs[key][1]
         return Tab(key, self._wallet.tariff(model, hop.start, hop.end))
 
-    def _wanted(self, tab: Tab, tokens: int) -> int:
-        """Micro-credits to ask for: what the session will cost, as far as can be told."""
-        cost, window = tab.tariff.cost, tab.tariff.window
-        floor = tab.owed + cost(Count(prefill=tokens))
-        if self._terms.tokens:
-            return max(floor, window, tab.covered, cost(Count(decode=self._terms.rows * self._terms.tokens)))
-        return max(floor + OPENING_WINDOWS * window, 2 * tab.covered)
-
-    def _short(self, tab: Tab, tokens: int) -> bool:
-        """Whether the hop needs another escrow before it is fed again."""
-        if not tab.expires:
-            return False  # on trust
-        return self._stale or self._aging(tab) or tab.owed + tab.tariff.cost(Count(prefill=tokens)) > tab.covered
-
-    def _ends(self, tab: Tab) -> bool:
-        """Whether it will need one soon."""
-        spare = 0 if self._terms.tokens else SPARE_WINDOWS * tab.tariff.window
-        return self._aging(tab) or tab.owed + spare > tab.covered
-
-    def _aging(self, tab: Tab) -> bool:
-        return tab.expires - self._clock() < RENEW * self._wallet.economy.escrow_s
-
-    async def _reserve(self, tabs: Sequence[Tab], tokens: int = 0) -> None:
-        wishes = []
-        for tab in tabs:
-            session, _, payee, model, start, end = tab.key
-            wishes.append(Wish(session, payee, model, start, end, self._wanted(tab, tokens)))
-        if wishes:
-            for tab, (raw, escrow) in zip(tabs, await self._wallet.escrows(wishes), strict=True):
-                tab.reserved(escrow, raw)
+    def _doubtful(self, tab: Tab) -> bool:
+        """Whether a node may not accept the escrow."""
+        return self._stale or self._reserve.aging(tab)
 
     async def _raised(self, hops: Sequence[Hop]) -> bool:
-        """More is set aside for all hops at once."""
+        """More is set aside for all hops at once; else whether the session can go on as it is."""
+        economy = self._wallet.economy
         try:
             await self._raise(hops)
-        except KeeperSilent as silent:
-            log.info("No more could be set aside: %s", silent)  # the nodes decide how far they trust
-        except Insufficient as error:
-            if self._wallet.economy.newcomers != "lowest":
+        except (KeeperSilent, Insufficient) as error:
+            if economy.newcomers == "lowest":
+                self._serve_free(error)
+            elif isinstance(error, Insufficient) or not economy.trust:
                 raise
-            self._serve_free(error)
-            return False
+            return False  # on trust, or without pay
         return True
 
     async def _raise(self, hops: Sequence[Hop]) -> None:
         paying = {hop: hop.tab for hop in hops if hop.tab is not None}
-        await self._reserve(list(paying.values()))
+        await self._reserve.fill(paying.values())
         for hop, tab in paying.items():
             _send(hop, Pay(bytes.fromhex(tab.key.session), escrow=tab.document))
 
     async def _tend(self, hops: list[Hop]) -> None:
         try:
             await self._wallet.renew()
-            if any(hop.tab is not None and self._ends(hop.tab) for hop in hops):
+            if any(hop.tab is not None and self._reserve.ends(hop.tab) for hop in hops):
                 await self._raise(hops)
         except GridError as error:
             log.info("What the session shows its nodes could not be renewed: %s", error)
@@ -296,6 +261,11 @@ class Payer:
         """The node may lack the highest voucher."""
         if tab.voucher:
             _send(hop, Pay(bytes.fromhex(tab.key.session), voucher=tab.voucher))
+
+
+def _bare(tab: Tab) -> bool:
+    """Whether the node may not serve what it is about to be sent; on trust that is its own decision."""
+    return 0 < tab.covered < tab.owed
 
 
 def _send(hop: Hop, pay: Pay) -> bool:

@@ -250,7 +250,7 @@ class Session:
         if not await payer.charge(self._chain.hops, slices, self._step):
             self._chain.begin_anew()
             self._mender.trouble.asked = True
-            self._mender.trouble.note("credit ran out")
+            self._mender.trouble.note("the escrow is used up")
         return not self._mender.trouble
 
     async def _look_after_certificates(self) -> None:
