@@ -132,12 +132,18 @@ def test_an_invented_row_is_named(store: LedgerStore, table: str) -> None:
         store.check(RULES)
 
 
-def test_who_knows_the_seals_still_cannot_forge(store: LedgerStore) -> None:
-    with writing(store._engine) as connection:
-        row = connection.execute(select(entries).where(entries.c.number == 77)).mappings().one()
-        values = dict(row) | {"raw": other_value(entries.c.raw, row["raw"], random.Random(1))}
+def forge(engine: Engine, number: int) -> None:
+    """One byte of what an entry says is another, and the row's seal says so, too."""
+    with writing(engine) as connection:
+        row = connection.execute(select(entries).where(entries.c.number == number)).mappings().one()
+        raw = row["raw"]
+        values = dict(row) | {"raw": raw[:40] + bytes([raw[40] ^ 1]) + raw[41:]}
         values["seal"] = seal(*list(values.values())[:-1])
-        connection.execute(update(entries).where(entries.c.number == 77).values(values))
+        connection.execute(update(entries).where(entries.c.number == number).values(values))
+
+
+def test_who_knows_the_seals_still_cannot_forge(store: LedgerStore) -> None:
+    forge(store._engine, 77)
     with pytest.raises(LedgerError, match="table entries, row of number 77: "):
         store.check(RULES)
 

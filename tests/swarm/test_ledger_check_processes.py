@@ -1,0 +1,30 @@
+"""A large ledger is checked by processes: they find what one process finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from gridllm.errors import LedgerError
+from gridllm.ledger import readers
+from gridllm.ledger.store.store import LedgerStore
+from tests.unit.test_ledger_store_check import RULES, engine, forge, store
+
+__all__ = ["engine", "store"]  # fixtures
+
+
+@pytest.mark.parametrize("wrong", [None, 77, 400])
+def test_processes_find_the_first_wrong_entry(
+    store: LedgerStore, monkeypatch: pytest.MonkeyPatch, wrong: int | None
+) -> None:
+    monkeypatch.setattr(readers, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr("gridllm.ledger.store.comparison.AT_ONCE", 100)  # so that there is more than one page
+    monkeypatch.setattr("gridllm.ledger.store.check.AT_ONCE", 100)
+    if wrong is None:
+        told: list[int] = []
+        store.check(RULES, lambda done, total: told.append(done))
+        assert told == [100, 200, 300, 400, 500, 562]
+        return
+    for number in (wrong, 500):
+        forge(store._engine, number)
+    with pytest.raises(LedgerError, match=f"table entries, row of number {wrong}: "):
+        store.check(RULES)
