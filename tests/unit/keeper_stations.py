@@ -115,6 +115,12 @@ class Station:
             stack, self._stack = self._stack, None
             await stack.aclose()
 
+    async def cut_off_from(self, other: Station) -> None:
+        """From now on it does not find that one."""
+        await self.stop()
+        self.finds = {other.name: self}
+        await self.start()
+
     def put_back(self, database: bytes) -> None:
         """Another database in place of this keeper's, which is off line."""
         for path in self.path.parent.glob(f"{self.path.name}*"):

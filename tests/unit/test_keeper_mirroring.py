@@ -217,7 +217,7 @@ async def test_nobody_is_asked_for_anothers_log_before_that_one_had_time(tmp_pat
     scribe = Scribe(THREE)
     async with stations(tmp_path, THREE, A, B, C, stalled_s=60) as grid:
         a, b, c = grid.stations
-        b.finds = {a.name: b}  # it does not find it
+        await b.cut_off_from(a)
         await a.take(*(scribe.grant(Identity.ephemeral(), 5) for _ in range(3)))
         await until(lambda: c.store.sizes().get(a.name) == 3)
         await asyncio.sleep(0.3)  # some rounds

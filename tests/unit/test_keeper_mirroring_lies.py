@@ -204,7 +204,7 @@ async def test_an_invalid_entry(tmp_path: Path, bad: Callable[[Scribe], Entry], 
     async with stations(tmp_path, THREE, A, B, C) as grid:
         a, b, c = grid.stations
         if through == "another":
-            b.finds = {a.name: b}
+            await b.cut_off_from(a)
         await a.take(*grants(scribe, 3))
         await until(lambda: c.store.sizes().get(a.name) == 3)
         await a.keeper.write(a.name, lambda batch: batch.mirror([bad(scribe)]))
@@ -220,7 +220,7 @@ async def test_an_invalid_entry(tmp_path: Path, bad: Callable[[Scribe], Entry], 
         await until(lambda: b.store.sizes().get(c.name) == c.store.sizes().get(b.name) == 1)
         assert b.store.sizes()[a.name] == 3  # refused from that entry on
         raw = b.store.head(a.name)
-        assert raw is not None and verify_head(raw, THREE).size <= 3
+        assert raw is None or verify_head(raw, THREE).size <= 3
 
 
 class Credulous:
