@@ -128,19 +128,17 @@ class Calls:
         now_s = self._keeper.clock()
 
         def read(store: LedgerStore) -> bytes:
-            escrowed = store.escrowed(key, now_s)
-            return access_pass(self._clerk, self._keeper.identity, key, store.account(key), escrowed, now_s)
+            account, escrowed, _ = store.standing(key, now_s, day_of(now_s))
+            return access_pass(self._clerk, self._keeper.identity, key, account, escrowed, now_s)
 
         return Documents([await self._read(read)])
 
     async def _account(self, _: PeerId, asked: AskAccount) -> AccountView:
         key, now_s = _hex(asked.account), self._keeper.clock()
-        gives = self._signed.charter.economy.newcomers == "allowance"
 
         def read(store: LedgerStore) -> AccountView:
-            gifted = store.gifted(key, day_of(now_s)) if gives else 0
-            escrowed = store.escrowed(key, now_s)
-            return _view(key, store.account(key), escrowed, allowance_left(self._clerk, gifted))
+            account, escrowed, gifted = store.standing(key, now_s, day_of(now_s))
+            return _view(key, account, escrowed, allowance_left(self._clerk, gifted))
 
         return await self._read(read)
 

@@ -62,6 +62,12 @@ class LedgerStore:
         with reading(self._engine) as connection:
             return held_by(connection, account, now_s)
 
+    def standing(self, key: str, now_s: float, day: int) -> tuple[Account, int, int]:
+        """The account's sums, what it has set aside then, and what of that day's allowance it was given; one snapshot."""
+        with reading(self._engine) as connection:
+            shelf = Shelf(connection, now_s)
+            return shelf.account(key), shelf.escrowed(key), shelf.gifted(key, day)
+
     def escrows(self, after: str, last: str, now_s: float) -> dict[str, int]:
         """``escrowed`` of the accounts between two keys, the second included; of those that set something aside."""
         with reading(self._engine) as connection:
