@@ -20,7 +20,7 @@ CREDIT = 50_000_000
 
 def revoked(counter: Counter, *, until: int) -> Standing:
     notice = Revocation(grid=counter.scribe.signed.grid, peer=counter.node.peer, why="It lied", issued=NOW, until=until)
-    return Standing(required=True, revoked={hex_of(counter.node): notice})
+    return Standing(required=True, revoked={counter.node.peer: notice})
 
 
 def test_a_voucher_within_its_escrow_is_paid() -> None:

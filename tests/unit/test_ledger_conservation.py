@@ -23,7 +23,7 @@ from gridllm.ids import PeerId
 from gridllm.ledger.fold import Account, Ledger, Tab, apply
 from gridllm.ledger.messages import Wish
 from gridllm.ledger.paper import Entry, sign
-from gridllm.ledger.statements import Grant, Release, TabKey, Transfer, Voucher, account_of
+from gridllm.ledger.statements import Grant, Release, TabKey, Transfer, Voucher, account_of, peer_of_account
 from gridllm_bootstrap.keeping.decisions import Standing
 from tests.certificates import altered
 from tests.charters import ENTRY, MAINTAINERS
@@ -262,7 +262,8 @@ class Books(RuleBasedStateMachine):
 
     @property
     def standing(self) -> Standing:
-        return Standing(required=True, revoked=dict(self.revoked))
+        revoked = {peer_of_account(account): one for account, one in self.revoked.items()}
+        return Standing(required=True, revoked=revoked)
 
     def home(self, account: Identity) -> int:
         return MAINTAINERS.index(keeper_of(SIGNED, account))

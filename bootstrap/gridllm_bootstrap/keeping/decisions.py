@@ -21,7 +21,7 @@ from gridllm.ids import PeerId
 from gridllm.ledger.fold import Books
 from gridllm.ledger.messages import Outcome
 from gridllm.ledger.paper import Entry, Rulebook, id_of, sign
-from gridllm.ledger.statements import Escrow, Grant, OnTab, Release, Transfer, Voucher, account_of
+from gridllm.ledger.statements import Escrow, Grant, OnTab, Release, Transfer, Voucher, account_of, peer_of_account
 from gridllm.quantities import spell_credits
 
 ACCEPTED: Final = Outcome("accepted")
@@ -59,12 +59,15 @@ class Standing:
     """Who may be paid, as the maintainers' notices stand: a snapshot, for any thread."""
 
     required: bool = False  # certificates are asked for: a payee must have handed one in
-    revoked: Mapping[str, Revocation] = field(default_factory=dict)  # by account
+    revoked: Mapping[PeerId, Revocation] = field(default_factory=dict)
 
     def revocation(self, account: str, now_s: float) -> Revocation | None:
         """The one in force against this account."""
-        found = self.revoked.get(account)
+        found = self.revoked.get(_peer_of(account)) if self.revoked else None
         return found if found is not None and now_s < found.until else None
+
+
+_peer_of: Final = lru_cache(4096)(peer_of_account)
 
 
 class Later(Exception):
@@ -215,7 +218,7 @@ def _certificate(batch: Batch, entry: Entry, said: Certificate, standing: Standi
     account = account_of(PeerId(said.peer))
     if batch.enrolled(account):
         return KNOWN
-    revocation = standing.revoked.get(account)
+    revocation = standing.revoked.get(PeerId(said.peer))
     if revocation is not None and (now_s < revocation.until or said.issued < revocation.issued):
         raise Revoked(f"The maintainers revoked this admission ({revocation.why}); hand in a newer certificate.")
     if now_s > said.expires + SKEW_S:

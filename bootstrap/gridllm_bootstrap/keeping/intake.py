@@ -12,7 +12,7 @@ from gridllm.identity.statement import only_signed_by
 from gridllm.ids import PeerId
 from gridllm.ledger.messages import Outcome
 from gridllm.ledger.paper import Entry, Rulebook
-from gridllm.ledger.statements import OnTab, Transfer, account_of
+from gridllm.ledger.statements import OnTab, Transfer
 from gridllm_bootstrap.keeping.decisions import Standing, unusable
 
 log = logging.getLogger(__name__)
@@ -27,12 +27,7 @@ def read_all(rulebook: Rulebook, raws: Sequence[bytes]) -> list[Entry | Outcome]
 
 def standing_of(board: NoticeBoard) -> Standing:
     """Who may be paid now; in the board's own thread."""
-    revoked = {}
-    for revocation in board.revocations:
-        try:
-            revoked[account_of(PeerId(revocation.peer))] = revocation
-        except GridError:  # no Ed25519 key: no account
-            continue
+    revoked = {PeerId(revocation.peer): revocation for revocation in board.revocations}
     return Standing(board.admission.required, revoked)
 
 

@@ -63,7 +63,7 @@ class LedgerStore:
             return held_by(connection, account, now_s)
 
     def standing(self, key: str, now_s: float, day: int) -> tuple[Account, int, int]:
-        """The account's sums, what it has set aside then, and what of that day's allowance it was given; one snapshot."""
+        """The account's sums, what it has set aside then, and what it was given of that day's allowance, at once."""
         with reading(self._engine) as connection:
             shelf = Shelf(connection, now_s)
             return shelf.account(key), shelf.escrowed(key), shelf.gifted(key, day)
