@@ -1,0 +1,123 @@
+"""The figures of a ledger measurement, for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+START, END = "<!-- ledger:start -->", "<!-- ledger:end -->"
+DATABASES: Final = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
+
+def write_report(result: dict[str, Any], page: Path) -> None:
+    """Put the tables into ``page`` between its markers."""
+    text = page.read_text() if page.exists() else f"# The ledger's speed\n\n{START}\n{END}\n"
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{START}\n{tables(result)}{END}{after}")
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Markdown."""
+    machine = result["machine"]
+    lines = [
+        f"Measured until {result['when']} on {machine['cores']} cores ({machine['cpu']}), Python {machine['python']}. "
+        "Load is that of the minute before; other programs' included.",
+        "",
+    ]
+    found = {name: result[name] for name in DATABASES if name in result}
+    if any("sustained" in one for one in found.values()):
+        lines += _speed(found)
+    if any("answers" in one for one in found.values()):
+        lines += _answers(found)
+    if any("start" in one for one in found.values()):
+        lines += _start(found)
+    if "verify" in result:
+        lines += _verify(result["verify"])
+    if "written" in result:
+        one = result["written"]
+        lines += [
+            f"Writing the books for this took {one['seconds']:.0f} s (of which {one['storing_s']:.0f} s in the store, "
+            f"the rest waiting for signatures); they fill {one['bytes'] / 2**30:.2f} GiB in SQLite.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _speed(found: dict[str, Any]) -> list[str]:
+    ran = {name: one for name, one in found.items() if "sustained" in one}
+    lines = ["| one keeper takes | " + " | ".join(DATABASES[name] for name in ran) + " |", "|---|" + "---|" * len(ran)]
+
+    def row(label: str, *cells: str) -> None:
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+
+    sustained = [one["sustained"] for one in ran.values()]
+    row("**vouchers per second, each answered from disk**", *(f"**{one['vouchers_per_s']:,.0f}**" for one in sustained))
+    row("vouchers taken for this figure", *(f"{one['vouchers']:,}" for one in sustained))
+    row("processors its process used", *(f"{one['processors']:.2f}" for one in sustained))
+    row("load before", *(f"{one['load_before']:.1f}" for one in sustained))
+    limits = [min(one["ed25519_per_s"], one["ed25519_per_s_after"]) for one in ran.values()]
+    row("Ed25519 alone, one processor, same run: signatures per second", *(f"{limit:,.0f}" for limit in limits))
+    shares = [one["sustained"]["vouchers_per_s"] / limit for one, limit in zip(ran.values(), limits, strict=True)]
+    row("the keeper, of that limit", *(f"{share:.0%}" for share in shares))
+    lines += ["", "| microseconds for one voucher | " + " | ".join(DATABASES[name] for name in ran) + " |"]
+    lines += ["|---|" + "---|" * len(ran)]
+    totals = [sum(one["stages_us"].values()) for one in ran.values()]
+    for stage in sorted({stage for one in ran.values() for stage in one["stages_us"]}):
+        spent = [one["stages_us"].get(stage, 0.0) for one in ran.values()]
+        row(stage, *(f"{us:.0f} ({us / total:.0%})" for us, total in zip(spent, totals, strict=True)))
+    row("all", *(f"{total:.0f}" for total in totals))
+    return [*lines, ""]
+
+
+def _answers(found: dict[str, Any]) -> list[str]:
+    ran = {name: one["answers"] for name, one in found.items() if "answers" in one}
+    size = max(one["statements"] for one in ran.values())
+    lines = [
+        f"| at {size:,} statements: ms, p50 / p99 | "
+        + " | ".join(f"{DATABASES[name]}, alone | {DATABASES[name]}, while it takes vouchers" for name in ran)
+        + " |",
+        "|---|" + "---|" * 2 * len(ran),
+    ]
+    for question in ("balance", "inclusion proof", "consistency proof", "history, 100 rows"):
+        cells = [
+            f"{one[question][how]['p50']:.2f} / {one[question][how]['p99']:.2f}"
+            for one in ran.values()
+            for how in ("alone", "busy")
+        ]
+        lines.append(f"| {question} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _start(found: dict[str, Any]) -> list[str]:
+    lines = [
+        "| after `kill -9` | statements | imports | opening the books | first answer | first voucher taken | load |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, all_found in found.items():
+        if "start" in all_found:
+            one = all_found["start"]
+            seconds = [f"{one[key]:.2f} s" for key in ("imports_s", "open_s", "first_answer_s", "first_voucher_s")]
+            lines.append(
+                f"| {DATABASES[name]} | {one['statements']:,} | " + " | ".join(seconds) + f" | {one['load']:.1f} |"
+            )
+    return [*lines, ""]
+
+
+def _verify(found: dict[str, Any]) -> list[str]:
+    lines = ["| `gridllm ledger verify` | takes | exit code | load before |", "|---|---|---|---|"]
+    altered = found["altered"]
+    for label, one in (
+        ("from the keeper on line", found["live"]),
+        ("`--database`: every row of every table", found["database"]),
+        ("from the keeper, one bit altered", altered["live"]),
+        ("`--database`, one bit altered", altered["database"]),
+    ):
+        lines.append(f"| {label} | {one['seconds']:.0f} s | {one['code']} | {one['load_before']:.1f} |")
+    return [
+        *lines,
+        "",
+        f"Altered was one bit of byte {altered['byte']} of entry {altered['entry']:,}; `--database` said: "
+        f"“{altered['database']['told']}”, and the audit: “{altered['live']['told']}”",
+        "",
+    ]
