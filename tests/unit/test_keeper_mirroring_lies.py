@@ -10,14 +10,16 @@ import pytest
 
 from gridllm.errors import LedgerError
 from gridllm.identity.keys import Identity
+from gridllm.ledger.audit.examine import Audit
+from gridllm.ledger.audit.faults import Wrong
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.log.evidence import verify_equivocation
 from gridllm.ledger.log.heads import Head, cosigners, sign_head, verify_head
 from gridllm.ledger.messages import Heads
 from gridllm.ledger.paper import Entry
 from gridllm_bootstrap.keeping import copying, mirroring
-from tests.charters import MAINTAINERS
-from tests.ledgers import Scribe, hex_of, homed, paid_grid
+from tests.charters import ENTRY, MAINTAINERS
+from tests.ledgers import BLOCKS, Scribe, hex_of, homed, paid_grid
 from tests.unit.keeper_stations import Station, Stations, hurry, stations, until
 
 A, B, C = MAINTAINERS
@@ -148,6 +150,24 @@ async def test_a_head_that_an_auditor_brings(tmp_path: Path, size: int) -> None:
         check_convicted(b, a.name)
         said = await auditor.heads(b.name)
         assert said.evidence == b.store.evidence()
+        await stranger.close()
+
+
+async def test_an_audit_hands_on_what_it_finds(tmp_path: Path) -> None:
+    """Somebody was shown another history a while ago, and kept its head."""
+    scribe = Scribe(TWO)
+    async with stations(tmp_path, TWO, A, B) as grid:
+        a, b = grid.stations
+        await a.take(*grants(scribe, 5))
+        await until(lambda: b.store.sizes().get(a.name) == 5 and b.store.head(a.name) is not None)
+        head = verify_head(b.store.head(a.name) or b"", TWO)
+        kept = sign_head(head.model_copy(update={"size": 3, "root": "ab" * 32}), A)
+        stranger = grid.network.join(Identity.ephemeral())
+        auditor = Keepers(stranger, TWO, find=a._find)
+        with pytest.raises(Wrong, match="shows two histories"):
+            await Audit(auditor, TWO, {ENTRY.root: BLOCKS}, holders=[b.name], known={a.name: kept}, workers=0).run()
+        await until(lambda: bool(b.store.evidence()))
+        check_convicted(b, a.name)
         await stranger.close()
 
 

@@ -27,7 +27,6 @@ from gridllm_bootstrap.keeping.witness import Discord, Witness
 if TYPE_CHECKING:
     from gridllm.ledger.keepers import Keepers
     from gridllm.ledger.messages import Heads
-    from gridllm_bootstrap.keeping.copies import Copy
     from gridllm_bootstrap.keeping.desk import Keeper
 
 log = logging.getLogger(__name__)
@@ -146,8 +145,6 @@ class Mirror:
             if state.closed or shown.size <= copy.size:
                 return
             self._busy_until[name] = asyncio.get_running_loop().time() + self._stalled_s
-            if name == self._keeper.log:
-                self._say_lost(other, shown, copy)
             try:
                 taken = await self._copier.stretch(other, shown, copy)
             except Convicted as error:
@@ -178,13 +175,6 @@ class Mirror:
         log.warning("%s", text)
         if other == name:
             self._witness.say(Discord("astray", name, text))
-
-    def _say_lost(self, other: str, shown: Shown, copy: Copy) -> None:
-        text = (
-            f"This keeper's log has {copy.size} entries, and it signed {shown.size}, as {other[:16]}… can show: its "
-            "database was put back to an older state. What is missing is fetched from there."
-        )
-        self._witness.say(Discord("lost", self._keeper.log, text))
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

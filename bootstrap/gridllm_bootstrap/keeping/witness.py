@@ -97,6 +97,8 @@ class Witness:
         if evidence is not None:
             await self.convict(evidence)
             return
+        if shown.keeper == self._keeper.log:
+            self._say_lost(copy, shown)
         state.pending[shown.raw] = shown
         if len(state.pending) > MOST_PENDING:  # the nearest are told apart soonest
             del state.pending[max(state.pending, key=lambda raw: state.pending[raw].size)]
@@ -200,6 +202,13 @@ class Witness:
             "What it writes from now on does not count here."
         )
         self.refuse(Discord("two_histories", evidence.keeper, text))
+
+    def _say_lost(self, copy: Copy, shown: Shown) -> None:
+        text = (
+            f"This keeper's log has {copy.size} entries, and it signed {shown.size}, as others can show: its database "
+            "was put back to an older state. What is missing is fetched from them; until then it waits."
+        )
+        self.say(Discord("lost", shown.keeper, text))
 
     async def _work(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, partial(work, *args))

@@ -23,11 +23,12 @@ from typing import Final
 from gridllm.charter.document import SignedCharter
 from gridllm.errors import LedgerError, SwarmError
 from gridllm.ledger.audit.asking import Statements, check_proofs
-from gridllm.ledger.audit.faults import short
+from gridllm.ledger.audit.faults import Wrong, short
 from gridllm.ledger.audit.following import Follower
 from gridllm.ledger.audit.logs import Log, Progress, Source
 from gridllm.ledger.audit.tally import Tally
 from gridllm.ledger.keepers import Keepers
+from gridllm.ledger.messages import Heads
 from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.readers import Readers
 
@@ -80,9 +81,17 @@ class Audit:
         """The whole audit.
 
         Raises:
-            Wrong: the first thing that is not as it should be.
+            Wrong: the first thing that is not as it should be. Keepers are told, where it is one of them that lied.
             LedgerError: no keeper answers, or a log is to be had from nobody.
         """
+        try:
+            return await self._run()
+        except Wrong as wrong:
+            if wrong.evidence:
+                await self._hand_on(wrong.evidence)
+            raise
+
+    async def _run(self) -> Report:
         await self._look()
         rules = Rulebook(self._signed, self._blocks)
         with Readers(rules, entries=self._follower.ahead, workers=self._workers) as readers:
@@ -92,7 +101,9 @@ class Audit:
                 faults = list(chain(self.tally.faults(), *(one.faults(self.tally) for one in said)))
                 if not faults:
                     break
-                if self._keepers is None or round_ == ROUNDS - 1:
+                if self._keepers is None:
+                    raise _of_a_file(faults[0])
+                if round_ == ROUNDS - 1:
                     raise faults[0]
                 await asyncio.sleep(PAUSE_S)
                 await self._look()
@@ -108,11 +119,23 @@ class Audit:
             raise LedgerError(next(iter(self._follower.silent.values())))
         shown = {one.head.keeper for one in self._follower.seen}
         for keeper, log in self._follower.logs.items():
-            if keeper not in shown and not log.entries and keeper in self._follower.silent:
-                raise LedgerError(
-                    f"The log of {short(keeper)} is to be had from nobody: its keeper is silent, and no other holds a "
-                    "copy. Without it balances cannot be known; try again when it is on line."
-                )
+            if keeper in shown or log.entries:
+                continue
+            if keeper in self._holders and keeper not in self._follower.silent:
+                raise Wrong(f"The keeper {short(keeper)} shows no head of its own log.", keeper=keeper, log=keeper)
+            raise LedgerError(
+                f"The log of {short(keeper)} is to be had from nobody: its keeper was not asked or is silent, and no "
+                "other shows a copy. Without it balances cannot be known; try again when it is on line."
+            )
+
+    async def _hand_on(self, evidence: bytes) -> None:
+        """Have the keepers know it: they pass it on, and take nothing more from whom it convicts."""
+        if self._keepers is None:
+            return
+        asked = [one for one in self._holders if one not in self._follower.silent]
+        await asyncio.gather(
+            *(self._keepers.heads(one, Heads([], [evidence])) for one in asked), return_exceptions=True
+        )
 
     async def _follow(self, readers: Readers) -> None:
         await self._follower.follow(readers)
@@ -137,6 +160,12 @@ class Audit:
             except SwarmError as error:  # what it said before cannot be cleared up
                 self.report.silent[one.keeper] = str(error)
                 said.remove(one)
+
+
+def _of_a_file(fault: Wrong) -> Wrong:
+    """Nothing more can be read than was written, maybe one log a moment before another."""
+    text = f"{fault} If the keepers were busy when the file was written, export it again before anyone is blamed."
+    return Wrong(text, keeper=fault.keeper, log=fault.log, index=fault.index, evidence=fault.evidence)
 
 
 async def audit(source: Source, signed: SignedCharter, blocks: Mapping[str, Sequence[int]]) -> Report:
