@@ -13,6 +13,7 @@ from gridllm.ledger.outbox import Outbox, Pending
 from gridllm.quantities import spell_credits
 
 HISTORY_PAGE: Final = 100  # statements: fit a call, however long they are
+MOST_PAGES: Final = 2000
 
 
 async def standing(keepers: Keepers, account: str) -> tuple[AccountView, str]:
@@ -41,14 +42,15 @@ async def gather_history(keepers: Keepers, account: str, since: int, limit: int)
     _, keeper = await standing(keepers, account)
     lines = Lines(account, keepers.signed.charter.economy.starter)
     before = None
-    while len(lines.lines) <= limit:  # one more: its bill's older statements are then all there
+    for _ in range(MOST_PAGES):
         rows = await keepers.history(account, since=since, before=before, limit=HISTORY_PAGE, keeper=keeper)
         try:
             for row in rows:
                 lines.add(row)
         except StatementError as error:
             raise LedgerError(f"The keeper {keeper[:16]}… tells what is no statement: {error}") from error
-        if not rows or (before is not None and rows[-1].cursor >= before):
+        enough = len(lines.lines) > limit  # one more: what older statements tell of the last bill is then likely seen
+        if enough or not rows or (before is not None and rows[-1].cursor >= before):
             break
         before = rows[-1].cursor
     return lines

@@ -60,7 +60,7 @@ def verify_database(url: str, data_dir: Path, grid: str | None, *, as_json: bool
     from gridllm.cli.show import print_json, stdout
     from gridllm.errors import LedgerError
 
-    signed, pins = charter_here(data_dir, grid)
+    signed, pins = charter_here(url, data_dir, grid)
     rules = rulebook_here(signed, pins)
     try:
         with _progress("Checking entries") as progress:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridllm.charter.pin import Pins
-from gridllm.errors import CharterError, LedgerError, UsageError
+from gridllm.errors import LedgerError, UsageError
 from gridllm.ledger.paper import Rulebook
 from gridllm.models.manifest import verify_manifest
 from gridllm.models.sizes import block_parameters
@@ -17,20 +17,19 @@ if TYPE_CHECKING:
     from gridllm.charter.document import SignedCharter
 
 
-def charter_here(data_dir: Path, grid: str | None) -> tuple[SignedCharter, Pins]:
-    """As joined here; on a maintainer's machine, which need not have joined, as it was founded.
+def charter_here(url: str, data_dir: Path, grid: str | None) -> tuple[SignedCharter, Pins]:
+    """As joined here; of books that lie where a maintainer keeps them, or where no grid was joined, as it was founded.
 
     Raises:
         CharterError: neither.
     """
-    joined = Pins(data_dir)
-    try:
-        return joined.current(grid), joined
-    except CharterError:
-        founded = Pins(data_dir / "bootstrap")
-        if not founded.all():
-            raise
-        return founded.current(grid), founded
+    joined, founded = Pins(data_dir), Pins(data_dir / "bootstrap")
+    for place in (joined, founded):
+        for one in place.all():
+            if one.charter.name == grid or (grid is None and f"/bootstrap/grids/{one.charter.name}/" in url):
+                return one, place
+    pins = joined if joined.all() else founded
+    return pins.current(grid), pins
 
 
 def rulebook_here(signed: SignedCharter, pins: Pins) -> Rulebook:

@@ -14,7 +14,7 @@ from gridllm.charter.minimums import Admission
 from gridllm.errors import LedgerError
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import add_signature
-from gridllm.ledger.audit import Wrong, examine
+from gridllm.ledger.audit import Wrong, asking, examine
 from gridllm.ledger.audit.examine import Audit, Report
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.log.evidence import verify_equivocation
@@ -284,6 +284,19 @@ async def test_heads_that_cannot_be_used_are_named() -> None:
         await s.audit()
         s.b.own.head = s.b.own.head.replace(s.b.key.encode(), b"00" * 32)
         assert "shows a head that nobody can use" in str(await s.wrong())
+
+
+async def test_a_keeper_without_a_head_or_with_too_many_accounts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scene() as s:
+        s.trade(100)
+        s.a.own.head = s.b.copies[s.a.key].head = b""
+        assert "shows no head of its own log" in str(await s.wrong())
+        with pytest.raises(LedgerError, match="not asked or is silent"):
+            await s.audit(holders=[s.b.key])
+        s.a.sign()
+        s.exchange()
+        monkeypatch.setattr(asking, "SPARE_ACCOUNTS", -2 * len(s.a.books.accounts) + 5)
+        assert "lists accounts without end" in str(await s.wrong())
 
 
 async def test_entries_that_are_held_back_are_named() -> None:

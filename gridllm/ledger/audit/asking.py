@@ -18,6 +18,7 @@ from gridllm.ledger.messages import MAX_PAGE, AccountView
 from gridllm.quantities import spell_credits
 
 PROOFS: Final = 4  # entries of each log that each keeper must prove
+SPARE_ACCOUNTS: Final = 10_000  # that may have come up since the entries were read
 SUMS: Final = tuple(field.name for field in fields(Account))
 
 
@@ -61,22 +62,24 @@ class Statements:
             views = [await self._keepers.account(one, keeper=self.keeper) for one in sorted(self._open)]
         else:
             self._open = set(tally.accounts)
-            views = [view async for view in self._pages()]
+            views = [view async for view in self._pages(2 * len(tally.accounts) + SPARE_ACCOUNTS)]
         for view in views:
             self._said[view.account] = view
             self._open.add(view.account)
         for account in self._open:
             self._least[account] = _copy(tally.sums(account))
 
-    async def _pages(self) -> AsyncIterator[AccountView]:
+    async def _pages(self, most: int) -> AsyncIterator[AccountView]:
         after = ""
         while True:
             page = await self._keepers.accounts(self.keeper, after)
             for view in page:
                 if view.account <= after:
                     raise Wrong(f"The keeper {short(self.keeper)} lists its accounts out of order.", keeper=self.keeper)
-                after = view.account
+                after, most = view.account, most - 1
                 yield view
+            if most < 0:
+                raise Wrong(f"The keeper {short(self.keeper)} lists accounts without end.", keeper=self.keeper)
             if len(page) < MAX_PAGE:
                 return
 
