@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -131,7 +132,7 @@ def type_of(raw: bytes) -> str:
     Raises:
         StatementError: malformed.
     """
-    return str(_parse_envelope(raw).payload_type)
+    return str(_looked_at(raw).payload_type)
 
 
 def read_unverified(raw: bytes, model: type[Payload], payload_type: str) -> tuple[Payload, bytes]:
@@ -149,8 +150,14 @@ def _check_size(raw: bytes) -> None:
         raise StatementError(f"A signed statement of {len(raw)} bytes exceeds the cap of {MAX_STATEMENT_BYTES} bytes.")
 
 
+@lru_cache(maxsize=32)
+def _looked_at(raw: bytes) -> Envelope:
+    """The envelope, not to be changed: whose it is, what it says and whether that is true is asked in a row."""
+    return _parse_envelope(raw)
+
+
 def _open_envelope(raw: bytes, payload_type: str) -> Envelope:
-    envelope = _parse_envelope(raw)
+    envelope = _looked_at(raw)
     if envelope.payload_type != payload_type:
         raise StatementError(f"A signed statement is of type {envelope.payload_type!r}, not {payload_type!r}.")
     return envelope

@@ -109,7 +109,7 @@ class HandIn:
         batches: defaultdict[str, list[Slip]] = defaultdict(list)
         if self._certificate:
             batches[own] = []
-        for slip in due(self._purse.slips(), now):
+        for slip in due(self._purse.unsettled(), now):
             batches[self._desks.home(slip.tab.payer)].append(slip)
         ready = [(keeper, slips) for keeper, slips in batches.items() if self._silent.get(keeper, (0, 0.0))[1] <= now]
         await asyncio.gather(*(self._visit(keeper, slips, enrol=keeper == own) for keeper, slips in ready))

@@ -52,6 +52,9 @@ class Purse:
         self._by_payer: defaultdict[str, set[TabKey]] = defaultdict(set)
         self._walked: dict[tuple[str, int], int] = {}  # account, day → left unpaid
         self._earned = 0
+        self._waiting: dict[TabKey, int] = {}  # bill → what its voucher promises and no keeper has taken
+        self._waiting_in_all = 0
+        self._unsettled: set[TabKey] = set()  # something of them is still to be handed in
         self._changed: set[TabKey] = set()
         self._days: set[tuple[str, int]] = set()  # of ``_walked``, changed
         self._store: SlipStore | None = None
@@ -89,10 +92,7 @@ class Purse:
     @property
     def earnings(self) -> Earnings:
         """How this node's work was paid so far."""
-        waiting = sum(
-            slip.worth(slip.micro) - slip.worth(slip.accepted) for slip in self._slips.values() if slip.payable
-        )
-        return Earnings(self._earned, waiting)
+        return Earnings(self._earned, self._waiting_in_all)
 
     def slip(self, tab: TabKey) -> Slip | None:
         """What is known of a bill."""
@@ -101,6 +101,10 @@ class Purse:
     def slips(self) -> Iterator[Slip]:
         """All of them."""
         return iter(list(self._slips.values()))
+
+    def unsettled(self) -> Iterator[Slip]:
+        """Those of which something is to be handed in, now or later."""
+        return iter([self._slips[tab] for tab in self._unsettled])
 
     def debt(self, account: str, besides: Collection[TabKey] = ()) -> int:
         """What this node served the account on trust and no keeper has taken yet; ``besides``: not counting those."""
@@ -220,7 +224,22 @@ class Purse:
     def _enter(self, slip: Slip) -> None:
         self._slips[slip.tab] = slip
         self._by_payer[slip.tab.payer].add(slip.tab)
+        self._note_state(slip.tab)
+
+    def _note_state(self, tab: TabKey) -> None:
+        """Keep the sums: a node may have a hundred thousand bills behind it that are settled."""
+        slip = self._slips.get(tab)
+        payable = slip is not None and slip.payable
+        waiting = slip.worth(slip.micro) - slip.worth(slip.accepted) if slip is not None and payable else 0
+        self._waiting_in_all += waiting - self._waiting.pop(tab, 0)
+        if waiting:
+            self._waiting[tab] = waiting
+        if slip is not None and (payable or not (slip.released or slip.gifted or slip.refused)):
+            self._unsettled.add(tab)
+        else:
+            self._unsettled.discard(tab)
 
     def _touch(self, tab: TabKey) -> None:
         self._changed.add(tab)
+        self._note_state(tab)
         self._stirred.set()

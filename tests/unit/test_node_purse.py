@@ -254,6 +254,36 @@ async def test_a_restart_forgets_nothing(counter: Counter) -> None:
     await purse.__aexit__(None, None, None)
 
 
+async def test_its_sums_are_those_of_its_bills(counter: Counter) -> None:
+    """After every kind of change: the sums are kept, not made anew each time they are shown."""
+    seen: set[int] = set()
+
+    def checked() -> None:
+        slips = list(counter.purse.slips())
+        waiting = sum(s.worth(s.micro) - s.worth(s.accepted) for s in slips if s.payable)
+        assert counter.purse.earnings.waiting == waiting
+        assert {s.tab for s in due(slips, 1e12)} <= {s.tab for s in counter.purse.unsettled()}
+        seen.add(waiting)
+
+    answers = ["accepted", "later", "bad_payment"]
+    counter.desk.answer = lambda entry: Outcome(answers[len(counter.desk.heard) % 3])
+    for number in range(12):
+        payer = Payer(counter.scribe, counter.node)
+        session = f"{number:032x}"
+        bill = counter.served(number + 1, payer, session=session, close=number % 2 == 0, gift=number % 5 == 4)
+        checked()
+        if number % 3 == 0:
+            keep(counter.purse, bill, payer.voucher(0, number + 5, session=session), counter.scribe)
+            checked()
+        await counter.handing.round()
+        counter.clock.now += 40
+        checked()
+    counter.clock.now += 10**6
+    counter.purse.forget_old()
+    checked()
+    assert counter.purse.earnings.earned > 0 and len(seen) > 5
+
+
 async def test_it_is_on_disk_within_a_second(counter: Counter) -> None:
     counter.served(7)
 
