@@ -24,6 +24,7 @@ from sqlalchemy import Engine
 from benchmarks import ledger_speed as speed
 from benchmarks.ledger_books import Books
 from benchmarks.ledger_copy import copy_books
+from benchmarks.ledger_network import over_the_network
 from benchmarks.ledger_report import write_report
 from benchmarks.ledger_start import after_crash
 from benchmarks.ledger_verify import verify
@@ -32,7 +33,7 @@ from gridllm.ledger.store.migrate import migrate
 from gridllm.ledger.store.store import LedgerStore
 from tests.postgres import PostgresServer
 
-PARTS: Final = ("write", "speed", "answers", "start", "verify")
+PARTS: Final = ("write", "speed", "answers", "start", "network", "verify")
 
 
 def measure(books: Books, url: str, parts: list[str], count: int) -> dict[str, Any]:
@@ -105,6 +106,11 @@ def main() -> None:
             copied = copy_books(books.url, url)
             say(f"copied to PostgreSQL in {copied:.0f} s")
             keep(postgresql={"copied_s": copied} | measure(books, url, wishes.parts, wishes.vouchers))
+    if "network" in wishes.parts:
+        with opened(books.url, books) as (_, store):
+            raws = speed.vouchers(books, store, wishes.vouchers, seed=time.time_ns())
+        keep(network=over_the_network(books, raws))
+        say(json.dumps(result["network"]))
     if "verify" in wishes.parts:
         with tempfile.TemporaryDirectory() as home:
             keep(verify=verify(books, Path(home)))

@@ -28,6 +28,15 @@ def tables(result: dict[str, Any]) -> str:
     found = {name: result[name] for name in DATABASES if name in result}
     if any("sustained" in one for one in found.values()):
         lines += _speed(found)
+    if "network" in result:
+        one = result["network"]
+        lines += [
+            "Over libp2p, with `gridllm bootstrap run` and the nodes that hand in on the same processors: "
+            f"**{one['vouchers_per_s']:,.0f} vouchers per second** ({one['vouchers']:,} vouchers, SQLite; the keeper "
+            f"used {one['keeper_processors']:.2f} processors, its libp2p daemon {one['keeper_daemon_processors']:.2f}; "
+            f"load before {one['load_before']:.1f}).",
+            "",
+        ]
     if any("answers" in one for one in found.values()):
         lines += _answers(found)
     if any("start" in one for one in found.values()):
