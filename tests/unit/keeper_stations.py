@@ -29,7 +29,7 @@ from gridllm_bootstrap.keeping import writing
 from gridllm_bootstrap.keeping.calls import Calls
 from gridllm_bootstrap.keeping.desk import Keeper
 from gridllm_bootstrap.keeping.mirroring import Discord, Mirror
-from tests.ledgers import NOW, STARTER, hex_of, rulebook
+from tests.ledgers import NOW, STARTER, Scribe, hex_of, rulebook
 from tests.unit.keeper_house import blank
 
 
@@ -40,11 +40,14 @@ class Line(Keepers):
         super().__init__(swarm, signed, find=find)
         self.fetched: list[tuple[str, str, int, int]] = []  # of whom, whose log, from where on, how many
         self.loss = 0.0
+        self.hangs = ""  # a keeper whose answers never come
         self.alter: Callable[[str, int, list[bytes]], list[bytes]] = lambda log, first, raws: raws
         self._random = random.Random(1)
 
     async def heads(self, keeper: str, brought: Heads | None = None) -> Heads:
         self._lose()
+        if keeper == self.hangs:
+            await asyncio.Event().wait()
         return await super().heads(keeper, brought)
 
     async def entries(self, keeper: str, log: str, first: int, limit: int = 1024) -> list[bytes]:
@@ -177,6 +180,11 @@ async def stations(
     finally:
         for station in [*grid.stations, *grid.more]:
             await station.stop()
+
+
+def grants(scribe: Scribe, count: int) -> list[Entry]:
+    """Some sound statements."""
+    return [scribe.grant(Identity.ephemeral(), 5) for _ in range(count)]
 
 
 async def until(holds: Callable[[], bool], within_s: float = 20.0) -> None:

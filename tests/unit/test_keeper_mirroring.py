@@ -12,6 +12,7 @@ import pytest
 
 from gridllm.charter.document import SignedCharter
 from gridllm.identity.keys import Identity
+from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.log.heads import cosigners, verify_head
 from gridllm.ledger.paper import Entry
 from gridllm_bootstrap.keeping import copies, copying
@@ -128,6 +129,24 @@ async def test_only_missing_entries_are_fetched(tmp_path: Path) -> None:
 def entry_by_keeper(entry: Entry) -> bool:
     """Escrows are the keeper's own: it signs what is needed."""
     return type(entry.statement).__name__ == "Escrow"
+
+
+async def test_a_log_that_never_rests_is_vouched_for(tmp_path: Path) -> None:
+    """Its newest head has hardly been seen by anybody; the one before was, and is shown with it."""
+    scribe = Scribe(TWO)
+    async with stations(tmp_path, TWO, A, B) as grid:
+        a, b = grid.stations
+        stranger = grid.network.join(Identity.ephemeral())
+        auditor = Keepers(stranger, TWO, find=b._find)
+        vouched: set[int] = set()
+        async with asyncio.timeout(30):
+            while len(vouched) < 4:
+                await a.take(scribe.grant(Identity.ephemeral(), 5))
+                heads = [HeadReader(TWO).read(raw) for raw in (await auditor.heads(a.name)).heads]
+                own = [one for one in heads if one.keeper == a.name]
+                assert 1 <= len(own) <= 2
+                vouched |= {one.size for one in own if one.cosigners == {b.name}}
+        await stranger.close()
 
 
 async def test_a_long_log_comes_in_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
