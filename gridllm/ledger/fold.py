@@ -33,8 +33,10 @@ class Account:
 
     @property
     def contribution(self) -> int:
-        """What it gave beyond what it took; a ring of accounts that pay each other has 0 together."""
-        return self.earned - self.spent
+        """What it gave beyond what it took, as far as it still has it; a ring of accounts that pay each other has 0
+        together. Without the second half one credit could earn for ever: paid for service, sent back, paid again.
+        """
+        return min(self.earned - self.spent, self.balance)
 
 
 @dataclass(slots=True)

@@ -2,9 +2,9 @@
 
 ::
 
-    served so far    ≤ claimed + window        at most a small window beyond the last voucher
-                     ≤ escrow + window         and beyond what the payer's keeper set aside
-                     ≤ trust                   or, while that keeper is silent, what this node risks on the account
+    served so far    ≤ claimed + window               at most a small window beyond the last voucher
+                     ≤ escrow + min(window, escrow)   and beyond what the payer's keeper set aside
+                     ≤ trust                          or, while that keeper is silent, what this node risks on it
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ class Bill:
             return 0 if self._trust is None else self._trust()
         if now_s >= self.expires - HAND_IN_S:
             return 0  # nothing new: what was served before is served
-        return max(self.escrow, self.gift) + self.window
+        held = max(self.escrow, self.gift)
+        return held + min(self.window, held)  # accounts cost nothing: an escrow of next to nothing opens no window
 
     def _price(self, count: Count) -> int:
         return price(self._prices, self._parameters, count)

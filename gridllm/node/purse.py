@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 1.0  # a power cut loses no more than the vouchers of so long: their clients have higher ones by then
 SKEW_S: Final = 300  # between this node's clock and its clients'
+UNPAID_SHARE: Final = 1 / 16  # of a window: whoever leaves more unpaid has no escrow back before it ends
 RETURN_S: Final = 300.0  # a client that fell silent may come back; only then is the rest of its escrow given back
 TRUST_KEPT_S: Final = 7 * 86400  # a settled bill without escrow is remembered, so that it is not begun again at zero
 WALK_DAYS: Final = 2  # what an account left unpaid counts against it on that day and the next
@@ -112,6 +113,10 @@ class Purse:
         slips = (self._slips[tab] for tab in tabs)
         return self.left_unpaid(account) + sum(max(0, slip.micro - slip.accepted) for slip in slips if slip.on_trust)
 
+    def debtors(self) -> set[str]:
+        """Accounts that were served on trust and whose vouchers no keeper has taken yet."""
+        return {slip.tab.payer for slip in self._slips.values() if slip.on_trust and slip.micro > slip.accepted}
+
     def left_unpaid(self, account: str) -> int:
         """What the account was served lately, beyond its vouchers, in sessions that ended."""
         today = int(self._clock() // DAY_S)
@@ -150,6 +155,8 @@ class Purse:
             self._stirred.set()
         if (slip := self._slips.get(bill.tab)) is not None:
             slip.closed_at, slip.release_at = now, now if by_client else now + RETURN_S
+            if bill.unpaid > UNPAID_SHARE * bill.window:  # or it would pass the credit on, and walk off under new names
+                slip.release_at = max(slip.release_at, bill.expires)
             self.note(bill)
         self.news.set()
 

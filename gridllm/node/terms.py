@@ -14,6 +14,7 @@ from gridllm.quantities import spell_credits
 
 SKEW_S: Final = 300  # between this node's clock and a keeper's
 WALK_WINDOWS: Final = 16  # an account that left more than so much unpaid here lately is not served
+MOST_TRUSTED: Final = 32  # accounts in debt to this node, of those it trusts: names cost nothing
 
 Mode = Literal["escrow", "trust", "unmetered"]
 
@@ -32,6 +33,7 @@ class Facts:
     now_s: float  # Unix time
     silent: bool = False  # the account's home keeper does not answer this node
     debt: int = 0  # served to the account on trust, and taken by no keeper yet
+    debtors: int = 0  # other accounts with such a debt
     left_unpaid: int = 0  # of sessions of the account that ended, lately
     window: int = 1  # what is served beyond a voucher
 
@@ -89,6 +91,11 @@ def earning_sentence(economy: Economy, entry: ModelEntry, micro: int) -> str:
     return f"Earn them with gridllm serve: about {tokens:,} tokens through all blocks of {entry.name} pay as much."
 
 
+def trusted(economy: Economy, access: Pass) -> int:
+    """What this node risks on the account while its keeper is silent, micro-credits: no more than it had last."""
+    return min(economy.trust, max(0, access.available, access.contribution))
+
+
 def fresh(access: Pass, now_s: float) -> bool:
     """Whether the pass is in date."""
     return now_s - access.expires <= SKEW_S
@@ -123,12 +130,18 @@ def _check_trust(economy: Economy, shown: Shown | None, facts: Facts) -> None:
         raise NotEntitled("The account's ledger keeper is silent, and this grid serves nobody on trust; try later.")
     if facts.now_s - shown.access.issued > economy.good_standing_s + SKEW_S:
         raise NotEntitled("The account's ledger keeper is silent, and its last access pass is too old for trust.")
-    if shown.access.contribution < 0 and shown.access.available <= 0:
+    trust = trusted(economy, shown.access)
+    if not trust:
         raise NotEntitled(
             f"The account's ledger keeper is silent, and the account had nothing left when it last spoke. {earn}"
         )
-    if facts.debt >= economy.trust:
+    if facts.debtors >= MOST_TRUSTED:
+        raise NotEntitled(
+            f"The account's ledger keeper is silent, and this node serves {facts.debtors} other accounts on trust "
+            "already; try another node."
+        )
+    if facts.debt >= trust:
         raise NotEntitled(
             f"The account's ledger keeper is silent, and this node has served it {spell_credits(facts.debt)} credits "
-            f"on trust already, of {spell_credits(economy.trust)}; try another node."
+            f"on trust already, of {spell_credits(trust)}; try another node."
         )

@@ -16,10 +16,11 @@ from gridllm.ledger.statements import Escrow, TabKey, Voucher
 from gridllm.node.bill import Bill
 from gridllm.node.papers import Papers
 from gridllm.node.purse import Earnings, Purse
-from gridllm.node.terms import Facts, admit, asks_keeper, fresh
+from gridllm.node.terms import Facts, admit, asks_keeper, fresh, trusted
 from gridllm.wire.messages import Open, Pay
 
 KEEPER_S: Final = 2.0  # for a keeper to show that it is not silent
+LEFT_S: Final = 86400.0  # for so long an account that was trusted and did not pay counts among those who are
 
 
 class Ears(Protocol):
@@ -71,6 +72,7 @@ class Till:
         self._purse = purse
         self._papers = Papers(signed, rules)
         self._on_trust: defaultdict[str, dict[TabKey, Bill]] = defaultdict(dict)  # by payer: open now
+        self._left: dict[str, float] = {}  # who was trusted and left something unpaid, and when
 
     @property
     def earnings(self) -> Earnings:
@@ -90,7 +92,7 @@ class Till:
         account = shown.access.account if shown is not None else ""
         if shown is not None and account == self._account:
             return Terms(self._economy.priority(shown.access.contribution))  # its owner: nobody pays himself
-        bill = self._bill(opened, account)
+        bill = self._bill(opened, account, 0 if shown is None else trusted(self._economy, shown.access))
         if shown is not None and shown.escrow is not None:
             bill.raise_escrow(shown.escrow)
         slip = self._purse.slip(bill.tab)
@@ -100,7 +102,12 @@ class Till:
             self._keepers.home(account), KEEPER_S
         )
         facts = Facts(
-            self.clock(), silent, self._debt(account, bill.tab), self._purse.left_unpaid(account), bill.window
+            self.clock(),
+            silent,
+            self._debt(account, bill.tab),
+            self._debtors(account) if silent else 0,
+            self._purse.left_unpaid(account),
+            bill.window,
         )
         ruling = admit(self._economy, self._entry, shown, facts)
         contribution = shown.access.contribution if shown is not None else 0
@@ -114,6 +121,8 @@ class Till:
 
     def shut(self, bill: Bill, *, by_client: bool) -> None:
         """It ended."""
+        if bill.on_trust and bill.unpaid:
+            self._left[bill.tab.payer] = self.clock()
         self._covered(bill)
         self._purse.shut(bill, by_client=by_client)
 
@@ -147,13 +156,13 @@ class Till:
     def _class(self, terms: Terms, bill: Bill) -> int:
         return 0 if bill.gifted else self._economy.priority(terms.contribution)
 
-    def _bill(self, opened: Open, account: str) -> Bill:
-        """The bill that the session would have."""
+    def _bill(self, opened: Open, account: str, most: int) -> Bill:
+        """The bill that the session would have; ``most``: what the account is trusted with."""
         tab = TabKey(opened.session.hex(), account, self._account, opened.model, opened.start, opened.end)
         parameters = self._rules.parameters(opened.model, opened.start, opened.end)
 
         def trust() -> int:
-            return max(0, self._economy.trust - self._debt(account, tab)) + self._accepted(tab)
+            return max(0, most - self._debt(account, tab)) + self._accepted(tab)
 
         return Bill(tab, self._economy.prices, parameters, self._economy.window_tokens, trust=trust)
 
@@ -162,6 +171,12 @@ class Till:
         others = [bill for tab, bill in self._on_trust.get(account, {}).items() if tab != besides]
         live = sum(max(0, bill.cost - self._accepted(bill.tab)) for bill in others)
         return live + self._purse.debt(account, [besides, *(bill.tab for bill in others)])
+
+    def _debtors(self, besides: str) -> int:
+        """How many other accounts this node serves, or served, on trust and has nothing to show for yet."""
+        since = self.clock() - LEFT_S
+        self._left = {account: at for account, at in self._left.items() if at > since}
+        return len((self._on_trust.keys() | self._purse.debtors() | self._left.keys()) - {besides})
 
     def _covered(self, bill: Bill) -> None:
         """The bill is on trust no longer."""

@@ -118,6 +118,14 @@ def test_an_escrow_bounds_what_is_served_whatever_is_claimed() -> None:
     assert serve(one, 1000) == 5
 
 
+def test_an_escrow_of_next_to_nothing_opens_no_window() -> None:
+    """Or a credit, cut into dust among many accounts, would be worth a window each."""
+    one = covered(1)
+    assert serve(one, 1000) == 0
+    one.raise_escrow(escrow(cost(0, 2)))
+    assert serve(one, 1000) == 3  # twice the price of two, rounded down
+
+
 def test_an_escrow_covers_nothing_new_once_it_ends() -> None:
     one = covered(expires=NOW + 100)
     one.pay(voucher(0, 100))
@@ -132,7 +140,7 @@ def test_a_gift_bounds_what_is_served_and_nobody_pays_it() -> None:
     one = covered(cost(0, 5), gift=True)
     assert one.gifted and not one.on_trust
     one.pay(voucher(0, 1000))
-    assert serve(one, 1000) == 5 + WINDOW
+    assert serve(one, 1000) == 5 + min(5, WINDOW)
     one.raise_escrow(escrow(cost(0, 7)))
     assert not one.gifted
 

@@ -22,6 +22,7 @@ from gridllm.ledger.store.slips import Slip, SlipStore
 from gridllm.node.bill import Bill
 from gridllm.node.handing import HandIn, due, pause_s
 from gridllm.node.purse import RETURN_S, TRUST_KEPT_S, Purse
+from gridllm.wire.messages import RowSlice
 from tests.charters import ENTRY
 from tests.ledgers import NOW, SESSION, hex_of, keeper_of
 from tests.unit.node_paying import Clock, Desk, Payer, keep, purse_of, scribe
@@ -333,6 +334,20 @@ async def test_what_was_left_unpaid_counts_for_two_days(counter: Counter) -> Non
     assert purse.left_unpaid(account) == 0
     purse.forget_old()
     await purse.__aexit__(None, None, None)
+
+
+async def test_who_walks_off_does_not_have_the_escrow_back_before_it_ends(counter: Counter) -> None:
+    """Or one credit could be set aside, walked off with and passed on to a new name, over and over."""
+    bill = counter.served(7, close=False)
+    bill.take([RowSlice(0, 0, 0, 1, 1)], 100)
+    counter.purse.shut(bill, by_client=True)
+    await counter.handing.round()
+    counter.clock.now = bill.expires - 1
+    await counter.handing.round()
+    assert counter.desk.said(Release) == []
+    counter.clock.now = bill.expires
+    await counter.handing.round()
+    assert len(counter.desk.said(Release)) == 1
 
 
 async def test_settled_bills_are_forgotten_once_they_cannot_be_opened_again(counter: Counter) -> None:

@@ -94,15 +94,19 @@ def test_trust_is_for_those_in_good_standing_while_their_keeper_is_silent() -> N
     trusting = economy(trust=1000)
     silent = {"silent": True}
     assert admit(trusting, ENTRY, shown(contribution=10**6), facts(**silent)) == Ruling("trust", 2)
-    assert admit(trusting, ENTRY, shown(), facts(NOW + 86400, silent=True)).mode == "trust", "an old pass will do"
+    old = facts(NOW + 86400, silent=True)
+    assert admit(trusting, ENTRY, shown(available=9), old).mode == "trust", "an old pass will do"
     assert admit(trusting, ENTRY, shown(contribution=-5, available=1), facts(**silent)).mode == "trust"
     assert admit(trusting, ENTRY, shown(5), facts(NOW + 1000, silent=True)).mode == "escrow"
     for charter, seen, known, says in (
         (trusting, shown(), facts(), "ask the account's keeper for an escrow"),
         (economy(), shown(), facts(**silent), "serves nobody on trust"),
-        (trusting, shown(), facts(NOW + 86701, silent=True), "too old for trust"),
+        (trusting, shown(available=9), facts(NOW + 86701, silent=True), "too old for trust"),
         (trusting, shown(contribution=-5), facts(**silent), "had nothing left"),
-        (trusting, shown(), facts(silent=True, debt=1000), "has served it 0.001 credits on trust already, of 0.001"),
+        (trusting, shown(), facts(**silent), "had nothing left"),  # names cost nothing
+        (trusting, shown(available=5), facts(silent=True, debt=5), "0.000005 credits on trust already, of 0.000005"),
+        (trusting, shown(available=10**4), facts(silent=True, debt=1000), "0.001 credits on trust already, of 0.001"),
+        (trusting, shown(available=10**4), facts(silent=True, debtors=32), "serves 32 other accounts on trust already"),
     ):
         with pytest.raises(NotEntitled, match=says):
             admit(charter, ENTRY, seen, known)
