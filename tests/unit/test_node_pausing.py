@@ -144,15 +144,15 @@ async def test_a_prompt_paid_ahead_never_pauses(bench: Bench) -> None:
 
 
 async def test_a_raised_escrow_lets_it_go_on(bench: Bench) -> None:
-    await bench.open(bench.cost(0, 5))
+    await bench.open(bench.cost(0, 12))
     bench.pay(decode=100)
-    for _ in range(20):
+    for _ in range(25):
         bench.send()
-    await bench.outputs(10)  # as much beyond it, of the window
+    await bench.outputs(22)
     owing = await bench.wire.hears(Owing)
     assert "escrow" in owing.text
     bench.pay(escrow=bench.payer.escrow(RICH, **SPAN))
-    await bench.outputs(20)
+    await bench.outputs(25)
 
 
 async def test_without_a_voucher_it_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,3 +335,27 @@ async def test_vouchers_beyond_the_rate_wait_and_are_not_lost(bench: Bench, monk
     await bench.outputs(12)
     (session,) = bench.service._sessions
     assert session.terms.bill.escrow == RICH + 1
+
+
+async def test_the_session_s_class_reaches_the_engine(tiny: Tiny, tmp_path: Path) -> None:
+    async with bench_of(tiny, tmp_path, classes=(10**6,)) as bench:
+        seen: list[int] = []
+        submit = bench.engine.submit
+
+        def noting(*args: Any, priority: int = 0) -> None:
+            seen.append(priority)
+            submit(*args, priority=priority)
+
+        bench.engine.submit = noting  # type: ignore[method-assign, assignment]
+        gift = bench.payer.payment(RICH, gift=True, **SPAN)
+        bench.wire.link.send(bench.payer.open(gift, **SPAN))
+        await bench.wire.hears(Ready)
+        bench.send()
+        await bench.outputs(1)
+        bench.pay(escrow=bench.payer.escrow(RICH, **SPAN))
+        bench.send()
+        await bench.outputs(2)
+        bench.pay(access=bench.payer.access(10**6))
+        bench.send()
+        await bench.outputs(3)
+        assert seen == [0, 1, 2]
