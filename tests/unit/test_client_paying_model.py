@@ -13,6 +13,7 @@ import torch
 from gridllm.errors import IdentityError
 from gridllm.identity.keys import Identity, load_or_create
 from gridllm.ids import PeerId
+from gridllm.ledger.messages import Wish
 from gridllm_client.cli.show import cost_line
 from gridllm_client.generation import Generation
 from gridllm_client.grid import _account
@@ -70,6 +71,23 @@ def test_a_generation_tells_what_it_cost(paying: Paying):
         "decode": fed,
         "micro": costs[1],
     }
+
+
+def test_what_is_set_aside_is_what_it_may_cost(paying: Paying):
+    asked = []
+
+    async def watch() -> None:
+        usual = paying.grid.keeper.keeper.escrows
+
+        async def escrows(account: str, wishes: list[Wish]) -> list[bytes]:
+            asked.append([wish.micro for wish in wishes])
+            return await usual(account, wishes)
+
+        paying.grid.keeper.keeper.escrows = escrows  # type: ignore[method-assign,assignment]
+
+    paying.runtime.run(watch())
+    made = paying.model.complete("Once upon a time " * 20, max_new_tokens=2)
+    assert asked == [[paying.grid.price(start, end, made.prompt_tokens, 2) for start, end in ((0, 2), (2, 5))]]
 
 
 def test_every_way_of_generating_pays(paying: Paying):

@@ -163,6 +163,7 @@ class GridModel:
         *,
         rows: int = 1,
         tokens: int = 0,
+        prompt: int = 0,
         patience: Patience | None = None,
         on_event: OnEvent | None = None,
     ) -> Session:
@@ -171,6 +172,7 @@ class GridModel:
         Args:
             rows: sequences that advance together.
             tokens: expected per row; nodes without room for them are passed over.
+            prompt: of them, those of the prompt: credit is set aside for what they cost.
         """
         terms = Terms(
             model=self._terms.model,
@@ -179,6 +181,7 @@ class GridModel:
             dtype=self._terms.dtype,
             rows=rows,
             tokens=tokens,
+            prompt=prompt,
         )
         pace = self._reporter.pace(terms.model) if self._reporter is not None else None
         payer = Payer(self._wallet, terms, on_event) if self._wallet is not None else None
@@ -222,7 +225,10 @@ class GridModel:
                 on_event(event)
 
         session = self.session(
-            tokens=len(ids) + max_new_tokens, patience=Patience(wait_s=wishes.get("wait_s", 0.0)), on_event=note
+            tokens=len(ids) + max_new_tokens,
+            prompt=len(ids),
+            patience=Patience(wait_s=wishes.get("wait_s", 0.0)),
+            on_event=note,
         )
         try:
             await session.open()

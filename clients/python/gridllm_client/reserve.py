@@ -58,7 +58,8 @@ class Reserve:
         cost, window = tab.tariff.cost, tab.tariff.window
         floor = tab.owed + cost(Count(prefill=tokens))
         if self._terms.tokens:
-            return max(floor, window, tab.covered, cost(Count(decode=self._terms.rows * self._terms.tokens)))
+            rows, prompt = self._terms.rows, self._terms.prompt
+            return max(floor, window, tab.covered, cost(Count(rows * prompt, rows * (self._terms.tokens - prompt))))
         if floor + self._spare(tab) <= tab.covered:
             return tab.covered  # it only needs to last longer
         return max(floor + OPENING_WINDOWS * window, 2 * tab.covered)

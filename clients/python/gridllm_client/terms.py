@@ -21,6 +21,7 @@ class Terms:
     dtype: torch.dtype  # of weights and hidden states
     rows: int = 1  # sequences that advance together
     tokens: int = 0  # expected per row; nodes without that room are passed over
+    prompt: int = 0  # of them, those of the prompt, which cost less
 
     @property
     def dtype_name(self) -> str:
