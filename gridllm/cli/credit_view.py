@@ -39,8 +39,8 @@ class CreditView:
 
     @property
     def contribution(self) -> int:
-        """Micro-credits earned beyond those spent, as far as they are still there (``ledger.fold.Account``)."""
-        return min(self.sums.earned - self.sums.spent, self.balance)
+        """Micro-credits earned beyond those spent and sent (``ledger.fold.Account``)."""
+        return self.sums.earned - self.sums.spent - self.sums.sent
 
 
 def credit_facts(view: CreditView) -> dict[str, str | list[str]]:
@@ -58,9 +58,7 @@ def credit_facts(view: CreditView) -> dict[str, str | list[str]]:
     }
     if sums.received or sums.sent:
         facts["Transfers"] = f"{spell_credits(sums.received)} received, {spell_credits(sums.sent)} sent"
-    facts["Contribution"] = (
-        _credits(view.contribution) + ", earned minus spent" + ", and at most the balance" * (sums.sent > 0)
-    )
+    facts["Contribution"] = _credits(view.contribution) + ", earned minus spent" + " and sent" * (sums.sent > 0)
     facts["Opens"] = list(_opens(view))
     facts["To get more"] = list(_how(view))
     return facts

@@ -33,10 +33,12 @@ class Account:
 
     @property
     def contribution(self) -> int:
-        """What it gave beyond what it took, as far as it still has it; a ring of accounts that pay each other has 0
-        together. Without the second half one credit could earn for ever: paid for service, sent back, paid again.
+        """What it gave beyond what it took, and still has: sent credit takes along the standing that it earned.
+
+        A closed group of accounts has 0 together, or less, whatever they pay and send each other: one credit that goes
+        round, paid for service and sent back, lifts nobody for long.
         """
-        return min(self.earned - self.spent, self.balance)
+        return self.earned - self.spent - self.sent
 
 
 @dataclass(slots=True)

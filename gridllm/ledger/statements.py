@@ -155,7 +155,7 @@ class Pass(Strict):
 
     grid: HexDigest
     account: HexKey
-    contribution: Annotated[int, Field(gt=-MAX_MICRO, lt=MAX_MICRO)]  # earned minus spent on vouchers, micro-credits
+    contribution: Annotated[int, Field(gt=-MAX_MICRO, lt=MAX_MICRO)]  # micro-credits (ledger.fold)
     available: Micro  # balance minus escrow when it was issued: says something about good standing, promises nothing
     keeper: HexKey
     issued: UnixSeconds

@@ -147,7 +147,8 @@ def test_a_grant_counts_once_whoever_signed_it() -> None:
 def test_credit_that_is_sent_back_contributes_no_more() -> None:
     """One purse that goes round and round would make any contribution."""
     account = Account(granted=3, earned=100, sent=90)
-    assert (account.balance, account.contribution) == (13, 13)
+    assert (account.balance, account.contribution) == (13, 10)
+    assert Account(received=100, earned=100, sent=100).contribution == 0, "and cannot be topped up by what others send"
     assert Account(earned=100, spent=30).contribution == 70
     assert Account(granted=50, spent=30).contribution == -30
 
@@ -157,7 +158,7 @@ def test_a_transfer_moves_credit_and_is_no_contribution() -> None:
     books = fold(SCRIBE.grant(PAYER, 500), sent, sent)
     payer, other = books.accounts[hex_of(PAYER)], books.accounts[hex_of(OTHER)]
     assert (payer.balance, other.balance) == (200, 300)
-    assert (payer.contribution, other.contribution) == (0, 0)
+    assert (payer.contribution, other.contribution) == (-300, 0)
 
 
 def test_a_ring_gains_nothing() -> None:
