@@ -51,7 +51,7 @@ class Economy(Strict):
     good_standing_s: Annotated[int, Field(ge=30, le=31 * 86400)] = 86400  # how long after its issue a pass earns trust
     escrow_s: Annotated[int, Field(ge=60, le=7 * 86400)] = 1800  # an escrow's life since it was last raised
     classes: Annotated[tuple[Annotated[int, Field(ge=1, lt=MAX_MICRO)], ...], Field(max_length=8)] = ()
-    """Contributions (earned minus spent and sent) from which on a paying account is served before those below: rising."""
+    """Contributions from which on a paying account is served before those below: rising."""
     tiers: Annotated[tuple[Tier, ...], Field(max_length=64)] = ()
     submit: Micro = 0  # contribution needed to submit a model to the leaderboard
 

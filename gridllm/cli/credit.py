@@ -101,7 +101,7 @@ def send(
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send credit to another account. It can spend it, but it counts as no contribution of its own.
+    """Send credit to another account. It can spend it, but it counts as no contribution; and yours is less by as much.
 
     If no answer comes, run the same command again: it pays once.
 
