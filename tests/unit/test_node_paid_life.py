@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,19 @@ async def test_what_no_keeper_took_waits_for_the_next_start(tmp_path: Path) -> N
         async with living(tmp_path, network, economy=PAID, identity=identity) as again:
             await again.serving()
             await until(lambda: logged(found, rules_of(life)) == [Voucher, Release])
+
+
+async def test_a_lost_swarm_costs_it_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handing, "SOON_S", 0.05)
+    monkeypatch.setattr(handing, "EVERY_S", 0.5)
+    async with AsyncExitStack() as stack, living(tmp_path, economy=PAID) as life:
+        record = await life.serving()
+        await Customer(life).visit()
+        life.network.kill(record.peer)
+        await life.serving()
+        found = await keepers(life, life.network, stack)
+        await Customer(life).visit()
+        await until(lambda: Counter(logged(found, rules_of(life))) == {Voucher: 2, Release: 2})
 
 
 async def test_a_grid_without_an_economy_leaves_no_purse_behind(tmp_path: Path) -> None:
