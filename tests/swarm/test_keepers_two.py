@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -107,34 +106,25 @@ async def test_two_keepers_come_to_the_same_books_whatever_happens_to_one(grid: 
         engine.dispose()
 
 
-async def test_a_keeper_restored_from_an_old_copy_that_signs_on_is_named(grid: BookGrid, tmp_path: Path) -> None:
+async def test_a_keeper_that_lost_its_books_and_signs_on_is_named(grid: BookGrid) -> None:
     """Nobody who could give it back what it had signed is on line: so it tells another history."""
+    liar, payer = name(grid, 0), payer_of(grid, 0)
     grid.keep(0)
     grid.keep(1)
-    liar, old = name(grid, 0), tmp_path / "old"
-    payer = payer_of(grid, 0)
     async with guest(grid) as one:
-        await eventually(lambda: one.keepers.account(payer.public_key.hex()))
-        assert await one.submit(payer, grid.grant(payer, CREDIT)) == ["accepted"]
+        await eventually(lambda: one.submit(payer, grid.grant(payer, CREDIT)))
         await eventually(lambda: in_agreement(one, 1))
-    grid.running.pop(0).stop()
-    shutil.copy(grid.ledger_file(0), old)
-    grid.keep(0)
-    async with guest(grid) as one:
-        await eventually(lambda: one.submit(payer, grid.grant(payer, 1)))
-        await eventually(lambda: in_agreement(one, 2))
     for number in (1, 0):
         grid.running.pop(number).stop()
     for path in grid.ledger_file(0).parent.glob("ledger.sqlite*"):
         path.unlink()
-    shutil.copy(old, grid.ledger_file(0))
     grid.keep(0)
     async with guest(grid) as one:
         await eventually(lambda: one.submit(payer, grid.grant(payer, 2)))
         grid.keep(1)
         for number in (1, 0):  # it hears of it, too
             output = grid.running[number].output  # what was said before the books were open, too
-            await until(lambda output=output: any("two_histories" in line for line in output))
+            await until(lambda output=output: any("two_histories" in line for line in output), within_s=60)
             event = next(json.loads(line) for line in output if "two_histories" in line)
             assert (event["event"], event["keeper"]) == ("ledger", liar)
             assert event["text"].startswith(f"The keeper {liar[:16]}… showed two histories")
