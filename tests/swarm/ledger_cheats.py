@@ -129,9 +129,9 @@ class Crook(Guest):
         view = await self.keepers.account(account or self.account)
         return view.granted + view.earned + view.received - view.spent - view.sent
 
-    async def earned(self, account: str) -> int:
-        """By all keepers' books together: each copies the other's, and this waits until it has."""
-        return (await self.keepers.account(account)).earned
+    async def paid_to(self, payee: str) -> int:
+        """What the payee has earned, as this account's keeper knows it: what other keepers took comes by mirroring."""
+        return (await self.keepers.account(payee, keeper=self.keepers.home(self.account))).earned
 
     async def escrow(self, node: str, session: str, micro: int, account: Identity | None = None) -> bytes:
         wish = self.wish(node, session, micro)

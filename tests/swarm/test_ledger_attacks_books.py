@@ -52,7 +52,7 @@ async def test_a_voucher_is_paid_once_wherever_and_however_often_it_is_handed_in
         both = add_signature(new, thief.key)  # another envelope of the same words
         assert await payer.submit(payer.key, both) == ["known"]
         assert (await payer.keepers.account(payer.account)).spent == grid.cost(Count(decode=9))
-        assert (await payer.keepers.account(node)).earned == grid.cost(Count(decode=9))
+        assert await payer.paid_to(node) == grid.cost(Count(decode=9))
 
 
 async def test_nobody_makes_credit_or_spends_another_s(grid: TradeGrid) -> None:
@@ -96,7 +96,8 @@ async def test_nobody_makes_credit_or_spends_another_s(grid: TradeGrid) -> None:
         for number in (0, 1):
             keeper = grid.maintainers[number].public_key.hex()
             for outcome, what in zip(await thief.keepers.submit(keeper, list(forged.values())), forged, strict=True):
-                assert outcome.code == "bad_payment", (what, outcome)
+                elsewhere = number != grid.home_number(victim.key)
+                assert outcome.code == "bad_payment" or (elsewhere and outcome.code == "not_home"), (what, outcome)
         with pytest.raises(BadPayment):  # with a delegation that was overheard
             await thief.keepers.escrows(
                 victim.account, victim.delegation(victim.key), [victim.wish(me, session, CREDIT)]
@@ -124,14 +125,12 @@ async def test_a_node_that_hands_in_late_or_after_its_release_gets_what_is_left_
         assert await node.submit(payer.key, first, done) == ["accepted", "accepted"]
         rest = await payer.balance() - due // 5
         assert await payer.submit(payer.key, payer.transfer(node.identity.public_key.hex(), rest)) == ["accepted"]
-        assert await node.submit(payer.key, last) == ["later"], "a part of it is paid: what there is"
-        view = await node.keepers.account(payer.account)
-        assert view.spent == grid.cost(Count(decode=10)) + due // 5
+        assert await node.submit(payer.key, last) == ["later"], "what it kept back is gone"
         assert await node.submit(payer.key, last, first, done) == ["later", "known", "known"]
-        assert await payer.balance() == 0, "and no balance falls below"
+        assert await payer.balance() == due // 5, "nobody else's credit pays it, and no balance falls below zero"
         await payer.granted(due)
         assert await node.submit(payer.key, last, last) == ["accepted", "known"]
-        assert (await node.keepers.account(node.account)).earned == due
+        assert await payer.paid_to(node.account) == due
 
 
 async def flood(one: Crook, until_s: float) -> int:
