@@ -22,7 +22,7 @@ Ledger = Annotated[
     typer.Option(
         "--ledger/--no-ledger",
         rich_help_panel=CREDIT,
-        help="Meter what is served and keep books of who gave and took. Any flag about credit says yes.",
+        help="Meter what is served and keep books of who gave and took. Default: yes, but for open grids.",
     ),
 ]
 DecodePrice = Annotated[
@@ -123,8 +123,8 @@ class EconomyWishes:
     escrow_life: str | None = None
     keepers: Sequence[str] = ()
 
-    def settled(self, models: Sequence[ModelEntry]) -> Economy:
-        """As it stands in the charter.
+    def settled(self, models: Sequence[ModelEntry], *, usual: bool = False) -> Economy:
+        """As it stands in the charter; ``usual``: whether there is a ledger where nothing is said.
 
         Raises:
             UsageError: an amount, model or combination that cannot be.
@@ -136,7 +136,8 @@ class EconomyWishes:
         said = any(getattr(self, one.name) not in (None, ()) for one in fields(self) if one.name != "ledger")
         if self.ledger is False and said:
             raise UsageError("Without a ledger nothing costs or opens anything: leave out --no-ledger or the others.")
-        if not self.ledger and not said:
+        wanted = usual if self.ledger is None else self.ledger
+        if not wanted and not said:
             return Economy()
         prices = _given(decode=_price(self.decode_price), prefill=_price(self.prefill_price))
         chosen: dict[str, Any] = _given(
@@ -154,9 +155,9 @@ class EconomyWishes:
             keepers=tuple(self.keepers),
         )
         token = models[0].parameters * prices.get("decode", Economy().prices.decode) // 10**6
-        usual = {"starter": STARTER_TOKENS * token, "trust": TRUST_TOKENS * token}
+        sizes = {"starter": STARTER_TOKENS * token, "trust": TRUST_TOKENS * token}
         try:
-            return Economy.model_validate({"required": True, **usual, **chosen})
+            return Economy.model_validate({"required": True, **sizes, **chosen})
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             where = " ".join(map(str, fault["loc"])) or "combination of flags"

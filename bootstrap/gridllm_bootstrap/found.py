@@ -118,7 +118,8 @@ def found_grid(
     first_peer_addresses(peer.peer, listening.host_maddrs, listening.announce_maddrs)
     council.needed(maintainer.public_key.hex())
     offers = [describe(wish, progress) for wish in wishes]
-    admission, economy = rules.settled(offers), rules.economy.settled([offer.entry for offer in offers])
+    admission = rules.settled(offers)
+    economy = rules.economy.settled([offer.entry for offer in offers], usual=not rules.open)
     _check_keepers(economy.keepers, council.maintainers(maintainer.public_key.hex()))
 
     maintainer, addresses = prepare_keys(home, name, listening)

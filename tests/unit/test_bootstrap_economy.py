@@ -17,7 +17,8 @@ ENTRY = ModelEntry(
 
 def test_nothing_said_is_no_economy() -> None:
     assert EconomyWishes().settled([ENTRY]) == Economy()
-    assert EconomyWishes(ledger=False).settled([ENTRY]) == Economy()
+    assert EconomyWishes(ledger=False).settled([ENTRY], usual=True) == Economy()
+    assert EconomyWishes().settled([ENTRY], usual=True).required
 
 
 def test_defaults_follow_from_the_first_model() -> None:
