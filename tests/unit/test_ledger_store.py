@@ -229,7 +229,7 @@ def test_what_is_set_aside_is_found_by_the_index_of_open_tabs(engine: Engine) ->
         event.listen(engine, "before_cursor_execute", explain)
     assert store.escrowed(hex_of(PAYER), NOW) == 5
     assert store.escrows("", "ff" * 32, NOW) == {hex_of(PAYER): 5}
-    assert all("ix_tabs_held" in plan and "SCAN tabs" not in plan for plan in plans)
+    assert all("ix_tabs_open" in plan and "SCAN tabs" not in plan for plan in plans)
     assert len(plans) == (2 if engine.dialect.name == "sqlite" else 0)
 
 

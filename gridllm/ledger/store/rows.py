@@ -14,7 +14,7 @@ from gridllm.ledger.store.seals import holds
 LOW: Final = 2**32
 ACCOUNT: Final = (accounts.c.granted, accounts.c.earned, accounts.c.spent, accounts.c.received, accounts.c.sent)
 TAB: Final = (tabs.c.escrow, tabs.c.gift, tabs.c.expires, tabs.c.claimed, tabs.c.prefill, tabs.c.decode)
-HOLDS: Final = tabs.c.held > literal_column("0")  # spelled as in the partial index, or it is not used
+OPEN: Final = tabs.c.released == literal_column("0")  # spelled as in the partial index, or it is not used
 # In two parts: SQLite gives up on a sum beyond 64 bits, and a keeper that lies may set aside whatever it likes.
 HELD: Final = (func.sum(tabs.c.held // LOW), func.sum(tabs.c.held % LOW))
 ACCOUNT_COLUMNS: Final = tuple(column.name for column in ACCOUNT)
@@ -73,11 +73,11 @@ def tab_values(tab: Tab) -> tuple[int, ...]:
 
 
 def held_by(connection: Connection, account: str, now_s: float) -> int:
-    """What the account has set aside at that time, by an index that knows no closed tabs; micro-credits."""
+    """What the account has set aside at that time, by an index of open tabs; micro-credits."""
     found = connection.execute(
         select(*HELD)
         .join(accounts, accounts.c.number == tabs.c.payer)
-        .where(accounts.c.key == account, tabs.c.expires > int(now_s), HOLDS)
+        .where(accounts.c.key == account, tabs.c.expires > int(now_s), OPEN)
     )
     return _joined(*tuple(found.one()))
 
@@ -87,7 +87,7 @@ def held_between(connection: Connection, after: str, last: str, now_s: float) ->
     found = connection.execute(
         select(accounts.c.key, *HELD)
         .join(accounts, accounts.c.number == tabs.c.payer)
-        .where(accounts.c.key > after, accounts.c.key <= last, tabs.c.expires > int(now_s), HOLDS)
+        .where(accounts.c.key > after, accounts.c.key <= last, tabs.c.expires > int(now_s), OPEN)
         .group_by(accounts.c.key)
     )
     return {key: _joined(high, low) for key, high, low in found}
