@@ -19,7 +19,7 @@ from gridllm.ledger.paper import sign
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import Delegation, Escrow, Pass
 from gridllm.node.terms import WALK_WINDOWS
-from gridllm.wire.messages import Owing, Ready, Refused
+from gridllm.wire.messages import Output, Owing, Ready, Refused
 from tests.swarm.ledger_cheats import Crook, Node, TradeGrid, Wire, crook, until
 
 pytestmark = pytest.mark.timeout(300)
@@ -130,6 +130,21 @@ async def test_false_vouchers_and_old_ones_move_a_node_no_further(grid: TradeGri
         paid = tokens(grid, WINDOW_TOKENS)
         await until(lambda: _spent(one, paid))
         assert wire.served - paid <= grid.window
+
+
+async def test_decoding_in_the_disguise_of_a_prompt_is_paid_as_a_prompt(grid: TradeGrid) -> None:
+    """All steps under one number, as the pieces of one call: known, and bounded by the price of prompts."""
+    node, count = grid.nodes[0], 40
+    async with crook(grid, credit=tokens(grid, 1000)) as one:
+        wire = await one.wire(node)
+        assert isinstance(await wire.open(await one.escrow(node.account, wire.session, tokens(grid, 500))), Ready)
+        wire.pay(one.voucher(node.account, wire.session, Count(prefill=count)))
+        for _ in range(count):
+            wire.step(call=1)
+            assert isinstance(await wire.hears(Output, Owing, Refused), Output)
+        assert wire.served == grid.cost(Count(prefill=count)) > 0
+        wire.leave()
+        await until(lambda: _spent(one, grid.cost(Count(prefill=count))))
 
 
 async def _spent(one: Crook, micro: int) -> bool:
