@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from gridllm.ledger.prices import Count
 from gridllm.wire.messages import RowSlice
+
+MOST_REPLAYED: Final = 2  # calls between two repairs: the one that was lost and the one before; the rest is no replay
 
 
 class Meter:
     """Counts what one session took through one span.
 
-    A row's only token in a call counts as decode; of several, and in replays, each counts as prefill. A call that
-    reaches a node in pieces counts as it does for the client, who knew it whole: once a second token of the row comes,
-    the first one counts as prefill, too.
+    Of the tokens that a call gives a row, the first counts as decode, the others as prefill: each call is a pass through
+    the weights, so padding it with a token makes none cheaper. A call counts alike, however it is cut into frames. What is
+    sent again after a repair counts as prefill.
     """
 
     def __init__(self) -> None:
         self._prefill = 0
         self._decode = 0
-        self._calls: dict[int, tuple[int, int]] = {}  # row → (call, its tokens so far)
+        self._calls: dict[int, int] = {}  # row → its latest call
+        self._replays: set[int] = set()  # calls that replayed steps belonged to since the last repair
 
     @property
     def count(self) -> Count:
@@ -28,18 +32,15 @@ class Meter:
 
     def add(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> None:
         """Count a step's slices; ``call`` is its ``step`` number."""
+        if replay and (call in self._replays or len(self._replays) < MOST_REPLAYED):
+            self._replays.add(call)
+            self._prefill += sum(s.tokens for s in slices)
+            return
         for s in slices:
-            if replay:
-                self._prefill += s.tokens
-                continue
-            last, before = self._calls.get(s.row, (0, 0))
-            before = before if last == call else 0
-            self._calls[s.row] = call, before + s.tokens
-            if before + s.tokens == 1:
-                self._decode += 1
-            else:
-                self._prefill += s.tokens + (before == 1)
-                self._decode -= before == 1
+            first = self._calls.get(s.row) != call
+            self._calls[s.row] = call
+            self._decode += first
+            self._prefill += s.tokens - first
 
     def replayed(self, tokens: int) -> None:
         """Count tokens that another node sent again."""
@@ -49,12 +50,13 @@ class Meter:
         """Take over the other side's lower count, after a repair in which calls got lost."""
         self._prefill, self._decode = count
         self._calls.clear()
+        self._replays.clear()
 
 
 def after(meter: Meter, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> Count:
     """What the count would be once the step is in; changes nothing."""
     clone = Meter()
     clone.adopt(meter.count)
-    clone._calls = dict(meter._calls)
+    clone._calls, clone._replays = dict(meter._calls), set(meter._replays)
     clone.add(slices, call, replay=replay)
     return clone.count

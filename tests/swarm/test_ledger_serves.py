@@ -79,8 +79,9 @@ def test_a_volunteer_earns_its_way_in(tmp_path: Path, library: Path) -> None:
             raw = pins.manifest(entry.model_root)
             assert raw is not None
             parameters = sum(block_parameters(verify_manifest(raw, entry.model_root)))
-            # The last token that was picked is not fed again: nobody computed with it.
-            own_count = Count(prefill=prompt, decode=len(made["tokens"]) - 1)
+            # One call for the prompt, and one for each token but the last, with which nobody computed; a call's first
+            # token counts as decoded.
+            own_count = Count(prefill=prompt - 1, decode=len(made["tokens"]))
             assert spent == price(Prices(), parameters, own_count) > TIER
 
             deadline = time.monotonic() + 60

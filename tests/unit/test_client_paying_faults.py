@@ -171,7 +171,7 @@ async def test_a_node_that_claims_too_much_is_left(grid: PaidGrid):
     session.close()
     await settled()
     bill = next(bill for bill in session.bills if bill.peer == liar.record.peer)
-    assert bill.micro == grid.price(2, 4, 100, 5), "what it did is paid"
+    assert bill.micro == grid.price(2, 4, 99, 6), "what it did is paid"
     assert await grid.hand_in() == sum(bill.micro for bill in session.bills) - lost(grid, session)
 
 
@@ -242,8 +242,8 @@ async def test_a_node_of_the_account_itself_is_not_paid(grid: PaidGrid):
     session.close()
     await settled()
     assert [(bill.start, bill.micro) for bill in session.bills] == [
-        (0, grid.price(0, 2, 100, 50)),
-        (4, grid.price(4, 5, 100, 50)),
+        (0, grid.price(0, 2, 99, 51)),
+        (4, grid.price(4, 5, 99, 51)),
     ]
 
 

@@ -54,11 +54,11 @@ def paying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paying]:
 
 def test_a_generation_tells_what_it_cost(paying: Paying):
     made = paying.model.complete("Once upon a time", max_new_tokens=12, temperature=0)
-    fed = len(made.ids) - 1  # nobody computed with the last one
-    costs = [paying.grid.price(start, end, made.prompt_tokens, fed) for start, end in ((0, 2), (2, 5))]
+    calls, rest = len(made.ids), made.prompt_tokens - 1  # nobody computed with the last token
+    costs = [paying.grid.price(start, end, rest, calls) for start, end in ((0, 2), (2, 5))]
     assert [(bill.start, bill.end, bill.prefill, bill.decode) for bill in made.bills] == [
-        (0, 2, made.prompt_tokens, fed),
-        (2, 5, made.prompt_tokens, fed),
+        (0, 2, rest, calls),
+        (2, 5, rest, calls),
     ]
     assert made.spent == sum(costs)
     facts = made.as_json()
@@ -67,8 +67,8 @@ def test_a_generation_tells_what_it_cost(paying: Paying):
         "peer": made.chain[1][0],
         "start": 2,
         "end": 5,
-        "prefill": made.prompt_tokens,
-        "decode": fed,
+        "prefill": rest,
+        "decode": calls,
         "micro": costs[1],
     }
 

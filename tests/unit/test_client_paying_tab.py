@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gridllm.charter.economy import Economy, Prices
 from gridllm.errors import BadPayment
+from gridllm.ledger.metering import Meter
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
 from gridllm.node.bill import Bill
@@ -72,14 +73,14 @@ class Served:
             for s in piece:
                 here[s.row] = s.position + s.tokens
         if lost_from is not None:
-            self.repair(slices, here)
+            self.repair(here)
         self.tab.served()
         self.pay(self.tab.due())
         assert 2 * self.bill.unpaid < self.bill.window or not self.bill.unpaid
 
-    def repair(self, slices: list[RowSlice], here: list[int]) -> None:
+    def repair(self, here: list[int]) -> None:
         self.bill.resume()
-        self.tab.adopt(self.bill.meter.count, sum(s.tokens > 1 for s in slices))
+        self.tab.adopt(self.bill.meter.count)
         lacking = [(row, min(here[row], want), want) for row, want in enumerate(self.lengths)]
         self.tab.replayed(sum(want - have for _, have, want in lacking))
         self.pay(self.tab.ahead())
@@ -140,28 +141,34 @@ def test_a_long_prompt_is_paid_ahead_but_for_the_window():
     assert hop.tab.tariff.window - 2 * token - 2 <= left <= hop.tab.tariff.window
 
 
-@pytest.mark.parametrize("claim", [Count(10, 6), Count(11, 5), Count(12, 4), Count(0, 2**40)])
+@pytest.mark.parametrize("claim", [Count(9, 7), Count(10, 6), Count(11, 5), Count(0, 2**40)])
 def test_a_node_that_claims_more_than_it_was_sent_is_found_out(claim: Count):
     tab = Served().tab
     tab.add([RowSlice(0, 0, 0, 10, 1)], 1)
     for call in range(2, 7):
         tab.add([RowSlice(0, 0, 8 + call, 1, 1)], call)
-    assert tab.count == (10, 5)
-    with pytest.raises(BadPayment, match="was sent 10 and 5"):
-        tab.adopt(claim, 0)
+    assert tab.count == (9, 6)
+    with pytest.raises(BadPayment, match="was sent 9 and 6"):
+        tab.adopt(claim)
     with pytest.raises(BadPayment, match="asks for"):
         tab.asked(tab.owed + 1)
-    tab.adopt(Count(10, 4), 0)
-    assert tab.count == (10, 4)
+    tab.adopt(Count(9, 5))
+    assert tab.count == (9, 5)
 
 
-def test_a_node_that_saw_one_token_of_several_may_call_it_decoded():
-    tab = Served().tab
-    tab.add([RowSlice(0, 0, 0, 2, 1)], 1)
-    with pytest.raises(BadPayment):
-        tab.adopt(Count(0, 1), 0)
-    tab.adopt(Count(0, 1), 1)
-    assert tab.count == (0, 1)
+def test_no_call_is_cheaper_for_being_padded_or_called_a_replay():
+    """Each call is a pass through the weights, whatever is in it and whatever it is called."""
+    plain, padded, called = Meter(), Meter(), Meter()
+    for call in range(1, 51):
+        plain.add([RowSlice(0, 0, call, 1, 1)], call)
+        padded.add([RowSlice(0, 0, call, 2, 1)], call)
+        called.add([RowSlice(0, 0, call, 1, 1)], call, replay=True)
+    assert plain.count == (0, 50)
+    assert padded.count == (50, 50)
+    assert called.count == (2, 48), "the calls that a repair sends again are two at most"
+    called.adopt(called.count)
+    called.add([RowSlice(0, 0, 0, 50, 1)], 51, replay=True)
+    assert called.count == (52, 48)
 
 
 def test_a_node_that_begins_anew_goes_on_from_its_voucher():
@@ -170,9 +177,9 @@ def test_a_node_that_begins_anew_goes_on_from_its_voucher():
     hop.tab.add([RowSlice(0, 0, 0, 4096, 1)], 1)
     ahead = hop.tab.ahead()
     hop.pay(ahead)
-    hop.tab.adopt(Count(), 1)
+    hop.tab.adopt(Count())
     assert ahead is not None
-    hop.tab.adopt(ahead, 0)
+    hop.tab.adopt(ahead)
     assert hop.tab.count == ahead
 
 
@@ -180,7 +187,7 @@ def test_a_node_that_waits_is_paid_what_was_sent_and_no_voucher_twice():
     hop = Served()
     hop.tab.add([RowSlice(0, 0, 0, 40, 1)], 1)
     count = hop.tab.asked(1)
-    assert count == (40, 0)
+    assert count == (39, 1)
     hop.pay(count)
     assert hop.tab.asked(hop.tab.owed) is None
 

@@ -106,7 +106,7 @@ class Payer:
         if tab is None:
             return True
         count = Count(ready.prefill, ready.decode)
-        tab.adopt(count, sum(s.tokens > 1 for s in call.slices.values()))
+        tab.adopt(count)
         if tab.tariff.cost(count) < tab.signed:
             self._repeat(hop, tab)  # the node may have begun anew, and know nothing of it
         tab.replayed(sum(call.after) - sum(need))

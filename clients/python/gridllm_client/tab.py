@@ -111,19 +111,14 @@ class Tab:
         """All that was sent came back."""
         self._served = self._meter.count
 
-    def adopt(self, count: Count, split: int) -> None:
+    def adopt(self, count: Count) -> None:
         """Take over the node's lower count after a repair: of a lost call it saw some or nothing.
-
-        Args:
-            count: as the node reports it.
-            split: rows of the pending call with several tokens; one of which the node saw a single token counts that
-                as decoded.
 
         Raises:
             BadPayment: the node claims tokens that nobody sent it.
         """
         own = self._meter.count
-        more = count.decode > own.decode + split or count.prefill > own.prefill or sum(count) > sum(own)
+        more = count.decode > own.decode or count.prefill > own.prefill
         if more and count != self._signed:  # a node that begins anew goes on from the voucher it kept
             raise BadPayment(
                 f"the node claims {count.prefill} prompt and {count.decode} decoded tokens, and was sent "
@@ -139,8 +134,6 @@ class Tab:
         """
         own, window = self._meter.count, self.tariff.window
         prefill, decode = own.prefill - self._served.prefill, own.decode - self._served.decode
-        if prefill:  # the first token of a row that comes in pieces counts as decoded until its second is there
-            window = max(0, window - self.tariff.cost(Count(decode=1)) - 1)
         if self.tariff.cost(own) - self.signed <= window:
             return None
         late = self._fitting(decode, window, self.tariff.prices.decode)
