@@ -25,8 +25,8 @@ Micro = Annotated[int, Field(ge=0, lt=MAX_MICRO)]
 class Prices(Strict):
     """Micro-credits for one token through a million parameters."""
 
-    decode: Annotated[int, Field(ge=0, le=10**9)] = 1000  # a row's only token in a call: text appearing
-    prefill: Annotated[int, Field(ge=0, le=10**9)] = 250  # tokens of a prompt, and of a replay after a repair
+    decode: Annotated[int, Field(ge=0, le=10**9)] = 1000  # a row's first token in a call: text appearing
+    prefill: Annotated[int, Field(ge=0, le=10**9)] = 250  # a call's other tokens (a prompt's), and replays
 
 
 class Tier(Strict):

@@ -14,9 +14,9 @@ MOST_REPLAYED: Final = 2  # calls between two repairs: the one that was lost and
 class Meter:
     """Counts what one session took through one span.
 
-    Of the tokens that a call gives a row, the first counts as decode, the others as prefill: each call is a pass through
-    the weights, so padding it with a token makes none cheaper. A call counts alike, however it is cut into frames. What is
-    sent again after a repair counts as prefill.
+    Of the tokens that a call gives a row, the first counts as decode, the others as prefill: each call is a pass
+    through the weights, so padding it with a token makes none cheaper. A call counts alike, however it is cut into
+    frames. What is sent again after a repair counts as prefill.
     """
 
     def __init__(self) -> None:
