@@ -26,6 +26,7 @@ Key = Annotated[str, Meta(min_length=64, max_length=64)]  # account, keeper or m
 Document = Annotated[bytes, Meta(max_length=8192)]  # a signed statement (DSSE)
 Evidence = Annotated[bytes, Meta(max_length=20 * 1024)]  # log.evidence.Equivocation.raw
 Amount = Annotated[int, Meta(ge=0, lt=2**62)]  # micro-credits
+Sum = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # of amounts: all that a database holds
 Index = Annotated[int, Meta(ge=0, lt=2**53)]  # of an entry in a log, or a log's size
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
@@ -95,13 +96,13 @@ class AccountView(Message, frozen=True):
     """An account's sums (``ledger.fold.Account``), micro-credits."""
 
     account: Key
-    granted: Amount
-    earned: Amount
-    spent: Amount
-    received: Amount
-    sent: Amount
-    escrowed: Amount = 0  # now
-    allowance: Amount = 0  # left of a newcomer's today
+    granted: Sum
+    earned: Sum
+    spent: Sum
+    received: Sum
+    sent: Sum
+    escrowed: Sum = 0  # now
+    allowance: Sum = 0  # left of a newcomer's today
 
 
 class AskAccounts(Message, frozen=True):

@@ -144,6 +144,8 @@ class Calls:
 
     async def _accounts(self, _: PeerId, asked: AskAccounts) -> AccountViews:
         now_s = self._keeper.clock()
+        if not re.fullmatch("[0-9a-f]{0,64}", asked.after):
+            raise Malformed("Accounts are listed after a key, of hex digits in lower case.")
 
         def read(store: LedgerStore) -> AccountViews:
             page = store.accounts(asked.after, asked.limit)

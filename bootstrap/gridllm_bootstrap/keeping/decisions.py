@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Final, NoReturn, Protocol
 
 from gridllm.admission.certificate import SKEW_S, Certificate
+from gridllm.charter.economy import MAX_MICRO
 from gridllm.charter.notices import Revocation
-from gridllm.errors import Insufficient, LedgerError, NotHome, Refusal, Revoked
+from gridllm.errors import BadPayment, Insufficient, LedgerError, NotHome, Refusal, Revoked
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import add_signature
 from gridllm.ids import PeerId
@@ -118,7 +119,7 @@ class Clerk:
         if isinstance(said, Certificate):
             return _certificate(batch, entry, said, standing, now_s)
         if isinstance(said, Grant):
-            return ACCEPTED if batch.append(entry) else KNOWN
+            return _grant(batch, entry, said)
         raise LedgerError("Escrows are asked for, not handed in: the keeper has those it signed.")
 
     def _voucher(self, batch: Batch, entry: Entry, voucher: Voucher, standing: Standing, now_s: float) -> Outcome:
@@ -139,6 +140,8 @@ class Clerk:
             _uncovered(paid - tab.paid, budget - tab.paid)  # its escrow ended, and went elsewhere
         if paid == tab.paid and escrow < owed:
             _uncovered(owed - tab.paid, 0)
+        if not _has_room(batch, paid - tab.paid, voucher.payer, voucher.payee):
+            raise Later(_FULL)
         if escrow > tab.escrow:
             batch.append(self._reserved(voucher, escrow, now_s))
         if claim > highest:
@@ -180,11 +183,14 @@ class Clerk:
                 f"A transfer of {spell_credits(transfer.micro)} credits needs more than the "
                 f"{spell_available(available, escrowed)}; {HOW_TO_EARN}"
             )
+        if not _has_room(batch, transfer.micro, transfer.payer, transfer.payee):
+            raise BadPayment(_FULL)
         batch.append(self.rulebook.read(add_signature(entry.raw, self._keeper), self.log))
         return ACCEPTED
 
 
 HOW_TO_EARN: Final = "serve blocks to earn some, with: gridllm serve — or ask for a transfer."
+_FULL: Final = "All that one of these accounts ever moved is as much as the ledger counts; take another account."
 _EMPTY: Final = "the payer has no more now, and it can be handed in again."
 
 
@@ -212,6 +218,22 @@ def _check_payee(batch: Batch, payee: str, standing: Standing, now_s: float) -> 
         raise Later(f"The maintainers revoked the admission of this node ({revocation.why}); it is not paid meanwhile.")
     if standing.required and not batch.enrolled(payee):
         raise Later("This node handed in no admission certificate for serving yet; it is paid once it has.")
+
+
+def _has_room(batch: Batch, micro: int, *accounts: str) -> bool:
+    """Whether their sums can take so much more.
+
+    Credit that is sent to and fro makes them rise without end, and one that a database cannot hold undoes a whole
+    transaction, other accounts' statements included. As much again is left for what mirrored logs add.
+    """
+    each = (batch.account(account) for account in accounts)
+    return all(max(one.granted, one.earned, one.spent, one.received, one.sent) + micro < MAX_MICRO for one in each)
+
+
+def _grant(batch: Batch, entry: Entry, grant: Grant) -> Outcome:
+    if not batch.has_seen("grant", entry.id) and not _has_room(batch, grant.micro, grant.account):
+        raise BadPayment(_FULL)
+    return ACCEPTED if batch.append(entry) else KNOWN
 
 
 def _certificate(batch: Batch, entry: Entry, said: Certificate, standing: Standing, now_s: float) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from gridllm.charter.economy import MAX_MICRO
 from gridllm.errors import BadPayment, Insufficient, LedgerError, Malformed
 from gridllm.identity.keys import Identity
 from gridllm.ledger.fold import Account, Tab
@@ -55,8 +56,8 @@ def access_pass(clerk: Clerk, keeper: Identity, key: str, account: Account, escr
     said = Pass(
         grid=signed.grid,
         account=key,
-        contribution=account.contribution,
-        available=max(0, account.balance - escrowed),
+        contribution=max(1 - MAX_MICRO, min(account.contribution, MAX_MICRO - 1)),
+        available=max(0, min(account.balance - escrowed, MAX_MICRO - 1)),
         keeper=clerk.log,
         issued=int(now_s),
         expires=int(now_s) + signed.charter.economy.pass_s,
