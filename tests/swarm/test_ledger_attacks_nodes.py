@@ -23,8 +23,9 @@ PROMPT = "Once upon a time a small dog lived in a house near the sea, and every 
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TradeGrid]:
-    made = TradeGrid(tmp_path_factory.mktemp("greedy"), "--window", "16", count=1, threshold=1)
+    made = TradeGrid(tmp_path_factory.mktemp("greedy"), "--window", "4", count=1, threshold=1)
     try:
+        made.serve(1)  # an honest one
         yield made
     finally:
         made.close()
@@ -44,8 +45,8 @@ async def test_a_greedy_node_is_left_and_costs_one_call_at_most(grid: TradeGrid,
     key = load(home / "data" / "gridllm" / "identity.key")
     async with crook(grid, key, credit=10**9) as one:
         (greedy,) = grid.serve(1, program=program(kind))
-        honest = grid.nodes[0] if grid.nodes[0] is not greedy else grid.serve(1)[0]
-        honest = next(node for node in grid.nodes if node is honest)
+        honest = grid.nodes[0].account
+        before = (await one.keepers.account(honest)).earned
         told = generate(home)
         count = Count(told["prompt_tokens"], len(told["tokens"]) - 1)
         assert len(told["tokens"]) > TOKENS // 2
@@ -58,9 +59,8 @@ async def test_a_greedy_node_is_left_and_costs_one_call_at_most(grid: TradeGrid,
         taken = (await one.keepers.account(greedy.account)).earned
         print(f"{kind}: the greedy node had {taken} of {spent}, {count}")  # noqa: T201  # to be seen with -s
         if kind == "takes":  # for a prompt that it never computed: all but the window was paid ahead
-            assert 0 < taken <= grid.cost(Count(prefill=count.prefill)) - grid.window + grid.cost(Count(decode=2))
+            assert 0 < taken <= grid.cost(Count(prefill=count.prefill, decode=1))
         else:
             assert 0 < taken <= grid.cost(Count(count.prefill, TOKENS)), "what the client's own count says"
-        rest = spent - taken
-        assert (await one.keepers.account(honest.account)).earned >= rest - 1
+        assert (await one.keepers.account(honest)).earned - before == spent - taken
         greedy.running.stop()
