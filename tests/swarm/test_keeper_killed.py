@@ -15,7 +15,7 @@ import pytest
 
 from gridllm.admission.cards import AuthorityCard
 from gridllm.charter.document import SignedCharter
-from gridllm.errors import GridError
+from gridllm.errors import GridError, TooSoon
 from gridllm.identity.keys import Identity, load
 from gridllm.ledger.audit import audit
 from gridllm.ledger.keepers import Keepers
@@ -151,6 +151,9 @@ class Till:
             known = number <= again.acknowledged
             try:
                 outcomes = await self.keepers.submit(self.home, [old, *(raw for _, raw, _ in handed)])
+            except TooSoon:  # it has others to answer as well
+                await asyncio.sleep(0.2)
+                continue
             except GridError:
                 self.unanswered += len(handed)
                 return

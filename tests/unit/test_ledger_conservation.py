@@ -113,6 +113,7 @@ class Books(RuleBasedStateMachine):
         claims=st.lists(counts, min_size=2, max_size=6),
         escrow=amounts,
         late_s=st.sampled_from([0, 0, 1800]),
+        twins=st.booleans(),
         close=st.booleans(),
         crash=crashes,
     )
@@ -124,6 +125,7 @@ class Books(RuleBasedStateMachine):
         claims: list[tuple[int, int]],
         escrow: int,
         late_s: int,
+        twins: bool,
         close: bool,
         crash: Crash,
     ) -> None:
@@ -132,8 +134,8 @@ class Books(RuleBasedStateMachine):
             return
         self.escrow(payer, [(payee, ENTRY.blocks, escrow)], session, None, "")
         self.now_s += late_s
-        prefill, decode = claims[0]
-        claims = [*claims, (4000, decode - 1000)] if decode and not prefill else claims  # two counts, one price
+        if twins:  # other counts at the same price
+            claims = [one for _, decode in claims for one in ((0, decode + 1000), (4000, decode))]
         said = [SCRIBE.voucher(payer, payee, *count, session=session, issued=self.now_s) for count in claims]
         said += [SCRIBE.release(payer, payee, session=session, issued=self.now_s)] if close else []
         self.pile += said
@@ -188,6 +190,27 @@ class Books(RuleBasedStateMachine):
             assert well and need > there
         except Refusal:
             assert not well
+
+    @rule(which=st.integers(0, 30), payee=people, more=counts, closes=st.booleans())
+    def claim_what_is_gone(self, which: int, payee: Identity, more: tuple[int, int], closes: bool) -> None:
+        """The rest of an escrow comes free and is sent away; then the old bill wants it."""
+        both = [(at, *pair) for at in (0, 1) for pair in self.found[at].tabs.items()]
+        left = [
+            (at, key, tab) for at, key, tab in both if tab.escrow > tab.claimed and at == self.home(BY_KEY[key.payer])
+        ]
+        if not left:
+            return
+        at, key, tab = left[which % len(left)]
+        payer, node = BY_KEY[key.payer], BY_KEY[key.payee]
+        where = {"session": key.session, "end": key.end, "issued": self.now_s}
+        if closes:
+            self.write(SCRIBE.release(payer, node, **where), at)
+        else:
+            self.now_s = max(self.now_s, tab.expires)
+        self.found[at] = self.houses[at].check(STARTER, self.now_s)
+        self.send_all(payer, payee, "")
+        self.found[at] = self.houses[at].check(STARTER, self.now_s)
+        self.write(SCRIBE.voucher(payer, node, tab.prefill + more[0], tab.decode + more[1], **where), at)
 
     @rule(which=st.lists(st.integers(0, 60), min_size=1, max_size=6), at=keeper_numbers, crash=crashes)
     def hand_in_again(self, which: list[int], at: int, crash: Crash) -> None:
