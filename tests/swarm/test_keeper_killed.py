@@ -30,7 +30,7 @@ from gridllm.swarm.libp2p import open_swarm
 from gridllm_bootstrap.home import Home
 from tests.swarm.authorities import candidate
 from tests.swarm.grid import ProcessGrid
-from tests.unit.keeper_house import books_of
+from tests.unit.spelled_books import books_of
 
 CREDIT = 10**15  # for each payer, micro-credits
 RESERVED = 10**13  # on every other bill

@@ -1,16 +1,10 @@
-"""A keeper whose database can be pulled from under it: its judgement, its signed heads and its real SQLite file.
-
-``books_of`` is the other side of every comparison: the formulas of docs/ledger.md over a set of statements, written
-down once more without a fold.
-"""
+"""A keeper whose database can be pulled from under it: its judgement, its signed heads and its real SQLite file."""
 
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,14 +12,11 @@ from typing import Literal
 
 from sqlalchemy import Engine, event, select
 
-from gridllm.admission.certificate import Certificate
 from gridllm.identity.keys import Identity
-from gridllm.ids import PeerId
-from gridllm.ledger.fold import Account, Ledger, Tab, apply
+from gridllm.ledger.fold import Account, Ledger, apply
 from gridllm.ledger.log.heads import Head, sign_head, verify_grown, verify_head
 from gridllm.ledger.messages import Outcome, Wish
 from gridllm.ledger.paper import Entry, Rulebook
-from gridllm.ledger.statements import Escrow, Grant, OnTab, Release, TabKey, Transfer, Voucher, account_of
 from gridllm.ledger.store.batch import Batch
 from gridllm.ledger.store.engine import open_engine, reading
 from gridllm.ledger.store.migrate import migrate
@@ -36,6 +27,7 @@ from gridllm.ledger.store.store import LedgerStore
 from gridllm_bootstrap.keeping.decisions import Clerk, Standing
 from gridllm_bootstrap.keeping.intake import read_all
 from gridllm_bootstrap.keeping.reserving import reserve
+from tests.unit.spelled_books import Spelled, books_of
 
 Crash = Literal["", "before", "after", "pulled", "pulled later"]
 """When the keeper dies: never; in the transaction before or after its SQL; in it, or right after it, by the disk."""
@@ -194,62 +186,6 @@ class House:
     def _head(self, batch: Batch, now_s: int) -> Head:
         grid = self.rules.signed.grid
         return Head(grid=grid, keeper=self.log, size=batch.size, root=batch.root().hex(), issued=now_s)
-
-
-@dataclass
-class Spelled:
-    """Books as docs/ledger.md spells them: no order, no state."""
-
-    accounts: dict[str, Account] = field(default_factory=lambda: defaultdict(Account))
-    tabs: dict[TabKey, Tab] = field(default_factory=lambda: defaultdict(Tab))
-    minted: int = 0  # by grants and starters
-    enrolled: set[str] = field(default_factory=set)
-    told: set[bytes] = field(default_factory=set)  # ids of the statements
-
-    def held(self, account: str, now_s: int) -> int:
-        """In escrow then."""
-        return sum(
-            tab.escrow - min(tab.escrow, tab.claimed)
-            for key, tab in self.tabs.items()
-            if key.payer == account and not tab.released and tab.expires > now_s
-        )
-
-    def available(self, account: str, now_s: int) -> int:
-        return self.accounts.get(account, Account()).balance - self.held(account, now_s)
-
-
-def books_of(entries: Iterable[Entry], starter: int) -> Spelled:
-    """What follows from a set of statements, however often and in whatever order it tells them."""
-    told = {entry.id: entry.statement for entry in entries}
-    books = Spelled(told=set(told))
-    books.enrolled = {account_of(PeerId(said.peer)) for said in told.values() if isinstance(said, Certificate)}
-    grants = [said for said in told.values() if isinstance(said, Grant)]
-    books.minted = sum(grant.micro for grant in grants) + starter * len(books.enrolled)
-    for grant in grants:
-        books.accounts[grant.account].granted += grant.micro
-    for account in books.enrolled:
-        books.accounts[account].granted += starter
-    for said in told.values():
-        if isinstance(said, Transfer):
-            books.accounts[said.payer].sent += said.micro
-            books.accounts[said.payee].received += said.micro
-    on_tabs: dict[TabKey, list[OnTab]] = defaultdict(list)
-    for said in told.values():
-        if isinstance(said, OnTab):
-            on_tabs[said.tab].append(said)
-    for key, saids in on_tabs.items():
-        escrows = [said for said in saids if isinstance(said, Escrow)]
-        claims = [(said.micro, said.prefill, said.decode) for said in saids if isinstance(said, Voucher)]
-        claimed, prefill, decode = max(claims, default=(0, 0, 0))
-        escrow = max((said.micro for said in escrows if not said.gift), default=0)
-        gift = max((said.micro for said in escrows if said.gift), default=0)
-        expires = max((said.expires for said in escrows), default=0)
-        released = any(isinstance(said, Release) for said in saids)
-        books.tabs[key] = Tab(escrow, gift, expires, claimed, prefill, decode, released)
-        books.accounts[key.payer].spent += min(escrow, claimed)
-        books.accounts[key.payee].earned += min(escrow, claimed)
-    books.accounts = {key: one for key, one in books.accounts.items() if one != Account()}
-    return books
 
 
 @cache
