@@ -19,7 +19,7 @@ from gridllm.ledger.paper import sign
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import Delegation, Escrow, Pass
 from gridllm.node.terms import WALK_WINDOWS
-from gridllm.wire.messages import Output, Owing, Ready, Refused
+from gridllm.wire.messages import Output, Owing, Ready, Refused, Resume
 from tests.swarm.ledger_cheats import Crook, Node, TradeGrid, Wire, crook, until
 
 pytestmark = pytest.mark.timeout(300)
@@ -153,6 +153,31 @@ async def _spent(one: Crook, micro: int) -> bool:
     spent = (await one.keepers.account(one.account)).spent
     assert spent <= micro
     return spent == micro
+
+
+async def test_a_stranger_does_nothing_to_another_s_session(grid: TradeGrid) -> None:
+    """It knows the session's id, and whatever crossed the wire."""
+    node = grid.nodes[0]
+    async with crook(grid, credit=tokens(grid, 1000)) as victim, crook(grid) as stranger:
+        wire, other = await victim.wire(node), await stranger.wire(node)
+        escrow = await victim.escrow(node.account, wire.session, tokens(grid, 500))
+        assert isinstance(await wire.open(escrow), Ready)
+        assert await wire.steps(10) == 10
+        other.session = wire.session
+        voucher = victim.voucher(node.account, wire.session, Count(decode=10))
+        other.pay(voucher, escrow=escrow)
+        other.step()
+        assert (await other.hears(Refused)).code in ("unknown_session", "not_upstream")
+        said = await other.open(escrow)
+        assert isinstance(said, Refused) and said.code == "session_exists"
+        other.link.send(Resume(2, other.sid, 1, stranger.identity.peer, None, [0]))
+        assert (await other.hears(Refused)).code == "unknown_session"
+        other.leave()
+        await asyncio.sleep(0.5)
+        assert await wire.steps(1000) == WINDOW_TOKENS - 10, "it goes on, and nobody paid for it"
+        wire.pay(voucher)
+        wire.leave()
+        await until(lambda: _spent(victim, tokens(grid, 10)))
 
 
 async def test_a_client_that_stops_paying_and_one_that_walks_away_again_and_again(grid: TradeGrid) -> None:

@@ -122,6 +122,7 @@ async def test_a_keeper_that_lets_an_account_spend_what_it_has_not_is_named(grid
     assert name[:16] in text and "3" in text, "the first wrong entry"
 
 
+@pytest.mark.soak
 async def test_a_keeper_that_shows_two_histories_is_named_by_verify(grid: TradeGrid, tmp_path: Path) -> None:
     """The same key, two copies of one database that go on apart."""
     name, old = grid.maintainers[0].public_key.hex(), tmp_path / "old"
