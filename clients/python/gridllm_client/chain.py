@@ -276,9 +276,9 @@ class Chain:
         try:
             ready = await shaping.ask(hop.link, hop, before, after, need)
         except Blamed as refusal:
-            if isinstance(
-                refusal.refusal, SessionExists | UnknownSession
-            ):  # each time the other answer than wished for
+            if self.payer is not None and isinstance(refusal.refusal, SessionExists | UnknownSession):
+                if not self.payer.anew(hop.peer):
+                    raise HopFailed(hop.peer, NodeFault("It neither opens nor resumes the session.")) from refusal
                 self.begin_anew()
             raise HopFailed(hop.peer, refusal.refusal, refusal.peer) from refusal
         except (PeerLost, CallTimeout) as error:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0  # between looks at what ends soon
 RETRY_S: Final = 5.0  # after the keeper gave nothing
+MOST_FED: Final = 3  # times that all rows are paid for in a row; a node that has nothing to show for it then is left
 
 
 class Payer:
@@ -45,6 +46,7 @@ class Payer:
         self._tabs: dict[TabKey, tuple[PeerId, Tab]] = {}  # of every hop there ever was
         self._free = False  # it is served without pay from now on, after all who do
         self._stale = False  # somebody did not accept what was shown
+        self._anew: set[PeerId] = set()  # nodes for which the session began anew since outputs came back
         self._disputes = Disputes(wallet, terms.model)
         self._looked_at = self._retry_at = float("-inf")  # time.monotonic()
         self._tending: asyncio.Task[None] | None = None
@@ -99,7 +101,7 @@ class Payer:
             As ``charge``.
 
         Raises:
-            BadPayment: the node claims tokens that nobody sent it.
+            BadPayment: the node claims tokens that nobody sent it, or was fed again and again and gave nothing back.
             Insufficient: the account has less than the replay costs.
         """
         tab = hop.tab
@@ -109,7 +111,10 @@ class Payer:
         tab.adopt(count)
         if tab.tariff.cost(count) < tab.signed:
             self._repeat(hop, tab)  # the node may have begun anew, and know nothing of it
-        tab.replayed(sum(call.after) - sum(need))
+        rows = sum(call.after)
+        tab.replayed(rows - sum(need))
+        if tab.unanswered > MOST_FED * rows:
+            raise BadPayment(f"the node counts {tab.unanswered} tokens of a prompt of {rows}, and gave nothing back")
         if _bare(tab) and not await self._raised([hop]):
             return False
         self._pay(hop, tab, tab.ahead())
@@ -138,6 +143,7 @@ class Payer:
 
     def came_back(self, hops: Sequence[Hop]) -> None:
         """All outputs of the call are here."""
+        self._anew.clear()
         for hop in hops:
             if (tab := hop.tab) is not None:
                 tab.served()
@@ -171,6 +177,15 @@ class Payer:
             self._stale = True
             self._wallet.forget()
         return means
+
+    def anew(self, peer: PeerId) -> bool:
+        """A node neither opens the session nor resumes it, since it closed its bill for good: whether to begin another.
+
+        Once, until outputs come back: all rows are paid for again, at all nodes.
+        """
+        first = peer not in self._anew
+        self._anew.add(peer)
+        return first
 
     def tend(self, hops: Sequence[Hop]) -> None:
         """Between two calls, now and again: have raised what ends soon; never waits."""

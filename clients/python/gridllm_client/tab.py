@@ -90,6 +90,11 @@ class Tab:
         """Micro-credits that the vouchers signed so far cost the account, as its keeper will say."""
         return min(self.signed, max(self.escrow, self.signed - self.gift))
 
+    @property
+    def unanswered(self) -> int:
+        """Prompt tokens, replays included, that it counted and nothing came back for."""
+        return self._meter.count.prefill - self._served.prefill
+
     def reserved(self, escrow: Escrow, raw: bytes) -> None:
         """The keeper set more aside, or for longer."""
         self.document = raw
