@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def verify_live(signed: SignedCharter, pins: Pins, holders: list[str], *, as_json: bool) -> None:
     """Audit what the keepers ``holders`` hold. Raises Wrong, LedgerError, SwarmError; Exit."""
     from gridllm.cli.keeper_link import asking_keepers
-    from gridllm.cli.ledger_files import SeenHeads, manifests_of
+    from gridllm.cli.ledger_files import SeenHeads, always_admitted, manifests_of
     from gridllm.ledger.audit.examine import Audit
     from gridllm.models.sizes import block_parameters
 
@@ -29,7 +29,15 @@ async def verify_live(signed: SignedCharter, pins: Pins, holders: list[str], *, 
         blocks = {root: block_parameters(manifest) for root, (manifest, _) in manifests.items()}
         seen = SeenHeads(signed, pins)
         with _progress("Checking entries") as progress:
-            audit = Audit(keepers, signed, blocks, holders=holders, known=seen.load(), progress=progress)
+            audit = Audit(
+                keepers,
+                signed,
+                blocks,
+                holders=holders,
+                known=seen.load(),
+                progress=progress,
+                admitted=always_admitted(signed, pins),
+            )
             fault = await _run(audit)
         if fault is None:
             seen.save({log.keeper: log.raw for log in audit.report.logs.values() if log.head is not None})
@@ -38,6 +46,7 @@ async def verify_live(signed: SignedCharter, pins: Pins, holders: list[str], *, 
 
 async def verify_file(archive: Archive, pins: Pins, *, as_json: bool) -> None:
     """Audit an exported file. Raises Wrong, LedgerError; Exit."""
+    from gridllm.cli.ledger_files import always_admitted
     from gridllm.cli.show import stderr
     from gridllm.ledger.audit.examine import Audit
 
@@ -49,7 +58,8 @@ async def verify_file(archive: Archive, pins: Pins, *, as_json: bool) -> None:
             markup=False,
         )
     with _progress("Checking entries") as progress:
-        audit = Audit(archive, signed, archive.blocks(), progress=progress)
+        admitted = always_admitted(signed, pins)
+        audit = Audit(archive, signed, archive.blocks(), progress=progress, admitted=admitted)
         fault = await _run(audit)
     _show(audit, signed, fault, pins, as_json=as_json)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.pin import Pins
 from gridllm.disk import make_private_dir, write_atomically
@@ -38,6 +39,18 @@ async def manifests_of(signed: SignedCharter, pins: Pins, swarm: Swarm) -> dict[
             swarm, entry, pins, first_peers=signed.charter.first_peers, records=[], folder=None
         )
     return found
+
+
+def always_admitted(signed: SignedCharter, pins: Pins) -> bool:
+    """Whether admission was asked of all nodes since founding, as far as the notices that are kept here tell.
+
+    Of amendments only the latest is kept: what held before a second one is not known, and nobody is blamed for it.
+    """
+    asked = signed.charter.admission.required
+    if not asked or signed.grid not in {one.grid for one in pins.all()}:
+        return asked
+    amendment = NoticeBoard(signed, pins.notices_path(signed)).amendment
+    return amendment is None or (amendment.serial == 1 and amendment.admission.required)
 
 
 class SeenHeads:

@@ -59,6 +59,7 @@ class Audit:
         known: Mapping[str, bytes] | None = None,
         progress: Progress = lambda done, total: None,
         workers: int | None = None,
+        admitted: bool | None = None,
     ) -> None:
         """
         Args:
@@ -67,12 +68,13 @@ class Audit:
             holders: keepers (hex keys) to read from; None: all.
             known: heads seen before, by keeper: the logs must continue them.
             workers: processes to check entries with; None: as many as are worth it.
+            admitted: see ``Tally``.
         """
         self._source, self._signed, self._blocks = source, signed, blocks
         self._keepers = source if isinstance(source, Keepers) else None
         self._holders = list(signed.charter.keepers if holders is None else holders)
         self._known, self._workers = known or {}, workers
-        self.tally = Tally(signed)
+        self.tally = Tally(signed, admitted=admitted)
         prove = None if self._keepers is None else self._keepers.proof
         self._follower = Follower(source, signed, self.tally.take, prove=prove, progress=progress)
         self.report = Report(self._follower.logs, self._follower.silent, self.tally)

@@ -18,9 +18,11 @@ from gridllm.quantities import spell_credits
 class Tally(Ledger):
     """Balances from nothing but statements."""
 
-    def __init__(self, signed: SignedCharter) -> None:
+    def __init__(self, signed: SignedCharter, *, admitted: bool | None = None) -> None:
+        """``admitted``: whether only admitted nodes were ever to be paid; None: as the charter was founded."""
         super().__init__()
         self._signed = signed
+        self._admitted = signed.charter.admission.required if admitted is None else admitted
         self._starter = signed.charter.economy.starter
         self._names: dict[str, str] = {}  # each account's key is held once, in however many tabs it is
         self.statements = 0
@@ -66,7 +68,7 @@ class Tally(Ledger):
                     f"{short(home)} let it spend what it did not have.",
                     keeper=home,
                 )
-        if self._signed.charter.admission.required:
+        if self._admitted:
             yield from self._unadmitted()
 
     def _unadmitted(self) -> Iterator[Wrong]:
@@ -76,7 +78,8 @@ class Tally(Ledger):
                 home = self._home(key.payer)
                 yield Wrong(
                     f"The account {short(key.payee)} was paid for serving, and no certificate that admits it is in "
-                    f"the books; the keeper {short(home)} took the vouchers of {short(key.payer)}.",
+                    f"the books; the keeper {short(home)} took the vouchers of {short(key.payer)}. Unless the "
+                    "maintainers had lifted admission then, it had no right to.",
                     keeper=home,
                 )
 
