@@ -47,6 +47,20 @@ async def test_all_books_agree_to_the_micro_credit(grid: PaidGrid, expected: int
     assert asked == 1 if expected else 1 < asked < 10, "known: set aside at once; unknown: raised as it goes on"
 
 
+async def test_who_took_more_than_it_gave_pays_as_long_as_it_has_credit(grid: PaidGrid):
+    """Granted credit is spent; a pass from then on names a contribution below zero."""
+    for spent in range(2):
+        wallet = grid.new_wallet()
+        session = grid.session(tokens=20, wallet=wallet)
+        await generate(session, 10, 10)
+        session.close()
+        await settled()
+        assert wallet.contribution < 0 if spent else wallet.contribution == 0
+        assert len(session.bills) == len(CUTS) - 1
+        assert all(bill.micro > 0 for bill in session.bills)
+        await grid.hand_in()
+
+
 async def test_rows_and_beams_are_metered_alike(grid: PaidGrid):
     session, rng = grid.session(rows=5), random.Random(3)
     pauses = watch_pauses(session)

@@ -26,7 +26,8 @@ class Disputes:
     @property
     def lacking(self) -> bool:
         """Whether the model is not open to the account, by its own pass. A node has the sentence that says so."""
-        return self._wallet.contribution < self._wallet.economy.tier(self._model)
+        needed = self._wallet.economy.tier(self._model)  # 0: open to all, also to those who took more than they gave
+        return 0 < needed and self._wallet.contribution < needed
 
     def heard(self, peer: PeerId, refusal: Refusal) -> Means:
         """A node refused. The first time newer papers are shown to it.
