@@ -11,7 +11,7 @@ from gridllm.errors import BadPayment, Full, LedgerError
 from gridllm.ids import PeerId
 from gridllm.ledger.paper import Rulebook, verify_delegation, verify_pass
 from gridllm.ledger.statements import Delegation, Escrow, Pass, Voucher
-from gridllm.node.rates import Rates
+from gridllm.node.rates import SPARE, Rates
 from gridllm.node.terms import SKEW_S, Shown
 from gridllm.wire.messages import Payment
 
@@ -48,7 +48,7 @@ class Papers:
         if known is not None and now_s - known.expires > SKEW_S:
             del self._delegations[key]
         unknown = (key not in self._delegations) + (payment.access not in self._passes) + bool(payment.escrow)
-        if unknown and not self._rates.take(client, unknown):
+        if unknown and not self._rates.take(client, unknown, spare=SPARE):
             raise Full("Too many payments are shown to this node at once; try another node.")
         grid = self._signed.grid
         delegation = _recall(
