@@ -117,17 +117,17 @@ async def test_false_vouchers_and_old_ones_move_a_node_no_further(grid: TradeGri
         assert wire.served - paid <= grid.window
 
 
-async def test_decoding_in_the_disguise_of_a_prompt_is_paid_as_a_prompt(grid: TradeGrid) -> None:
-    """All steps under one number, as the pieces of one call: known, and bounded by the price of prompts."""
+async def test_decoding_in_the_disguise_of_a_prompt_is_paid_as_decoding(grid: TradeGrid) -> None:
+    """All steps under one number, as the pieces of one call: too small for pieces of a prompt."""
     node, count = grid.nodes[0], 40
     async with crook(grid, credit=tokens(grid, 1000)) as one:
         wire = await one.wire(node)
         assert isinstance(await wire.open(await one.escrow(node.account, wire.session, tokens(grid, 500))), Ready)
-        wire.pay(one.voucher(node.account, wire.session, Count(prefill=count)))
+        wire.pay(one.voucher(node.account, wire.session, Count(decode=count)))
         for _ in range(count):
             wire.step(call=1)
             assert isinstance(await wire.hears(Output, Owing, Refused), Output)
-        assert grid.cost(Count(prefill=count)) <= wire.served < tokens(grid, count)
+        assert wire.served == tokens(grid, count)
         wire.pay(one.voucher(node.account, wire.session, wire.meter.count))
         wire.leave()
         await until(lambda: _spent(one, wire.served))

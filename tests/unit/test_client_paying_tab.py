@@ -166,6 +166,11 @@ def test_no_call_is_cheaper_for_being_padded_or_called_a_replay():
     assert plain.count == (0, 50)
     assert padded.count == (50, 50)
     assert called.count == (2, 48), "the calls that a repair sends again are two at most"
+    pieces = Meter()
+    pieces.add([RowSlice(0, 0, 0, 10, 1)], 1)
+    for position in range(10, 60):
+        pieces.add([RowSlice(0, 0, position, 1, 1)], 1)
+    assert pieces.count == (9, 51), "one call for ever, a token at a time"
     called.adopt(called.count)
     called.add([RowSlice(0, 0, 0, 50, 1)], 51, replay=True)
     assert called.count == (52, 48)
