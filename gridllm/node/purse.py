@@ -30,6 +30,8 @@ SKEW_S: Final = 300  # between this node's clock and its clients'
 UNPAID_SHARE: Final = 1 / 16  # of a window: whoever leaves more unpaid has no escrow back before it ends
 RETURN_S: Final = 300.0  # a client that fell silent may come back; only then is the rest of its escrow given back
 TRUST_KEPT_S: Final = 7 * 86400  # a settled bill without escrow is remembered, so that it is not begun again at zero
+MOST_PUT_OFF: Final = 20_000  # ended bills that their payers have nothing for: each may have cost them a token
+PUT_OFF_TRIES: Final = 8  # in a row, an hour and a half: a keeper whose disk is full says the same for a while
 WALK_DAYS: Final = 2  # what an account left unpaid counts against it on that day and the next
 DAY_S: Final = 86400
 
@@ -171,16 +173,20 @@ class Purse:
         self._touch(slip.tab)
 
     def forget_old(self) -> None:
-        """Let go of bills that are settled and cannot be opened again."""
+        """Let go of bills that are settled and cannot be opened again, and of the least of those that nobody pays."""
         now = self._clock()
+        put_off: list[Slip] = []
         for slip in self.slips():
             until = slip.expires + SKEW_S if slip.expires else (slip.closed_at or now) + TRUST_KEPT_S
-            if (slip.released or slip.gifted) and slip.closed_at is not None and now > until:
-                self._by_payer[slip.tab.payer].discard(slip.tab)
-                if not self._by_payer[slip.tab.payer]:
-                    del self._by_payer[slip.tab.payer]
-                del self._slips[slip.tab]
-                self._touch(slip.tab)
+            if slip.closed_at is None or now <= until:
+                continue
+            if slip.released or slip.gifted:
+                self._forget(slip)
+            elif (slip.refused or slip.tries >= PUT_OFF_TRIES) and not slip.on_trust:
+                put_off.append(slip)
+        put_off.sort(key=lambda slip: slip.micro - slip.accepted, reverse=True)
+        for slip in put_off[MOST_PUT_OFF:]:
+            self._forget(slip)
         today = int(now // DAY_S)
         self._walked = {key: micro for key, micro in self._walked.items() if key[1] > today - WALK_DAYS}
 
@@ -227,6 +233,13 @@ class Purse:
             slip = Slip(bill.tab)
             self._enter(slip)
         return slip
+
+    def _forget(self, slip: Slip) -> None:
+        self._by_payer[slip.tab.payer].discard(slip.tab)
+        if not self._by_payer[slip.tab.payer]:
+            del self._by_payer[slip.tab.payer]
+        del self._slips[slip.tab]
+        self._touch(slip.tab)
 
     def _enter(self, slip: Slip) -> None:
         self._slips[slip.tab] = slip
