@@ -103,7 +103,8 @@ def credit_json(view: CreditView) -> dict[str, Any]:
     economy, given, sums = view.signed.charter.economy, view.contribution, view.sums
 
     def door(needed: int) -> dict[str, Any]:
-        return {"open": given >= needed, "contribution": needed, "lacking": max(0, needed - given)}
+        lacking = max(0, needed - given) if needed else 0
+        return {"open": not lacking, "contribution": needed, "lacking": lacking}
 
     return {
         "grid": view.signed.grid,

@@ -125,6 +125,17 @@ def test_a_tier_that_is_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> N
     assert (model["open"], model["lacking"]) == (False, CREDIT + 1)
 
 
+def test_what_asks_for_nothing_is_open_to_who_took_more_than_it_gave(desk: Desk) -> None:
+    from gridllm.cli.credit_view import CreditView, credit_facts, credit_json
+    from gridllm.ledger.messages import AccountView
+
+    sums = AccountView("ab" * 32, 9 * CREDIT, 0, CREDIT, 0, 0)
+    view = CreditView(desk.signed, "ab" * 32, "12D3", desk.a.key, desk.b.key, sums)
+    assert "demo: open" in credit_facts(view)["Opens"]
+    (model,) = credit_json(view)["opens"]["models"]
+    assert (model["open"], model["lacking"]) == (True, 0)
+
+
 def test_history_has_one_line_for_each_bill(desk: Desk, said: Callable[[], Any]) -> None:
     busy(desk)
     desk.home.take([desk.scribe.enrolment(desk.me)])

@@ -27,7 +27,7 @@ class Disputes:
     def lacking(self) -> bool:
         """Whether the model is not open to the account, by its own pass. A node has the sentence that says so."""
         needed = self._wallet.economy.tier(self._model)  # 0: open to all, also to those who took more than they gave
-        return 0 < needed and self._wallet.contribution < needed
+        return needed > 0 and self._wallet.contribution < needed
 
     def heard(self, peer: PeerId, refusal: Refusal) -> Means:
         """A node refused. The first time newer papers are shown to it.
