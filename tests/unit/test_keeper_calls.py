@@ -169,7 +169,12 @@ async def test_entries_heads_and_proofs_fit_together(tmp_path: Path) -> None:
         asked = messages.AskProof(ME, 2, first=1)
         proof = (await one.ask(messages.PROOF_CALL, asked, messages.Proof)).hashes
         verify_consistency(1, 2, leaf_digest(entries[0]), bytes.fromhex(head.root), proof)
-        for asked in (messages.AskProof(ME, 9, index=1), messages.AskProof("ab" * 32, 2, first=1)):
+        unknown = "ab" * 32
+        for asked in (
+            messages.AskProof(ME, 9, index=1),
+            messages.AskProof(unknown, 2, first=1),
+            messages.AskProof(unknown, 0, first=0),
+        ):
             with pytest.raises(NotHeld):
                 await one.ask(messages.PROOF_CALL, asked, messages.Proof)
         for asked in (messages.AskProof(ME, 2), messages.AskProof(ME, 2, index=0, first=1)):

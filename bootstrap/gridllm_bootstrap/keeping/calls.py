@@ -196,7 +196,12 @@ class Calls:
 
         def read(store: LedgerStore) -> list[bytes]:
             held = store.sizes().get(log, 0)
-            if asked.size > held or (index is not None and index >= asked.size) or (first or 0) > asked.size:
+            if (
+                not held
+                or asked.size > held
+                or (index is not None and index >= asked.size)
+                or (first or 0) > asked.size
+            ):
                 raise NotHeld(f"This keeper holds {held} entries of the log of {log[:16]}…; there is no such proof.")
             if index is not None:
                 return store.inclusion(log, index, asked.size)
