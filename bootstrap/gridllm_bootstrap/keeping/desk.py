@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from gridllm.errors import Draining, Full, GridError
 from gridllm.ledger.messages import Outcome, Wish
 from gridllm_bootstrap.keeping.decisions import MAX_TEXT_CHARS, Clerk
 from gridllm_bootstrap.keeping.intake import read_all, standing_of
 from gridllm_bootstrap.keeping.reserving import reserve
+from gridllm_bootstrap.keeping.turns import Answer, Job, Turns
 from gridllm_bootstrap.keeping.writing import Task, Work, Writer
 
 if TYPE_CHECKING:
@@ -29,18 +29,11 @@ if TYPE_CHECKING:
     from gridllm.ledger.store.batch import Batch
     from gridllm.ledger.store.store import LedgerStore
 
-MOST_WAITING: Final = 8192  # statements; some seconds' work
-MOST_TOGETHER: Final = 1024  # in one transaction: who comes meanwhile waits for its end
+MOST_WAITING: Final = 8192  # statements; some seconds' work; escrows may be half of them
 READ_TOGETHER: Final = 32  # statements verified before another caller has its turn
 READERS: Final = 2  # queries at once
 
 T = TypeVar("T")
-Answer = asyncio.Future[Any]
-
-
-class _Job(NamedTuple):
-    task: Task
-    answer: Answer
 
 
 class Keeper:
@@ -69,7 +62,7 @@ class Keeper:
         self._board = board
         self._standing = standing_of(board)
         self._writer = Writer(store, self.clerk, identity, clock)
-        self._jobs: deque[_Job] = deque()
+        self._turns = Turns()
         self._news = asyncio.Event()
         self._waiting = 0  # statements and other requests that are verified, wait or are written
         self._closing = False
@@ -133,12 +126,13 @@ class Keeper:
             Insufficient, NotHome, BadPayment, Malformed: none is set aside.
             Full, Draining: the keeper takes no more now.
         """
-        self._admit(1)
+        weight = max(1, len(wishes))
+        self._admit(weight, escrows=True)
 
         def work(batch: Batch, now_s: float) -> list[bytes]:
             return reserve(self.clerk, batch, account, wishes, now_s)
 
-        made: list[bytes] = await self._queue(Task(work), first=True)  # a person waits for it
+        made: list[bytes] = await self._queue(Task(work), weight, escrows=True)
         return made
 
     async def write(self, log: str, work: Callable[[Batch], T]) -> T:
@@ -155,19 +149,17 @@ class Keeper:
         """Run queries in a thread of their own, beside whatever is written."""
         return await _in(self._reading, work, self._store)
 
-    def _admit(self, count: int) -> None:
+    def _admit(self, count: int, *, escrows: bool = False) -> None:
         if self._closing:
             raise Draining("This keeper is about to stop; ask again in some seconds.")
-        if self._waiting + count > MOST_WAITING:
+        crowded = escrows and self._turns.escrows_waiting + count > MOST_WAITING // 2
+        if crowded or self._waiting + count > MOST_WAITING:
             raise Full("This keeper has more to do than it can now; ask again in some seconds.")
         self._waiting += count
 
-    def _queue(self, task: Task, *, first: bool = False) -> Answer:
-        job = _Job(task, asyncio.get_running_loop().create_future())
-        if first:
-            self._jobs.appendleft(job)
-        else:
-            self._jobs.append(job)
+    def _queue(self, task: Task, weight: int = 1, *, escrows: bool = False) -> Answer:
+        job = Job(task, asyncio.get_running_loop().create_future(), weight)
+        self._turns.add(job, escrows=escrows)
         self._news.set()
         return job.answer
 
@@ -185,21 +177,22 @@ class Keeper:
         if self._writer.headless:
             await self._write([], head=True)
 
-    async def _write(self, jobs: Sequence[_Job], *, head: bool) -> None:
+    async def _write(self, jobs: Sequence[Job], *, head: bool) -> None:
         commit = self._writer.commit
         answers = await _in(self._writing, lambda: commit([job.task for job in jobs], head=head))
-        self._waiting -= len(jobs)
+        self._waiting -= sum(job.weight for job in jobs)
         for job, answer in zip(jobs, answers, strict=True):
             if job.answer.done():  # whoever asked is gone
                 continue
             if isinstance(answer, Exception):
                 job.answer.set_exception(answer)
+                job.answer.exception()  # seen: whoever asked may be gone before it is told
             else:
                 job.answer.set_result(answer)
 
-    async def _next(self) -> list[_Job]:
+    async def _next(self) -> list[Job]:
         """What goes into the next transaction. Nothing: a head is due, or the end has come."""
-        while not self._jobs and (self._waiting or not self._closing):
+        while not self._turns and (self._waiting or not self._closing):
             left_s = max(0.0, self._writer.head_due_s) if self._writer.headless else None
             self._news.clear()
             try:
@@ -207,15 +200,7 @@ class Keeper:
                     await self._news.wait()
             except TimeoutError:
                 return []
-        jobs: list[_Job] = []
-        while self._jobs and len(jobs) < MOST_TOGETHER:
-            foreign = self._jobs[0].task.log is not None
-            if jobs and foreign:
-                break
-            jobs.append(self._jobs.popleft())
-            if foreign:
-                break
-        return jobs
+        return self._turns.take()
 
     async def _finish(self) -> None:
         self._closing = True
