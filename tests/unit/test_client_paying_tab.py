@@ -18,7 +18,7 @@ from gridllm.ledger.statements import Escrow, TabKey, Voucher
 from gridllm.node.bill import Bill
 from gridllm.wire.messages import RowSlice
 from gridllm_client.frames import frames
-from gridllm_client.tab import Tab, Tariff
+from gridllm_client.tab import MOST_REPEATS, Tab, Tariff
 
 KEY = TabKey("0f" * 16, "aa" * 32, "bb" * 32, "cc" * 32, 0, 4)
 ON_TAB = KEY._asdict() | {"grid": "dd" * 32, "issued": 1}
@@ -195,6 +195,20 @@ def test_a_node_that_waits_is_paid_what_was_sent_and_no_voucher_twice():
     assert count == (39, 1)
     hop.pay(count)
     assert hop.tab.asked(hop.tab.owed) is None
+
+
+def test_a_node_that_asks_for_what_it_has_is_left_unless_there_is_news():
+    served = Served()
+    served.call([RowSlice(0, 0, 0, 1, 1)])
+    tab = served.tab
+    for news in (tab.served, lambda: served.reserve(2**51), lambda: tab.sent(b"voucher", tab.count)):
+        for _ in range(MOST_REPEATS):
+            assert tab.asked(tab.signed) is None
+        news()
+    for _ in range(MOST_REPEATS):
+        tab.asked(0)
+    with pytest.raises(BadPayment, match="again and again"):
+        tab.asked(0)
 
 
 @pytest.mark.parametrize(

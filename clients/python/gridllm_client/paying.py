@@ -154,21 +154,22 @@ class Payer:
         if hop.tab is not None:
             self._pay(hop, hop.tab, hop.tab.rest())
 
-    def owing(self, hop: Hop, owing: Owing) -> str | None:
-        """A node waits for a voucher; returns why it must be left instead."""
+    def owing(self, hop: Hop, owing: Owing) -> bool:
+        """A node waits for a voucher; returns whether one was signed that it did not have.
+
+        Raises:
+            BadPayment: it must be left instead.
+        """
         tab = hop.tab
         if tab is None:
-            return "it asks to be paid, and was opened without"
-        try:
-            count = tab.asked(owing.micro)
-        except BadPayment as error:
-            return str(error)
+            raise BadPayment("it asks to be paid, and was opened without")
+        before, count = tab.signed, tab.asked(owing.micro)
         if count is None:
             self._repeat(hop, tab)
             self._looked_at = self._retry_at = float("-inf")  # it may wait for escrow, or for one that lasts
             self.tend([hop])
         self._pay(hop, tab, count)
-        return None
+        return tab.signed > before
 
     def disputed(self, peer: PeerId, refusal: Refusal) -> Means:
         """A node will not serve this account as it stands."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gridllm.errors import PeerLost, Refusal, StaleEpoch, UsageError
+from gridllm.errors import BadPayment, PeerLost, Refusal, StaleEpoch, UsageError
 from gridllm.ids import PeerId
 from gridllm.wire.messages import MAX_ROWS, Ack, Output, Owing, Refused, RowSlice, Step
 from gridllm.wire.replay import ReplayBuffer
@@ -223,9 +223,12 @@ class Session:
         hop = next((hop for hop in self._chain.hops if hop.peer == peer), None)
         if hop is None:
             return
-        self._last_sign = time.monotonic()
-        fault = "it asks to be paid" if self._payer is None else self._payer.owing(hop, owing)
-        if fault is not None:
+        try:
+            if self._payer is None:
+                raise BadPayment("it asks to be paid")
+            if self._payer.owing(hop, owing):
+                self._last_sign = time.monotonic()  # no sign of work else: a node could ask for ever
+        except BadPayment as fault:
             self._mender.replace(peer, f"node {short(peer)}: {fault}")
             self._wake_up()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gridllm.charter.economy import PARAMETERS, Economy, Prices
 from gridllm.errors import BadPayment
@@ -17,6 +17,8 @@ from gridllm.ledger.prices import Count, price, window_price
 from gridllm.ledger.statements import Escrow, TabKey
 from gridllm.quantities import spell_credits
 from gridllm.wire.messages import RowSlice
+
+MOST_REPEATS: Final = 8  # of a node that asks for what was signed; an honest one's question may cross with a voucher
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Tab:
         self._meter = Meter()
         self._served = Count()  # of it, what came back
         self._signed = Count()  # what the highest voucher is for
+        self._repeats = 0  # that it was asked for, since there was news
 
     @property
     def count(self) -> Count:
@@ -97,6 +100,7 @@ class Tab:
 
     def reserved(self, escrow: Escrow, raw: bytes) -> None:
         """The keeper set more aside, or for longer."""
+        self._repeats = 0
         self.document = raw
         if escrow.gift:
             self.gift = max(self.gift, escrow.micro)
@@ -114,6 +118,7 @@ class Tab:
 
     def served(self) -> None:
         """All that was sent came back."""
+        self._repeats = 0
         self._served = self._meter.count
 
     def adopt(self, count: Count) -> None:
@@ -158,9 +163,12 @@ class Tab:
         """What to sign for a node that waits for a voucher of at least ``micro``; None: it has one, or it is underway.
 
         Raises:
-            BadPayment: the node asks for more than the session's tokens cost.
+            BadPayment: the node asks for more than the session's tokens cost, or again and again for what it has.
         """
         if micro <= self.signed:
+            self._repeats += 1
+            if self._repeats > MOST_REPEATS:
+                raise BadPayment("the node asks again and again for a voucher that it was sent")
             return None
         if micro > self.owed:
             raise BadPayment(
@@ -170,6 +178,7 @@ class Tab:
 
     def sent(self, voucher: bytes, count: Count) -> None:
         """The node has a voucher for ``count``."""
+        self._repeats = 0
         self.voucher, self._signed, self.signed = voucher, count, self.tariff.cost(count)
 
     def _fitting(self, tokens: int, micro: int, each: int) -> int:
