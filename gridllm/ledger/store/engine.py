@@ -61,6 +61,9 @@ def open_engine(url: str) -> Engine:
     except SQLAlchemyError as error:
         engine.dispose()
         raise LedgerError(_unusable(where, error)) from None
+    except UnicodeDecodeError as error:  # SQLite quotes a name from its file that is no text
+        engine.dispose()
+        raise damaged(where, error) from error
     except LedgerError:
         engine.dispose()
         raise
@@ -92,6 +95,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """
     with _named(engine), engine.begin() as connection:
         yield connection
+
+
+def damaged(url: URL, error: Exception) -> LedgerError:
+    """To be raised where the database's own words make no sense."""
+    return LedgerError(
+        f"the ledger's database {shown(url)} is damaged ({str(error).splitlines()[0]}): put back its newest copy, "
+        "while the other keepers are on line"
+    )
 
 
 def shown(url: URL) -> str:

@@ -12,11 +12,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gridllm.errors import LedgerError
-from gridllm.ledger.store.engine import LOCK_WAIT_S, reading, shown
+from gridllm.ledger.store.engine import LOCK_WAIT_S, damaged, reading, shown
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -30,7 +31,7 @@ def migrate(engine: Engine, migrations: Path = MIGRATIONS) -> str:
     Processes that start at once wait for each other; only the first migrates.
 
     Raises:
-        LedgerError: a newer GridLLM wrote the database, or a migration fails.
+        LedgerError: a newer GridLLM wrote the database, it is damaged, or a migration fails.
     """
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
@@ -38,10 +39,10 @@ def migrate(engine: Engine, migrations: Path = MIGRATIONS) -> str:
     head = script.get_current_head()
     if head is None:
         raise LedgerError(f"{migrations} holds no migrations: install GridLLM again")
-    with reading(engine) as connection:
-        if _version(connection) == head:
-            return head
     try:
+        with reading(engine) as connection:
+            if _version(connection) == head:
+                return head
         with _ALEMBIC, _alone(engine) as connection:
             _refuse_newer(connection, script, head)
             config.attributes["connection"] = connection
@@ -52,6 +53,8 @@ def migrate(engine: Engine, migrations: Path = MIGRATIONS) -> str:
             f"the ledger's database {shown(engine.url)} could not be brought to version {head} and is unchanged "
             f"({reason}): stop what else uses it, and start again"
         ) from error
+    except (UnicodeDecodeError, CommandError) as error:  # SQLite's own words are no text; several versions at once
+        raise damaged(engine.url, error) from error
     return head
 
 
