@@ -130,6 +130,11 @@ class Purse:
         if slip is not None:
             slip.closed_at = slip.release_at = None
             bill.claimed = slip.micro
+            bill.escrow, bill.gift = (
+                max(bill.escrow, slip.escrow),
+                max(bill.gift, slip.gift),
+            )  # an older one may be shown
+            bill.expires = max(bill.expires, slip.expires)
             bill.resume(Count(slip.prefill, slip.decode))
         if slip is not None or not bill.on_trust:
             self.note(bill)

@@ -219,6 +219,20 @@ async def test_beyond_the_gift_it_is_paid(counter: Counter) -> None:
     assert counter.purse.earnings == (price(counter, 9) - price(counter, 7), 0)
 
 
+async def test_a_bill_that_is_opened_again_keeps_what_was_set_aside_for_it(counter: Counter) -> None:
+    """Or a gift would count as earned, and an escrow be released before it ends."""
+    first = counter.served(7, gift=True)
+    first.raise_escrow(counter.scribe.escrow(counter.payer.identity, counter.node, 10**8).statement)  # type: ignore[arg-type]
+    counter.purse.note(first)
+    for escrow in (0, 10):  # on trust, and with an escrow from before it was raised
+        again = counter.bill(escrow=escrow)
+        counter.purse.begin(again)
+        counter.purse.note(again)
+        slip = counter.purse.slip(again.tab)
+        assert slip is not None and (slip.escrow, slip.gift, slip.expires) == (10**8, 10**9, first.expires)
+        assert again.cover == first.cover and not again.on_trust
+
+
 async def test_the_node_enrols_itself(counter: Counter) -> None:
     codes = ["later", "accepted"]
     counter.desk.answer = lambda entry: Outcome(codes.pop(0))
