@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -52,11 +52,11 @@ class Purse:
         self._path = path
         self._clock = clock
         self._slips: dict[TabKey, Slip] = {}
-        self._by_payer: defaultdict[str, set[TabKey]] = defaultdict(set)
         self._walked: dict[tuple[str, int], int] = {}  # account, day → left unpaid
         self._earned = 0
         self._waiting: dict[TabKey, int] = {}  # bill → what its voucher promises and no keeper has taken
         self._waiting_in_all = 0
+        self._trusted: defaultdict[str, set[TabKey]] = defaultdict(set)  # by payer: on trust, and not taken yet
         self._unsettled: set[TabKey] = set()  # something of them is still to be handed in
         self._changed: set[TabKey] = set()
         self._days: set[tuple[str, int]] = set()  # of ``_walked``, changed
@@ -111,13 +111,12 @@ class Purse:
 
     def debt(self, account: str, besides: Collection[TabKey] = ()) -> int:
         """What this node served the account on trust and no keeper has taken yet; ``besides``: not counting those."""
-        tabs = self._by_payer.get(account, set()) - set(besides)
-        slips = (self._slips[tab] for tab in tabs)
-        return self.left_unpaid(account) + sum(max(0, slip.micro - slip.accepted) for slip in slips if slip.on_trust)
+        slips = (self._slips[tab] for tab in self._trusted.get(account, set()) - set(besides))
+        return self.left_unpaid(account) + sum(slip.micro - slip.accepted for slip in slips)
 
-    def debtors(self) -> set[str]:
+    def debtors(self) -> Set[str]:
         """Accounts that were served on trust and whose vouchers no keeper has taken yet."""
-        return {slip.tab.payer for slip in self._slips.values() if slip.on_trust and slip.micro > slip.accepted}
+        return self._trusted.keys()
 
     def left_unpaid(self, account: str) -> int:
         """What the account was served lately, beyond its vouchers, in sessions that ended."""
@@ -240,20 +239,22 @@ class Purse:
         return slip
 
     def _forget(self, slip: Slip) -> None:
-        self._by_payer[slip.tab.payer].discard(slip.tab)
-        if not self._by_payer[slip.tab.payer]:
-            del self._by_payer[slip.tab.payer]
         del self._slips[slip.tab]
         self._touch(slip.tab)
 
     def _enter(self, slip: Slip) -> None:
         self._slips[slip.tab] = slip
-        self._by_payer[slip.tab.payer].add(slip.tab)
         self._note_state(slip.tab)
 
     def _note_state(self, tab: TabKey) -> None:
         """Keep the sums: a node may have a hundred thousand bills behind it that are settled."""
         slip = self._slips.get(tab)
+        if slip is not None and slip.on_trust and slip.micro > slip.accepted:
+            self._trusted[tab.payer].add(tab)
+        elif tab.payer in self._trusted:
+            self._trusted[tab.payer].discard(tab)
+            if not self._trusted[tab.payer]:
+                del self._trusted[tab.payer]
         payable = slip is not None and slip.payable
         waiting = slip.worth(slip.micro) - slip.worth(slip.accepted) if slip is not None and payable else 0
         self._waiting_in_all += waiting - self._waiting.pop(tab, 0)
