@@ -15,7 +15,7 @@ from typing import Final
 
 from gridllm.errors import LedgerError, TooSoon
 from gridllm.ledger import messages
-from gridllm.ledger.keeper_lines import KeeperLines, M
+from gridllm.ledger.keeper_lines import ASK_S, KeeperLines, M
 from gridllm.ledger.messages import AccountView, Documents, Heads, HistoryRow, Outcome, Wish
 from gridllm.ledger.paper import verify_pass
 from gridllm.ledger.statements import MAX_LEDGER_STATEMENT_BYTES
@@ -76,7 +76,8 @@ class Keepers(KeeperLines):
     async def account(self, account: str, *, keeper: str | None = None) -> AccountView:
         """How an account stands, as its home keeper says, or another ``keeper``."""
         asked = keeper or self.home(account)
-        view = await self.ask(asked, messages.ACCOUNT_CALL, messages.AskAccount(account), AccountView)
+        message = messages.AskAccount(account)
+        view = await self._read(asked, messages.ACCOUNT_CALL, message, AccountView, timeout_s=ASK_S)
         if view.account != account:
             raise self.useless(asked, "it spoke of another account")
         return view
@@ -99,7 +100,7 @@ class Keepers(KeeperLines):
 
         ``brought``: what others showed, for the keeper to compare with what it was shown itself.
         """
-        return await self.ask(keeper, messages.HEADS_CALL, brought, Heads)
+        return await self._read(keeper, messages.HEADS_CALL, brought, Heads, timeout_s=ASK_S)
 
     async def entries(self, keeper: str, log: str, first: int, limit: int = messages.MAX_PAGE) -> list[bytes]:
         """Entries of ``log`` from ``first`` on, as ``keeper`` holds it: as many as fit a call."""
@@ -113,12 +114,14 @@ class Keepers(KeeperLines):
         message = messages.AskProof(log, size, index, first)
         return (await self._read(keeper, messages.PROOF_CALL, message, messages.Proof)).hashes
 
-    async def _read(self, keeper: str, call: str, message: messages.Message, kind: type[M]) -> M:
+    async def _read(
+        self, keeper: str, call: str, message: messages.Message | None, kind: type[M], *, timeout_s: float = PAGE_S
+    ) -> M:
         """Ask, and again later where the keeper says that this peer had its share for now."""
         give_up_at = self._clock() + PATIENT_S
         while True:
             try:
-                return await self.ask(keeper, call, message, kind, timeout_s=PAGE_S)
+                return await self.ask(keeper, call, message, kind, timeout_s=timeout_s)
             except TooSoon:
                 if self._clock() >= give_up_at:
                     raise

@@ -314,3 +314,17 @@ async def test_who_reads_much_waits_until_it_may_go_on(monkeypatch: pytest.Monke
         with pytest.raises(TooSoon):
             await s.keepers.entries(keeper.key, keeper.key, 0)
         assert refusals > 800
+
+
+async def test_sums_and_heads_are_waited_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def passes(seconds: float) -> None:
+        keeper.fault = None if keeper.asked % 3 == 2 else TooSoon("others, too")
+
+    async with scene() as s:
+        keeper = await s.keeper(A)
+        monkeypatch.setattr(keepers_module.asyncio, "sleep", passes)
+        keeper.fault = TooSoon("others, too")
+        assert (await s.keepers.account(account_of_home(keeper.key), keeper=keeper.key)).granted == 5
+        asked, keeper.fault = keeper.asked, TooSoon("others, too")
+        assert await s.keepers.heads(keeper.key) == Heads([])
+        assert (asked, keeper.asked > asked + 1) == (3, True)
