@@ -17,6 +17,7 @@
     │   ├── PeerLost               a peer we were talking to went away or fell silent
     │   ├── CallTimeout            a peer took longer than agreed
     │   └── KeeperSilent           a keeper of the ledger does not answer
+    │       └── PutOff                 it answers, and decides about a transfer later
     ├── WireError              bytes from a stranger that do not parse
     ├── ModelError             a model that cannot be found, verified, supported or loaded
     ├── RouteError             no chain of nodes covers the blocks asked for
@@ -109,6 +110,18 @@ class KeeperSilent(SwarmError):
         )
         self.keeper = keeper
         self.again_s = again_s
+
+
+class PutOff(KeeperSilent):
+    """A keeper did not decide about a transfer yet, which is kept and can be handed in again."""
+
+    def __init__(self, keeper: str, why: str) -> None:
+        """``keeper``: its key in hex."""
+        super().__init__(keeper, why)
+        self.args = (
+            f"The ledger keeper {keeper[:16]}… has not decided about the transfer ({why}). It is kept here: run the "
+            "same command again in a while; it pays once.",
+        )
 
 
 class WireError(GridError):

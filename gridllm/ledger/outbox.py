@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from gridllm.charter.document import SignedCharter
 from gridllm.disk import make_private_dir, write_atomically
-from gridllm.errors import KeeperSilent, LedgerError, NodeFault, Refusal, StatementError
+from gridllm.errors import LedgerError, NodeFault, PutOff, Refusal, StatementError
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import verify_statement
 from gridllm.ledger.keepers import Keepers
@@ -23,7 +23,7 @@ from gridllm.ledger.paper import sign
 from gridllm.ledger.statements import MAX_LEDGER_STATEMENT_BYTES, TRANSFER_TYPE, Transfer
 
 MOVED: Final = ("accepted", "known")
-UNDECIDED: Final = ("later", NodeFault.code)
+UNDECIDED: Final = ("later", NodeFault.code)  # of outcomes
 
 
 class Pending(NamedTuple):
@@ -92,12 +92,16 @@ class Outbox:
 
         Raises:
             KeeperSilent: nobody knows what became of it; it is kept and can be handed in again.
+            PutOff: the same, and the keeper says why: it has too much to do, or is about to stop.
             Refusal: it was declined for good, and is forgotten.
         """
         home = keepers.home(self.account)
-        (outcome,) = await keepers.submit(home, [pending.raw])
+        try:
+            (outcome,) = await keepers.submit(home, [pending.raw])
+        except Refusal as refusal:  # of the call, before anything in it was read
+            raise PutOff(home, str(refusal).removesuffix(".") or refusal.code) from refusal
         if outcome.code in UNDECIDED:
-            raise KeeperSilent(home, f"it puts the transfer off: {outcome.text.removesuffix('.') or outcome.code}")
+            raise PutOff(home, outcome.text.removesuffix(".") or outcome.code)
         pending.path.unlink(missing_ok=True)
         if outcome.code not in MOVED:
             raise Refusal.from_wire(outcome.code, outcome.text or f"The keeper declined the transfer: {outcome.code}.")

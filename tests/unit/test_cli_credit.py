@@ -13,7 +13,7 @@ import typer
 
 from gridllm.cli.credit import app, credit, history, outbox_of, parse_since, send
 from gridllm.cli.main import named_command
-from gridllm.errors import Insufficient, KeeperSilent, LedgerError, UsageError
+from gridllm.errors import Draining, Full, Insufficient, KeeperSilent, LedgerError, PutOff, Refusal, TooSoon, UsageError
 from gridllm.identity.keys import Identity
 from gridllm.ledger.statements import peer_of_account
 from gridllm.settings import load_settings
@@ -158,6 +158,22 @@ def test_history_has_one_line_for_each_bill(desk: Desk, said: Callable[[], Any])
     assert said() == []
 
 
+def test_what_is_no_longer_set_aside_is_told_so(desk: Desk, said: Callable[[], Any]) -> None:
+    me, scribe, soon = desk.me, desk.scribe, int(time.time()) + 600
+    desk.home.take(
+        [
+            scribe.grant(me, 50 * CREDIT),
+            scribe.escrow(me, NODE, CREDIT, session=SESSIONS[0], expires=soon),
+            scribe.escrow(me, NODE, CREDIT, session=SESSIONS[1], expires=soon),
+            scribe.release(me, NODE, session=SESSIONS[1]),
+            scribe.escrow(me, NODE, CREDIT, session=SESSIONS[2], expires=int(time.time()) - 1),
+        ]
+    )
+    history(as_json=True, limit=30)
+    lines = [(line["what"], line["amount"]) for line in said()]
+    assert lines == [("expired", 0), ("released", 0), ("escrow", CREDIT), ("grant", 50 * CREDIT)]
+
+
 def test_history_as_a_table(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     history(limit=30)
     assert "Nothing yet." in capsys.readouterr().out
@@ -242,6 +258,30 @@ def test_a_transfer_that_is_declined_is_forgotten(desk: Desk) -> None:
         send(FRIEND.peer, "11", yes=True)
     assert left(desk) == 0
     assert desk.home.books.account(hex_of(FRIEND)).balance == 0
+
+
+@pytest.mark.parametrize("refusal", [Full, TooSoon, Draining])
+def test_a_keeper_that_is_busy_has_declined_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refusal: type[Refusal]
+) -> None:
+    granted(desk)
+
+    async def busy_now(*_: object) -> bytes:
+        raise refusal("Others come first.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(desk.home), "_submit", busy_now)
+        for payee in (
+            FRIEND,
+            FRIEND,
+            NODE,
+        ):  # the second time the same command; then another, which hands that in first
+            with pytest.raises(PutOff, match=r"Others come first\)\. It is kept here: run the same command again"):
+                send(payee.peer, "2.5", yes=True)
+            assert left(desk) == 1
+    assert "declined" not in capsys.readouterr().err
+    send(FRIEND.peer, "2.5", yes=True)
+    assert (desk.home.books.account(hex_of(FRIEND)).balance, left(desk)) == (2_500_000, 0)
 
 
 def test_transfers_of_others_and_of_other_grids_are_left_alone(desk: Desk) -> None:
