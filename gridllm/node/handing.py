@@ -98,9 +98,13 @@ class HandIn:
     async def last(self) -> None:
         """One more round before the node leaves, within ``LAST_S``; what is not taken then waits for the next start."""
         self._silent.clear()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(LAST_S):
                 await self.round()
+        except TimeoutError:
+            log.info("The ledger's keepers did not take all vouchers in time: the rest waits for the next start")
+        except Exception:
+            log.exception("The last round to the ledger's keepers failed")  # vouchers wait, and the node leaves
 
     async def round(self) -> None:
         """Hand in what is due, at all keepers at once."""

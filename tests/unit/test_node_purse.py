@@ -415,6 +415,19 @@ async def test_the_last_round_takes_no_longer_than_it_may(counter: Counter, monk
     assert not slip.released
 
 
+async def test_a_last_round_that_fails_does_not_keep_the_node(
+    counter: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def submit(keeper: str, raws: object) -> list[Outcome]:
+        raise ValueError("nobody thought of this")
+
+    counter.desk.submit = submit  # type: ignore[method-assign, assignment]
+    counter.served(7)
+    await counter.handing.last()
+    assert counter.purse.earnings.waiting == price(counter, 7)
+    assert "The last round to the ledger's keepers failed" in caplog.text
+
+
 async def test_a_session_opened_while_its_release_is_under_way_is_not_lost(counter: Counter) -> None:
     bill = counter.served(7)
     submit = counter.desk.submit
