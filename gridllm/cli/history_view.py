@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ class Line:
     """One thing that happened to the account; several statements may tell of it."""
 
     at: int  # Unix time when the newest of its statements came into the books
-    what: str  # served | used | escrow | grant | starter | received | sent
+    what: str  # served | used | escrow | released | expired | grant | starter | received | sent
     other: str = ""  # account; empty where there is none
     micro: int = 0  # how it changed the balance; of an escrow: what is set aside
     tokens: int = 0
@@ -39,6 +40,8 @@ class _Bill:
     claimed: int = 0
     escrow: int | None = None  # where one was seen
     gift: bool = False
+    expires: int = 0  # Unix time the latest escrow ends
+    released: bool = False
 
 
 @dataclass
@@ -90,17 +93,22 @@ class Lines:
         if isinstance(said, Voucher) and said.micro >= bill.claimed:
             bill.claimed, bill.line.tokens = said.micro, said.prefill + said.decode
             bill.line.what = "served" if served else "used"
-        elif isinstance(said, Escrow) and said.gift:
-            bill.gift = True
         elif isinstance(said, Escrow):
-            bill.escrow = max(bill.escrow or 0, said.micro)
+            bill.expires = max(bill.expires, said.expires)
+            bill.gift = bill.gift or said.gift
+            if not said.gift:
+                bill.escrow = max(bill.escrow or 0, said.micro)
+        elif isinstance(said, Release):
+            bill.released = True
         _settle(bill, served)
 
 
 def _settle(bill: _Bill, served: bool) -> None:
     """What changed hands by this bill, as far as its statements were seen."""
-    if bill.line.what == "escrow":
-        bill.line.micro = bill.escrow or 0
+    if bill.line.what not in ("served", "used"):
+        held = not bill.released and bill.expires > time.time()  # as in fold.Tab
+        bill.line.what = "escrow" if held else "released" if bill.released else "expired"
+        bill.line.micro = (bill.escrow or 0) if held else 0
         return
     paid = bill.claimed if bill.escrow is None else min(bill.claimed, bill.escrow)
     if bill.gift and bill.escrow is None:
@@ -172,4 +180,4 @@ def signed_credits(line: Line) -> str:
 
 
 def _style(line: Line) -> str:
-    return "dim" if line.what == "escrow" else "green" if line.micro > 0 else ""
+    return "dim" if line.what in ("escrow", "released", "expired") else "green" if line.micro > 0 else ""
