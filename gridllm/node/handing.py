@@ -73,12 +73,17 @@ class HandIn:
         self._grid = grid
         self._identity = identity
         self._clock = clock
-        self._certificate = b""  # to be submitted; b"": it was taken
+        self._certificate = b""  # says that this node may be paid; b"": there is none
+        self._shown: set[str] = set()  # keepers that had it from this node
         self._silent: dict[str, tuple[int, float]] = {}  # keeper → failures in a row, when to try again
 
     def enrol(self, certificate: bytes) -> None:
-        """Have the books know that this node may be paid: its admission certificate goes to its own keeper."""
+        """Have the books know that this node may be paid: its admission certificate goes to its own keeper.
+
+        And to a payer's that puts a voucher off: what the other knows may not have reached it.
+        """
         self._certificate = certificate
+        self._shown.clear()
         self._purse.news.set()
 
     async def run(self) -> None:
@@ -111,7 +116,7 @@ class HandIn:
         now = self._clock()
         own = self._desks.home(self._identity.public_key.hex())
         batches: defaultdict[str, list[Slip]] = defaultdict(list)
-        if self._certificate:
+        if self._unshown(own):
             batches[own] = []
         for slip in due(self._purse.unsettled(), now):
             batches[self._desks.home(slip.tab.payer)].append(slip)
@@ -120,11 +125,13 @@ class HandIn:
 
     async def _visit(self, keeper: str, slips: list[Slip], *, enrol: bool) -> None:
         try:
-            if enrol and self._certificate:
+            if enrol and self._unshown(keeper):
                 await self._enrol(keeper)
             for first in range(0, len(slips), BATCH):
                 batch = slips[first : first + BATCH]
-                await self._pay_in([slip for slip in batch if slip.payable], keeper)
+                put_off = await self._pay_in([slip for slip in batch if slip.payable], keeper)
+                if put_off and self._unshown(keeper):
+                    await self._enrol(keeper)
                 await self._release([slip for slip in batch if slip.releasable(self._clock())], keeper)
         except GridError as error:
             failures = self._silent.get(keeper, (0, 0.0))[0] + 1
@@ -134,26 +141,33 @@ class HandIn:
         else:
             self._silent.pop(keeper, None)
 
+    def _unshown(self, keeper: str) -> bool:
+        return bool(self._certificate) and keeper not in self._shown
+
     async def _enrol(self, keeper: str) -> None:
         raw = self._certificate
         (outcome,) = await self._desks.submit(keeper, [raw])
         if outcome.code not in TAKEN:
             log.warning("The ledger does not know yet that this node may be paid (%s): %s", outcome.code, outcome.text)
         if outcome.code not in LATER and self._certificate == raw:
-            self._certificate = b""
+            self._shown.add(keeper)
 
-    async def _pay_in(self, slips: list[Slip], keeper: str) -> None:
+    async def _pay_in(self, slips: list[Slip], keeper: str) -> bool:
+        """Hand in their vouchers; whether the keeper will take one later."""
         said = [(slip, slip.micro) for slip in slips]  # a session that goes on has a higher one by the time of answer
         outcomes = await self._desks.submit(keeper, [slip.voucher for slip in slips]) if slips else []
+        put_off = False
         for (slip, micro), outcome in zip(said, outcomes, strict=True):
             if outcome.code in TAKEN:
                 self._purse.settle(slip, micro)
             elif outcome.code in LATER:
+                put_off = True
                 self._put_off(slip, outcome)
             elif slip.micro == micro:
                 slip.refused = f"{outcome.code}: {outcome.text}"
                 self._purse.changed(slip)
                 log.warning("A voucher is kept aside, its keeper will not take it (%s): %s", outcome.code, outcome.text)
+        return put_off
 
     async def _release(self, slips: list[Slip], keeper: str) -> None:
         for slip in slips:
