@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 LEAVE_TIMEOUT_S: Final = 10.0  # for closing links and leaving the network
 FAREWELL_S: Final = 2.0  # for the last vouchers to arrive
 ASK_TIMEOUT_S: Final = 5.0  # for a peer to send a manifest
+MAX_REMEMBERED: Final = 16  # nodes kept of each visit: strangers in the directory must not push out those of before
 
 
 class Grid:
@@ -169,6 +171,7 @@ class _Net:
         self.reporter: Reporter | None = None
         self.wallet: Wallet | None = None
         self._reports = reports
+        self._remember: Callable[[], None] = lambda: None
         self._leaving = contextlib.AsyncExitStack()
 
     @property
@@ -217,6 +220,8 @@ class _Net:
             path = pins.pass_path(signed, account.public_key.hex())
             self.wallet = Wallet(signed, account, swarm.peer, Keepers(swarm, signed), path)
 
+        self._remember = lambda: _remember(pins, signed, self._directory.seen, self._pool.rtts_ms())
+
         def peers() -> list[tuple[PeerId, tuple[str, ...]]]:
             return [*pins.peers(signed), *self._directory.seen.items()]
 
@@ -228,6 +233,7 @@ class _Net:
         if self.swarm is None:
             return
         self.swarm = None
+        self._remember()  # first: what follows may take longer than there is time
         if self.reporter is not None:
             await self.reporter.close()
         if self.wallet is not None:
@@ -290,6 +296,19 @@ class _Net:
             records = await self._directory.nodes(entry.model_root)
             found |= {record.peer: tuple(record.addresses) for record in records}
         return found
+
+
+def _remember(
+    pins: Pins, signed: SignedCharter, seen: Mapping[PeerId, tuple[str, ...]], used: Collection[PeerId]
+) -> None:
+    """Keep where some nodes can be dialled, those in use before others, to enter by when the first peers are gone."""
+    chosen = sorted(seen, key=lambda peer: (peer not in used, random.random()))[:MAX_REMEMBERED]  # noqa: S311
+    if not chosen:
+        return
+    try:  # on this thread: at the interpreter's exit there are no others to be had
+        pins.remember_peers(signed, {peer: seen[peer] for peer in reversed(chosen)})
+    except CharterError as error:
+        log.info("The nodes met are not remembered: %s", error)
 
 
 def _folder(entry: ModelEntry, path: Path | None) -> Path | None:
