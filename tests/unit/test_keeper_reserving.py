@@ -40,6 +40,34 @@ def test_a_wish_raises_what_is_there() -> None:
     assert same.micro == CREDIT
 
 
+def test_an_escrow_is_raised_by_a_step_or_to_all_there_is() -> None:
+    counter = Counter(CREDIT)
+    step = counter.scribe.price(0, 64) // 16  # four tokens of the window
+    first, *raised = [counter.reserve(counter.wish(1_000_000 + more))[0].micro for more in range(5)]
+    assert (first, set(raised)) == (1_000_000, {1_000_000 + step})
+    length = len(counter.books.log)
+    for wished in range(1_000_000, 1_000_000 + 2 * step):
+        counter.reserve(counter.wish(wished))
+    assert len(counter.books.log) == length + 1
+    last = counter.reserve(counter.wish(CREDIT - 5))[0].micro
+    assert [counter.reserve(counter.wish(last + more))[0].micro - last for more in (1, 5)] == [1, 5]  # no step is left
+    counter.check_books()
+
+
+def test_a_gift_is_raised_by_a_step_too() -> None:
+    counter = Counter(newcomers="allowance", allowance=3_000_000)
+    counter.reserve(counter.wish(1_000_000))
+    length = len(counter.books.log)
+    for more in range(1, 5):
+        counter.reserve(counter.wish(1_000_000 + more))
+    assert len(counter.books.log) == length + 1
+    assert counter.tab.gift == 1_000_000 + counter.scribe.price(0, 64) // 16
+    (last,) = counter.reserve(counter.wish(2_999_999))
+    assert last.micro == 2_999_999
+    assert counter.reserve(counter.wish(3_000_000))[0].micro == 3_000_000
+    counter.check_books()
+
+
 def test_asking_again_prolongs_only_what_runs_out() -> None:
     counter = Counter(CREDIT)
     (first,) = counter.reserve(counter.wish(4_000_000))

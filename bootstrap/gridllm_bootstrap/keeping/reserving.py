@@ -13,16 +13,18 @@ from gridllm.identity.keys import Identity
 from gridllm.ledger.fold import Account, Tab
 from gridllm.ledger.messages import Wish
 from gridllm.ledger.paper import sign
+from gridllm.ledger.prices import window_price
 from gridllm.ledger.statements import Escrow, Pass
 from gridllm.quantities import spell_credits
 from gridllm_bootstrap.keeping.decisions import HOW_TO_EARN, Batch, Clerk, spell_available
 
 DAY_S: Final = 86400
+STEPS: Final = 16  # of a window: an escrow is raised by a step at least, so that none fills the books bit by bit
 RENEW: Final = 0.5  # of an escrow's life: with more left than that, asking again does not prolong it
 
 
 def reserve(clerk: Clerk, batch: Batch, account: str, wishes: Sequence[Wish], now_s: float) -> list[bytes]:
-    """Escrows for all wishes, in their order, or none of them.
+    """Escrows for all wishes, in their order, or none of them; one may be for a little more than was wished.
 
     Raises:
         NotHome: another keeper keeps this account.
@@ -37,10 +39,16 @@ def reserve(clerk: Clerk, batch: Batch, account: str, wishes: Sequence[Wish], no
     if any(tab.released for tab in tabs):
         raise BadPayment("A node has closed its bill in this session; open another session with it.")
     economy = clerk.rulebook.signed.charter.economy
-    need = sum(max(d.micro, tab.escrow) - tab.paid - tab.held(now_s) for d, tab in zip(drafts, tabs, strict=True))
     available = batch.available(account)
+    ample = [_in_steps(clerk, d, tab.escrow) for d, tab in zip(drafts, tabs, strict=True)]
+    if _need(ample, tabs, now_s) <= available:
+        drafts = ample
+    need = _need(drafts, tabs, now_s)
     gift = need > available
     if gift:
+        ample = [_in_steps(clerk, d, tab.gift) for d, tab in zip(drafts, tabs, strict=True)]
+        if _given(ample, tabs) <= allowance_left(clerk, batch.gifted(account, day_of(now_s))):
+            drafts = ample
         _check_allowance(clerk, batch, account, drafts, tabs, need, now_s)
     raised = [_raised(d, tab, economy.escrow_s, now_s, gift=gift) for d, tab in zip(drafts, tabs, strict=True)]
     entries = [clerk.signed(said) for said in raised]
@@ -104,6 +112,26 @@ def _draft(clerk: Clerk, account: str, wish: Wish, now_s: float) -> Escrow:
         raise Malformed(f"A wish for an escrow cannot be: {fault['msg']}.") from error
 
 
+def _in_steps(clerk: Clerk, draft: Escrow, before: int) -> Escrow:
+    """The draft; if it raises what was set aside ``before``, then by no less than a step. None is refused for it."""
+    if not 0 < before < draft.micro:
+        return draft
+    economy = clerk.rulebook.signed.charter.economy
+    parameters = clerk.rulebook.parameters(draft.model, draft.start, draft.end)
+    step = window_price(economy.prices, parameters, economy.window_tokens) // STEPS
+    return draft.model_copy(update={"micro": max(draft.micro, min(before + step, MAX_MICRO - 1))})
+
+
+def _need(drafts: Sequence[Escrow], tabs: Sequence[Tab], now_s: float) -> int:
+    """Of the balance, micro-credits."""
+    return sum(max(d.micro, tab.escrow) - tab.paid - tab.held(now_s) for d, tab in zip(drafts, tabs, strict=True))
+
+
+def _given(drafts: Sequence[Escrow], tabs: Sequence[Tab]) -> int:
+    """Of the allowance, micro-credits."""
+    return sum(max(0, draft.micro - tab.gift) for draft, tab in zip(drafts, tabs, strict=True))
+
+
 def _raised(draft: Escrow, tab: Tab, escrow_s: int, now_s: float, *, gift: bool) -> Escrow:
     """The draft, with no less than is set aside already. What would change nothing says what stands already."""
     before = tab.gift if gift else tab.escrow
@@ -122,8 +150,9 @@ def _check_allowance(
 ) -> None:
     """Whether a newcomer's allowance covers what its balance does not. Raises Insufficient."""
     left = allowance_left(clerk, batch.gifted(account, day_of(now_s)))
-    given = sum(max(0, draft.micro - tab.gift) for draft, tab in zip(drafts, tabs, strict=True))
-    if given <= left and not any(tab.escrow for tab in tabs):  # a bill that is paid for is not given away half-way
+    if _given(drafts, tabs) <= left and not any(
+        tab.escrow for tab in tabs
+    ):  # a bill that is paid for is not given away half-way
         return
     available = batch.available(account)
     escrowed = batch.account(account).balance - available
