@@ -66,6 +66,11 @@ def spell_credits(micro: int) -> str:
     return f"{'-' if micro < 0 else ''}{whole:,}{decimals}"
 
 
+def count_credits(micro: int) -> str:
+    """Micro-credits with their unit: ``1 credit``, ``12 credits``."""
+    return f"{spell_credits(micro)} {'credit' if micro == 10**6 else 'credits'}"
+
+
 def spell_earnings(earned: int, waiting: int) -> str:
     """Micro-credits that a node was paid: ``earned 1.25 credits, 0.2 not yet handed in``."""
     later = f", {spell_credits(waiting)} not yet handed in" if waiting else ""

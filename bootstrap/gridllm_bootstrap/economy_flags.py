@@ -37,7 +37,7 @@ Starter = Annotated[
     typer.Option(
         metavar="CREDITS",
         rich_help_panel=CREDIT,
-        help="Given once to whoever is admitted to serve. Default: 10,000 tokens of the first model.",
+        help="Given once to whoever is admitted to serve. Default: about 10,000 tokens of the first model.",
     ),
 ]
 Newcomers = Annotated[
@@ -57,8 +57,8 @@ Trust = Annotated[
     typer.Option(
         metavar="CREDITS",
         rich_help_panel=CREDIT,
-        help="What one node serves one account in good standing while its keeper is silent. "
-        " Default: 2,000 tokens of the first model.",
+        help="What one node serves one account in good standing while its keeper is silent, where newcomers are not "
+        "lowest. Default: about 2,000 tokens of the first model.",
     ),
 ]
 PriorityClass = Annotated[

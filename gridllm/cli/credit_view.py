@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gridllm.charter.economy import MICRO, PARAMETERS
-from gridllm.quantities import spell_credits
+from gridllm.charter.economy import PARAMETERS
+from gridllm.quantities import count_credits, spell_credits
 
 if TYPE_CHECKING:
     from gridllm.charter.document import SignedCharter
@@ -51,14 +51,15 @@ def credit_facts(view: CreditView) -> dict[str, str | list[str]]:
         "Account": view.account,
         "Peer id": view.peer,
         "Home keeper": view.home + ("" if view.said_by == view.home else f" (silent; as {view.said_by[:16]}… knew it)"),
-        "Balance": _credits(view.balance) + (f", {spell_credits(sums.escrowed)} of it in escrow" * (sums.escrowed > 0)),
-        "Earned": _credits(sums.earned) + " for serving",
-        "Spent": _credits(sums.spent),
-        "Granted": _credits(sums.granted),
+        "Balance": count_credits(view.balance)
+        + (f", {spell_credits(sums.escrowed)} of it in escrow" * (sums.escrowed > 0)),
+        "Earned": count_credits(sums.earned) + " for serving",
+        "Spent": count_credits(sums.spent),
+        "Granted": count_credits(sums.granted),
     }
     if sums.received or sums.sent:
         facts["Transfers"] = f"{spell_credits(sums.received)} received, {spell_credits(sums.sent)} sent"
-    facts["Contribution"] = _credits(view.contribution) + ", earned minus spent" + " and sent" * (sums.sent > 0)
+    facts["Contribution"] = count_credits(view.contribution) + ", earned minus spent" + " and sent" * (sums.sent > 0)
     facts["Opens"] = list(_opens(view))
     facts["To get more"] = list(_how(view))
     return facts
@@ -86,15 +87,15 @@ def _opens(view: CreditView) -> Iterator[str]:
 def _open_or_lacking(needed: int, given: int) -> str:
     if not needed or given >= needed:
         return "open"
-    return f"lacks {spell_credits(needed - given)} of a contribution of {_credits(needed)}"
+    return f"lacks {spell_credits(needed - given)} of a contribution of {count_credits(needed)}"
 
 
 def _how(view: CreditView) -> Iterator[str]:
     economy = view.signed.charter.economy
-    each = _credits(economy.prices.decode * (BILLION // PARAMETERS))
+    each = count_credits(economy.prices.decode * (BILLION // PARAMETERS))
     yield f"serve blocks, with: gridllm serve — {each} for each token through a billion parameters"
     if economy.starter:
-        yield f"a machine that is admitted to serve is given {_credits(economy.starter)}, once"
+        yield f"a machine that is admitted to serve is given {count_credits(economy.starter)}, once"
     yield "credit that others send can be spent, but counts as no contribution"
 
 
@@ -138,7 +139,3 @@ def credit_json(view: CreditView) -> dict[str, Any]:
             "newcomers": economy.newcomers,
         },
     }
-
-
-def _credits(micro: int) -> str:
-    return f"{spell_credits(micro)} {'credit' if micro == MICRO else 'credits'}"

@@ -6,7 +6,7 @@ from typing import Final
 
 from gridllm.charter.document import Charter
 from gridllm.charter.economy import PARAMETERS
-from gridllm.quantities import spell_credits, spell_duration
+from gridllm.quantities import count_credits, spell_credits, spell_duration
 
 BILLION: Final = 10**9
 
@@ -18,16 +18,18 @@ def economy_lines(charter: Charter) -> list[str]:
         return ["none: nothing is metered, nobody pays"]
     names = {entry.root: entry.name for entry in charter.models}
     lines = [
-        f"a token through a billion parameters costs {_per_billion(economy.prices.decode)} credits, "
-        f"of a prompt {_per_billion(economy.prices.prefill)}",
+        f"a token through a billion parameters costs {count_credits(_per_billion(economy.prices.decode))}, "
+        f"of a prompt {spell_credits(_per_billion(economy.prices.prefill))}",
         f"a node serves {economy.window_tokens} tokens beyond what is paid; escrow holds for "
         f"{spell_duration(economy.escrow_s)}",
-        f"whoever is admitted to serve starts with {spell_credits(economy.starter)} credits",
+        f"whoever is admitted to serve starts with {count_credits(economy.starter)}",
         f"who cannot pay {_newcomers(charter)}",
     ]
-    if economy.trust:
-        trusted = spell_credits(economy.trust)
-        lines.append(f"while a keeper is silent, each node trusts an account in good standing with {trusted} credits")
+    if economy.newcomers == "lowest":  # then no node looks at trust
+        lines.append("while an account's keeper is silent, it is served after all others, and nodes are not paid")
+    elif economy.trust:
+        trusted = count_credits(economy.trust)
+        lines.append(f"while a keeper is silent, each node trusts an account in good standing with {trusted}")
     lines += [f"{names[tier.model]}: {_contribution(tier.contribution)}" for tier in economy.tiers]
     lines += [
         f"priority class {number}: {_contribution(needed)}" for number, needed in enumerate(economy.classes, start=2)
@@ -49,8 +51,8 @@ def _newcomers(charter: Charter) -> str:
 def _contribution(micro: int) -> str:
     if not micro:
         return "open to all"
-    return f"for those who gave {spell_credits(micro)} credits more than they took"
+    return f"for those who gave {count_credits(micro)} more than they took"
 
 
-def _per_billion(price: int) -> str:
-    return spell_credits(price * (BILLION // PARAMETERS))
+def _per_billion(price: int) -> int:
+    return price * (BILLION // PARAMETERS)

@@ -91,11 +91,21 @@ def test_people_read_the_policy_in_one_screen() -> None:
     )
     assert len(lines) <= 12
     said = "\n".join(lines)
-    for part in ("costs 1 credits", "prompt 0.25", "64 tokens", "starts with 20,000 credits", "served nothing"):
+    for part in ("costs 1 credit,", "prompt 0.25", "64 tokens", "starts with 20,000 credits", "served nothing"):
         assert part in said, said
     assert "big: for those who gave 2.5 credits more than they took" in said
     assert "priority class 2: for those who gave 7 credits" in said
+    assert "leaderboard submissions: for those who gave 1 credit more" in said
     assert economy_lines(_charter(Economy())) == ["none: nothing is metered, nobody pays"]
+
+
+def test_what_happens_while_a_keeper_is_silent_is_said_as_it_is() -> None:
+    lowest = "\n".join(economy_lines(_charter(EconomyWishes(ledger=True).settled([ENTRY]))))
+    assert "served after all others, and nodes are not paid" in lowest
+    assert "trusts" not in lowest
+    nothing = "\n".join(economy_lines(_charter(EconomyWishes(newcomers="nothing", trust="1").settled([ENTRY]))))
+    assert "each node trusts an account in good standing with 1 credit" in nothing
+    assert "not paid" not in nothing
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_policy_asks_nobody(desk: Desk, said: Callable[[], Any], capsys: pytest.
     desk.silent = {desk.a.key, desk.b.key}
     policy()
     text = capsys.readouterr().out
-    assert "a token through a billion parameters costs 1 credits" in text
+    assert "a token through a billion parameters costs 1 credit," in text
     assert desk.a.key in text
     policy(as_json=True)
     told = said()
