@@ -65,10 +65,13 @@ def _speed(found: dict[str, Any]) -> list[str]:
     row("vouchers taken for this figure", *(f"{one['vouchers']:,}" for one in sustained))
     row("processors its process used", *(f"{one['processors']:.2f}" for one in sustained))
     row("load before", *(f"{one['load_before']:.1f}" for one in sustained))
-    limits = [min(one["ed25519_per_s"], one["ed25519_per_s_after"]) for one in ran.values()]
-    row("Ed25519 alone, one processor, same run: signatures per second", *(f"{limit:,.0f}" for limit in limits))
-    shares = [one["sustained"]["vouchers_per_s"] / limit for one, limit in zip(ran.values(), limits, strict=True)]
-    row("the keeper, of that limit", *(f"{share:.0%}" for share in shares))
+    limits = [(one["ed25519_per_s"], one["ed25519_per_s_after"]) for one in ran.values()]
+    row(
+        "Ed25519 alone, one thread: signatures per second before, and after",
+        *(f"{b:,.0f}, {a:,.0f}" for b, a in limits),
+    )
+    shares = [one["sustained"]["vouchers_per_s"] / max(limit) for one, limit in zip(ran.values(), limits, strict=True)]
+    row("the keeper, of the higher of the two", *(f"{share:.0%}" for share in shares))
     lines += ["", "| microseconds for one voucher | " + " | ".join(DATABASES[name] for name in ran) + " |"]
     lines += ["|---|" + "---|" * len(ran)]
     totals = [sum(one["stages_us"].values()) for one in ran.values()]

@@ -59,7 +59,7 @@ def timed(home: Path, *args: str) -> dict[str, Any]:
         return {"seconds": PATIENCE_S, "code": None, "load_before": load}
     seconds = time.perf_counter() - began
     said = json.loads(done.stdout) if done.stdout.strip() else {}
-    told: Any = {key: value for key, value in said.items() if not isinstance(value, list | dict)}
+    told: Any = {key: value for key, value in said.items() if value is not None and not isinstance(value, list | dict)}
     if done.returncode:
         told = said["fault"]["text"] if "fault" in said else done.stderr.strip()[-500:]
     return {"seconds": seconds, "code": done.returncode, "told": told, "load_before": load}
