@@ -9,7 +9,7 @@ from typing import Final
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.economy import MAX_MICRO
 from gridllm.charter.pin import Pins
-from gridllm.errors import IdentityError, LedgerError, SwarmError, UsageError
+from gridllm.errors import LedgerError, SwarmError, UsageError
 from gridllm.identity.keys import Identity
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.statements import Grant, account_named
@@ -27,10 +27,7 @@ def grant_of(signed: SignedCharter, to: str, micro: int, reason: str) -> Grant:
         raise UsageError(
             f"The grid {signed.charter.name!r} keeps no books; grids with credit are founded with --ledger."
         )
-    try:
-        account = account_named(to)
-    except IdentityError as error:
-        raise UsageError(f"{error} Its owner sees it with: gridllm id") from error
+    account = account_named(to)
     if not 0 < micro < MAX_MICRO:
         raise UsageError("A grant is of more than nothing, and of less than 4,611,686,018,427 credits.")
     if not 1 <= len(reason.strip()) <= MAX_REASON_CHARS:

@@ -103,15 +103,15 @@ def send(
 ) -> None:
     """Send credit to another account. It can spend it, but it counts as no contribution; and yours is less by as much.
 
-    If no answer comes, run the same command again: it pays once.
+    If no answer came, run the same command again: it pays once. After an answer, the same command pays once more.
 
     Example: gridllm credit send 12D3Koo… 2.5 --memo "for the weekend"
     """
     import sys
 
-    from gridllm.cli.keeper_link import account_named
     from gridllm.cli.runtime import run_async
     from gridllm.errors import UsageError
+    from gridllm.ledger.statements import account_named
     from gridllm.quantities import parse_credits, spell_credits
 
     settings, signed, pins = _opened(identity, grid)
@@ -123,14 +123,15 @@ def send(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("Nobody is there to be asked whether to send; add --yes.")
+        run_async(_warn(signed, pins, to))
         typer.confirm(f"Send {spell_credits(micro)} credits to {to} in {signed.charter.name}?", abort=True, err=True)
-    run_async(_send(signed, pins, outbox, to, micro, memo, as_json=as_json))
+    run_async(_send(signed, pins, outbox, to, micro, memo, warn=yes, as_json=as_json))
 
 
 def account_of_whom(account: str | None, settings: Settings) -> str:
     """The account that was named, or this machine's. Raises UsageError, IdentityError."""
-    from gridllm.cli.keeper_link import account_named
     from gridllm.identity.keys import load_or_create
+    from gridllm.ledger.statements import account_named
 
     return account_named(account) if account is not None else load_or_create(settings.identity_path).public_key.hex()
 
@@ -195,15 +196,25 @@ async def _gather(signed: SignedCharter, pins: Pins, account: str, since: int, l
         return await gather_history(keepers, account, since, limit)
 
 
+async def _warn(signed: SignedCharter, pins: Pins, payee: str) -> None:
+    from gridllm.cli.credit_asking import warn_if_unknown
+    from gridllm.cli.keeper_link import asking_keepers
+
+    async with asking_keepers(signed, pins) as keepers:
+        await warn_if_unknown(keepers, payee)
+
+
 async def _send(
-    signed: SignedCharter, pins: Pins, outbox: Outbox, payee: str, micro: int, memo: str, *, as_json: bool
+    signed: SignedCharter, pins: Pins, outbox: Outbox, payee: str, micro: int, memo: str, *, warn: bool, as_json: bool
 ) -> None:
-    from gridllm.cli.credit_asking import deliver, standing
+    from gridllm.cli.credit_asking import deliver, standing, warn_if_unknown
     from gridllm.cli.keeper_link import asking_keepers
     from gridllm.cli.show import print_json, stdout
     from gridllm.quantities import spell_credits
 
     async with asking_keepers(signed, pins) as keepers:
+        if warn:
+            await warn_if_unknown(keepers, payee)
         sent, moved = await deliver(keepers, outbox, payee, micro, memo)
         view, _ = await standing(keepers, outbox.account)
     balance = view.granted + view.earned + view.received - view.spent - view.sent

@@ -1,18 +1,15 @@
-"""What the ledger's commands share: whose account is meant, and a way to the grid's keepers."""
+"""What the ledger's commands share: a way to the grid's keepers, and whether there are any."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gridllm.charter.document import SignedCharter
     from gridllm.charter.pin import Pins
     from gridllm.ledger.keepers import Keepers
-
-ACCOUNT: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @contextlib.asynccontextmanager
@@ -31,26 +28,6 @@ async def asking_keepers(signed: SignedCharter, pins: Pins) -> AsyncIterator[Kee
         yield Keepers(swarm, signed)
     finally:
         await swarm.close()
-
-
-def account_named(text: str) -> str:
-    """A peer id, or an account's key in hex → the account.
-
-    Raises:
-        UsageError: neither.
-    """
-    from gridllm.errors import IdentityError, UsageError
-    from gridllm.ids import PeerId
-    from gridllm.ledger.statements import account_of
-
-    if ACCOUNT.fullmatch(text.lower()):
-        return text.lower()
-    try:
-        return account_of(PeerId(text))
-    except IdentityError as error:
-        raise UsageError(
-            f"{text!r} is no account; give a peer id (12D3Koo…) or a public key of 64 hex digits, as gridllm id shows."
-        ) from error
 
 
 def check_metered(signed: SignedCharter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -211,8 +211,3 @@ def _check_time(said: Delegation | Pass, now_s: float, skew_s: float, name: str)
         raise LedgerError(f"The {name} was issued in the future by this machine's clock; set the clock that is wrong.")
     if now_s - said.expires > skew_s:
         raise LedgerError(f"The {name} expired {(now_s - said.expires) / 60:.0f} minutes ago; show a new one.")
-
-
-def raws(entries: Iterable[Entry]) -> list[bytes]:
-    """The envelopes of entries."""
-    return [entry.raw for entry in entries]

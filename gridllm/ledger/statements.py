@@ -25,6 +25,7 @@ from typing import Annotated, Final, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from gridllm.charter.economy import MAX_MICRO, Micro
+from gridllm.errors import IdentityError, UsageError
 from gridllm.identity.fields import HexDigest, HexKey, Peer, Strict, UnixSeconds
 from gridllm.identity.keys import peer_of, public_key_of
 from gridllm.ids import PeerId
@@ -172,12 +173,19 @@ def account_of(peer: PeerId) -> str:
 
 
 def account_named(text: str) -> str:
-    """The account that people mean by a peer id, or by the hex key itself.
+    """A peer id, or an account's key in hex, as somebody typed it → the account.
 
     Raises:
-        IdentityError: neither.
+        UsageError: neither.
     """
-    return text if re.fullmatch(r"[0-9a-f]{64}", text) else account_of(PeerId(text))
+    if re.fullmatch(r"[0-9a-f]{64}", text.lower()):
+        return text.lower()
+    try:
+        return account_of(PeerId(text))
+    except IdentityError as error:
+        raise UsageError(
+            f"{text!r} is no account; give a peer id (12D3Koo…) or a public key of 64 hex digits, as gridllm id shows."
+        ) from error
 
 
 def peer_of_account(account: str) -> PeerId:
