@@ -112,7 +112,7 @@ def send(
     from gridllm.cli.runtime import run_async
     from gridllm.errors import UsageError
     from gridllm.ledger.statements import account_named
-    from gridllm.quantities import parse_credits, spell_credits
+    from gridllm.quantities import count_credits, parse_credits
 
     settings, signed, pins = _opened(identity, grid)
     to, micro, outbox = account_named(payee), parse_credits(amount), outbox_of(settings, signed, pins)
@@ -124,7 +124,7 @@ def send(
         if not sys.stdin.isatty():
             raise UsageError("Nobody is there to be asked whether to send; add --yes.")
         run_async(_warn(signed, pins, to))
-        typer.confirm(f"Send {spell_credits(micro)} credits to {to} in {signed.charter.name}?", abort=True, err=True)
+        typer.confirm(f"Send {count_credits(micro)} to {to} in {signed.charter.name}?", abort=True, err=True)
     run_async(_send(signed, pins, outbox, to, micro, memo, warn=yes, as_json=as_json))
 
 
@@ -210,7 +210,7 @@ async def _send(
     from gridllm.cli.credit_asking import deliver, standing, warn_if_unknown
     from gridllm.cli.keeper_link import asking_keepers
     from gridllm.cli.show import print_json, stdout
-    from gridllm.quantities import spell_credits
+    from gridllm.quantities import count_credits
 
     async with asking_keepers(signed, pins) as keepers:
         if warn:
@@ -232,5 +232,5 @@ async def _send(
         )
         return
     before = "" if moved else " (by an earlier command; nothing was sent now)"
-    stdout().print(f"Sent {spell_credits(micro)} credits to {payee}{before}.", markup=False)
-    stdout().print(f"The balance is {spell_credits(balance)} credits.", markup=False)
+    stdout().print(f"Sent {count_credits(micro)} to {payee}{before}.", markup=False)
+    stdout().print(f"The balance is {count_credits(balance)}.", markup=False)

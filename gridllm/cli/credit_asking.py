@@ -10,7 +10,7 @@ from gridllm.errors import KeeperSilent, LedgerError, Refusal, StatementError
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.messages import AccountView
 from gridllm.ledger.outbox import Outbox, Pending
-from gridllm.quantities import spell_credits
+from gridllm.quantities import count_credits
 
 HISTORY_PAGE: Final = 100  # statements: fit a call, however long they are
 MOST_PAGES: Final = 2000
@@ -56,6 +56,21 @@ async def gather_history(keepers: Keepers, account: str, since: int, limit: int)
     return lines
 
 
+async def warn_if_unknown(keepers: Keepers, account: str) -> None:
+    """A remark on stderr where no book has the account: an id that was mistyped is somebody's, too, and nobody's."""
+
+    try:
+        view, _ = await standing(keepers, account)
+    except KeeperSilent:
+        return  # sending says so
+    if not any((view.granted, view.earned, view.spent, view.received, view.sent, view.escrowed)):
+        stderr().print(
+            "That account is in no book yet: it has neither earned, nor used, nor been sent anything. "
+            "If its id is mistyped, what you send is lost.",
+            markup=False,
+        )
+
+
 async def deliver(keepers: Keepers, outbox: Outbox, payee: str, micro: int, memo: str) -> tuple[Pending, bool]:
     """Hand in a transfer, after those that were left without an answer; one of the same words is taken for this one.
 
@@ -73,7 +88,7 @@ async def deliver(keepers: Keepers, outbox: Outbox, payee: str, micro: int, memo
         if same is None and (said.payee, said.micro, said.memo) == (payee, micro, memo):
             same = left
             continue
-        earlier = f"An earlier transfer of {spell_credits(said.micro)} credits to {said.payee[:16]}…"
+        earlier = f"An earlier transfer of {count_credits(said.micro)} to {said.payee[:16]}…"
         try:
             await outbox.hand_in(keepers, left)
             stderr().print(f"{earlier}, whose answer never came, is done.", markup=False)

@@ -219,6 +219,28 @@ def test_credit_is_sent(desk: Desk, said: Callable[[], Any]) -> None:
     assert said()["balance"] == 5_000_000
 
 
+def test_an_account_in_no_book_is_remarked_upon_before_the_question(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(desk)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        assert "in no book yet" in capsys.readouterr().err
+        raise typer.Abort
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(typer, "confirm", refuse)
+    with pytest.raises(typer.Abort):
+        send(FRIEND.peer, "1")
+    send(FRIEND.peer, "1", yes=True)
+    assert "in no book yet" in capsys.readouterr().err
+    desk.exchange()
+    send(FRIEND.peer, "1", yes=True)
+    told = capsys.readouterr()
+    assert "in no book yet" not in told.err
+    assert "Sent 1 credit to" in told.out
+
+
 def left(desk: Desk) -> int:
     return len(outbox_of(load_settings(), desk.signed, desk.pins).pending())
 
