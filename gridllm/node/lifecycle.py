@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, TypeVar
@@ -19,7 +19,6 @@ from gridllm.admission.proof.sample import sample_bytes
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
 from gridllm.errors import GridError, ModelError, SwarmError
-from gridllm.ids import PeerId
 from gridllm.ledger.statements import account_of
 from gridllm.models.manifest import Manifest
 from gridllm.models.seeding import Seeding, Shelf
@@ -34,24 +33,18 @@ from gridllm.node.report import Report
 from gridllm.node.service import NodeService
 from gridllm.node.source import obtain_manifest
 from gridllm.node.stops import Ending, Stops, until_stopped
+from gridllm.node.surroundings import Surroundings
 from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import BlockRange
-from gridllm.planning.rebalancing import should_move
 from gridllm.quantities import spell_earnings
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.helpers import Helpers
 from gridllm.swarm.interface import Swarm
-from gridllm.wire.helper import HelperRecord
-from gridllm.wire.record import NodeRecord
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SURVEY_S: Final = 20.0  # between looks at who follows in the chain
-FIRST_SURVEY_S: Final = 2.0
-REBALANCE_S: Final = (120.0, 300.0)  # drawn anew each time, so that nodes do not look at the same moment
-TURN_S: Final = 300.0  # of several nodes that could move, another one's turn comes this often
 RESTARTS: Final = 6  # in a row, of a swarm that keeps failing
 FIRST_BACKOFF_S: Final = 1.0
 STEADY_S: Final = 60.0  # a swarm that lived this long starts the count anew
@@ -87,7 +80,7 @@ class Volunteer:
         self._target: BlockRange | None = None  # where to move; None: choose
         self._left: BlockRange | None = None  # where it served before it moved
         self._settled = False  # it cannot move: the files of other blocks are not to be had
-        self._remembered: dict[PeerId, tuple[str, ...]] = {}
+        self._surroundings = Surroundings(membership.signed, membership.pins)
 
     async def run(self) -> None:
         """Serve until stopped. Nothing of it is left running, whatever ends it.
@@ -145,7 +138,7 @@ class Volunteer:
     async def _enter(self, leaving: contextlib.AsyncExitStack) -> Presence:
         swarm = await self._open_swarm()
         leaving.push_async_callback(swarm.close)
-        await leaving.enter_async_context(gossiping(swarm, self._gate.board, self._acquaintances))
+        await leaving.enter_async_context(gossiping(swarm, self._gate.board, self._surroundings.acquaintances))
         directory = Directory(swarm, self._signed.grid, self._gate.admit)
         helpers = Helpers(swarm, self._signed.grid, self._gate.admit_helper)
         presence = Presence(swarm, directory, helpers, self._entry.model_root, self._wishes.dtype)
@@ -165,7 +158,7 @@ class Volunteer:
             folder=self._wishes.folder,
         )
         await serve_charter(swarm, self._signed.raw, {self._entry.model_root: raw})
-        self._remember(records)
+        self._surroundings.remember(records)
         if self._hosting is not None and not self._standing.good:
             await self._let_go()
         if self._hosting is None and self._target is None and not self._lapsed:
@@ -240,7 +233,7 @@ class Volunteer:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(beat(service, engine, self._report, purse)),
-                    tasks.create_task(self._survey(presence)),
+                    tasks.create_task(self._surroundings.survey(presence)),
                 ]
                 ending = await self._or_stop(self._until_called_off(service, presence, renewal), swarm)
                 if ending is not Ending.LOST:
@@ -264,7 +257,7 @@ class Volunteer:
 
     async def _until_called_off(self, service: NodeService, presence: Presence, renewal: Renewal) -> Ending:
         """Wait until other blocks need this node more, or it may serve no longer."""
-        moving = asyncio.create_task(self._rebalance(service, presence))
+        moving = asyncio.create_task(self._move(service, presence))
         lapsing = asyncio.create_task(renewal.run())
         try:
             await asyncio.wait((moving, lapsing), return_when=asyncio.FIRST_COMPLETED)
@@ -296,45 +289,15 @@ class Volunteer:
                 task.cancel()
             await asyncio.gather(hurry, draining, return_exceptions=True)
 
-    async def _survey(self, presence: Presence) -> None:
-        """Keep round trips to the next nodes measured, and their addresses for the next start."""
-        await asyncio.sleep(FIRST_SURVEY_S)
-        while True:
-            try:
-                others = await presence.others()
-                await presence.measure_next_hops(others)
-                self._remember([*others, *await presence.helpers.admitted()])
-            except GridError as error:
-                log.info("Could not look around: %s", error)
-            await asyncio.sleep(SURVEY_S)
-
-    async def _rebalance(self, service: NodeService, presence: Presence) -> BlockRange:
+    async def _move(self, service: NodeService, presence: Presence) -> BlockRange:
         """Wait until other blocks need this node more; returns them. Never returns when the blocks are fixed."""
-        while True:
-            await asyncio.sleep(random.uniform(*REBALANCE_S))  # noqa: S311 - spreads load
-            if self._wishes.blocks is not None or self._settled or service.sessions:
-                continue
-            try:
-                target = should_move(
-                    await presence.others(), presence.record(), self._entry.blocks, turn=int(time.time() / TURN_S)
-                )
-            except GridError as error:
-                log.info("Could not look whether to move: %s", error)
-                continue
-            if target is not None and not service.sessions:
-                self._report.note(f"Blocks {target[0]}:{target[1]} need this node more; moving there.")
-                return target
 
-    def _acquaintances(self) -> list[tuple[PeerId, tuple[str, ...]]]:
-        """Whom to exchange the maintainers' notices with: first peers, and nodes met now or before."""
-        return self._pins.peers(self._signed)
+        def stays() -> bool:
+            return self._wishes.blocks is not None or self._settled or service.sessions > 0
 
-    def _remember(self, records: Sequence[NodeRecord | HelperRecord]) -> None:
-        """Keep the addresses of peers, relays among them, for the next start; written only when there is news."""
-        fresh = {record.peer: tuple(record.addresses) for record in records}
-        if fresh.items() - self._remembered.items():
-            self._remembered |= fresh
-            self._pins.remember_peers(self._signed, fresh)
+        target = await self._surroundings.needed_elsewhere(presence, self._entry.blocks, stays)
+        self._report.note(f"Blocks {target[0]}:{target[1]} need this node more; moving there.")
+        return target
 
     async def _or_stop(self, work: Awaitable[T], swarm: Swarm | None = None) -> T | Ending:
         return await until_stopped(work, self._stops.stop, swarm, self._report.note)

@@ -29,7 +29,7 @@ from gridllm.models.fetching import obtain_weights
 from gridllm.models.files import find_model
 from gridllm.models.manifest import verify_manifest
 from gridllm.models.seeding import verify_files
-from gridllm.node import helper, lifecycle, standing
+from gridllm.node import helper, standing, surroundings
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.helper import PING_CALL, Helper
 from gridllm.node.helper_presence import HelperPulse
@@ -208,8 +208,8 @@ async def test_a_serving_node_hands_out_what_it_holds(tmp_path: Path) -> None:
 
 
 async def test_nodes_remember_relays_for_their_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "FIRST_SURVEY_S", 0.05)
-    monkeypatch.setattr(lifecycle, "SURVEY_S", 0.05)
+    monkeypatch.setattr(surroundings, "FIRST_SURVEY_S", 0.05)
+    monkeypatch.setattr(surroundings, "SURVEY_S", 0.05)
     network = MemoryNetwork()
     async with living(tmp_path / "node", network) as life, aiding(tmp_path / "aid", "relay", network=network) as aid:
         await life.serving()

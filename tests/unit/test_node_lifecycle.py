@@ -12,7 +12,7 @@ import pytest
 from gridllm.charter.fetch import fetch_charter, fetch_manifest
 from gridllm.errors import ModelError, SwarmError, UsageError
 from gridllm.identity.keys import Identity
-from gridllm.node import lifecycle
+from gridllm.node import lifecycle, surroundings
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.messages import Close, Leaving
@@ -74,8 +74,8 @@ async def test_a_grid_that_cannot_be_entered_is_said_at_once(tmp_path: Path) -> 
 
 
 async def test_moves_to_blocks_that_lost_their_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "REBALANCE_S", (0.05, 0.1))
-    monkeypatch.setattr(lifecycle, "TURN_S", 0.05)
+    monkeypatch.setattr(surroundings, "REBALANCE_S", (0.05, 0.1))
+    monkeypatch.setattr(surroundings, "TURN_S", 0.05)
     network = MemoryNetwork()
     async with living(tmp_path / "a", network, blocks=(4, 8)) as steady:
         await steady.serving()

@@ -9,7 +9,7 @@ import pytest
 
 from gridllm.errors import ModelError
 from gridllm.models.seeding import Seeding, Shelf
-from gridllm.node import lifecycle, source
+from gridllm.node import source, surroundings
 from gridllm.node.source import Source
 from gridllm.planning.placement import BlockRange
 from gridllm.swarm.memory import MemoryNetwork
@@ -20,8 +20,8 @@ from tests.unit.notes import until
 async def test_a_move_to_blocks_whose_files_nobody_has_ends_where_it_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "REBALANCE_S", (0.05, 0.1))
-    monkeypatch.setattr(lifecycle, "TURN_S", 0.05)
+    monkeypatch.setattr(surroundings, "REBALANCE_S", (0.05, 0.1))
+    monkeypatch.setattr(surroundings, "TURN_S", 0.05)
     asked: list[BlockRange | None] = []
     find = Source.folder
 
