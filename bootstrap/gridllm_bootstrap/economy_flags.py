@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from gridllm.errors import UsageError
-from gridllm.quantities import parse_credits, parse_duration
+from gridllm_bootstrap.economy_amounts import parsed
 
 if TYPE_CHECKING:
     from gridllm.charter.document import ModelEntry
@@ -123,6 +123,19 @@ class EconomyWishes:
     escrow_life: str | None = None
     keepers: Sequence[str] = ()
 
+    def check(self, models: Sequence[str]) -> None:
+        """Refuse what cannot be whatever the models hold, before they are read (seconds for each GB).
+
+        Args:
+            models: their names.
+
+        Raises:
+            UsageError: an amount, name or combination that cannot be.
+        """
+        if self.ledger is False and self._said:
+            raise UsageError("Without a ledger nothing costs or opens anything: leave out --no-ledger or the others.")
+        parsed(self, models)
+
     def settled(self, models: Sequence[ModelEntry], *, usual: bool = False) -> Economy:
         """As it stands in the charter; ``usual``: whether there is a ledger where nothing is said.
 
@@ -133,28 +146,16 @@ class EconomyWishes:
 
         from gridllm.charter.economy import Economy
 
-        said = any(getattr(self, one.name) not in (None, ()) for one in fields(self) if one.name != "ledger")
-        if self.ledger is False and said:
-            raise UsageError("Without a ledger nothing costs or opens anything: leave out --no-ledger or the others.")
+        names = [entry.name for entry in models]
+        self.check(names)
         wanted = usual if self.ledger is None else self.ledger
-        if not wanted and not said:
+        if not wanted and not self._said:
             return Economy()
-        prices = _given(decode=_price(self.decode_price), prefill=_price(self.prefill_price))
-        chosen: dict[str, Any] = _given(
-            prices=prices or None,
-            starter=_credits(self.starter),
-            newcomers=self.newcomers,
-            allowance=_credits(self.allowance),
-            trust=_credits(self.trust),
-            classes=tuple(sorted(map(parse_credits, self.classes))),
-            tiers=tuple(_tier(text, models) for text in self.tiers),
-            submit=_credits(self.submit),
-            window_tokens=self.window,
-            pass_s=_seconds(self.pass_life),
-            escrow_s=_seconds(self.escrow_life),
-            keepers=tuple(self.keepers),
-        )
-        token = models[0].parameters * prices.get("decode", Economy().prices.decode) // 10**6
+        chosen = parsed(self, names)
+        roots = {entry.name: entry.root for entry in models}
+        chosen["tiers"] = tuple(tier | {"model": roots[tier["model"]]} for tier in chosen["tiers"])
+        decode = chosen.get("prices", {}).get("decode", Economy().prices.decode)
+        token = models[0].parameters * decode // 10**6
         sizes = {"starter": STARTER_TOKENS * token, "trust": TRUST_TOKENS * token}
         try:
             return Economy.model_validate({"required": True, **sizes, **chosen})
@@ -163,32 +164,7 @@ class EconomyWishes:
             where = " ".join(map(str, fault["loc"])) or "combination of flags"
             raise UsageError(f"The grid's {where} cannot be so: {fault['msg']}.") from error
 
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _credits(text: str | None) -> int | None:
-    return None if text is None else parse_credits(text)
-
-
-def _price(text: str | None) -> int | None:
-    """Credits for a token through a billion parameters → micro-credits through a million. Raises UsageError."""
-    if text is None:
-        return None
-    micro = parse_credits(text)
-    if micro % 1000:
-        raise UsageError(f"A price of {text!r} is too fine: three decimals are the most.")
-    return micro // 1000
-
-
-def _seconds(text: str | None) -> int | None:
-    return None if text is None else parse_duration(text)
-
-
-def _tier(text: str, models: Sequence[ModelEntry]) -> dict[str, Any]:
-    name, separator, amount = text.rpartition("=")
-    known = {entry.name: entry.root for entry in models}
-    if not separator or name not in known:
-        raise UsageError(f"--tier {text!r} names no model of this grid; write it like {next(iter(known))}=50.")
-    return {"model": known[name], "contribution": parse_credits(amount)}
+    @property
+    def _said(self) -> bool:
+        """Whether anything was typed but --ledger."""
+        return any(getattr(self, one.name) not in (None, ()) for one in fields(self) if one.name != "ledger")

@@ -19,7 +19,7 @@ from gridllm_bootstrap.economy_flags import EconomyWishes
 from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
 from gridllm_bootstrap.minimum_flags import Changes, changed
-from gridllm_bootstrap.offer import ModelWish, Offer, Progress, describe
+from gridllm_bootstrap.offer import ModelWish, Offer, Progress, describe, name_of
 from gridllm_bootstrap.paper import Paper, paper_of, write_paper
 
 
@@ -117,10 +117,11 @@ def found_grid(
     peer, maintainer = _key_or_new(home.peer_key(name)), _key_or_new(home.maintainer_key(name))
     first_peer_addresses(peer.peer, listening.host_maddrs, listening.announce_maddrs)
     council.needed(maintainer.public_key.hex())
+    rules.economy.check([name_of(wish.source) for wish in wishes])
+    _check_keepers(rules.economy.keepers, council.maintainers(maintainer.public_key.hex()))
     offers = [describe(wish, progress) for wish in wishes]
     admission = rules.settled(offers)
     economy = rules.economy.settled([offer.entry for offer in offers], usual=not rules.open)
-    _check_keepers(economy.keepers, council.maintainers(maintainer.public_key.hex()))
 
     maintainer, addresses = prepare_keys(home, name, listening)
     own = maintainer.public_key.hex()

@@ -39,6 +39,18 @@ class Offer:
     shape: Shape
 
 
+def name_of(source: str) -> str:
+    """What a model is called in the charter: a folder's name, or a Hub id's last part."""
+    folder = Path(source).expanduser()
+    return folder.resolve().name if _is_folder(source) else source.split("/")[-1]
+
+
+def _is_folder(source: str) -> bool:
+    from gridllm.models.files import DEMO
+
+    return source != DEMO and Path(source).expanduser().is_dir()
+
+
 def describe(wish: ModelWish, progress: Progress) -> Offer:
     """One model's charter entry, its manifest and its shape.
 
@@ -52,8 +64,7 @@ def describe(wish: ModelWish, progress: Progress) -> Offer:
     from gridllm.models.manifest import build_manifest, manifest_bytes, root
 
     path = find_model(wish.source, wish.revision)
-    from_folder = wish.source != DEMO and Path(wish.source).expanduser().is_dir()
-    name = path.resolve().name if from_folder else wish.source.split("/")[-1]
+    from_folder, name = _is_folder(wish.source), name_of(wish.source)
     config = read_config(path)
     manifest = build_manifest(path, lambda done, total: progress(name, done, total))
     largest = max(manifest.tensors.values(), key=lambda tensor: tensor.size)

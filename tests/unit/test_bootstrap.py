@@ -18,8 +18,9 @@ from gridllm.ids import ModelRoot
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.record import NodeRecord, State
+from gridllm_bootstrap.economy_flags import EconomyWishes
 from gridllm_bootstrap.first_peer import census, watch
-from gridllm_bootstrap.found import found_grid
+from gridllm_bootstrap.found import Rules, found_grid
 from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
 from gridllm_bootstrap.offer import ModelWish
@@ -114,6 +115,24 @@ class TestFounding:
         home = Home(tmp_path / "maintainer")
         with pytest.raises(ModelError):
             self._found(home, "home", "/no/such/folder")
+        assert not home.root.exists()
+
+    def test_flags_about_credit_are_checked_before_the_model_is_read(self, tmp_path: Path, model: Path) -> None:
+        home = Home(tmp_path / "maintainer")
+        for wishes, says in (
+            (EconomyWishes(window=0), "--window 0 cannot be"),
+            (EconomyWishes(tiers=("other=1",)), "write it like tiny=50"),
+            (EconomyWishes(keepers=("ab" * 32,)), "is no maintainer of this grid"),
+        ):
+            with pytest.raises(UsageError, match=says):
+                found_grid(
+                    home,
+                    "home",
+                    [ModelWish(str(model), None, None)],
+                    listening=LISTENING,
+                    progress=lambda *_: pytest.fail("the model is read"),
+                    rules=Rules(economy=wishes),
+                )
         assert not home.root.exists()
 
     def test_a_dtype_that_no_node_can_have(self, tmp_path: Path, model: Path) -> None:

@@ -50,18 +50,26 @@ def test_any_flag_about_credit_says_that_there_is_a_ledger() -> None:
         (EconomyWishes(starter="0.0000001"), "not an amount of credit"),
         (EconomyWishes(tiers=("small=1",)), "names no model of this grid; write it like big=50"),
         (EconomyWishes(tiers=("big",)), "names no model"),
-        (EconomyWishes(tiers=("big=1", "big=2")), "a model has two tiers"),
-        (EconomyWishes(newcomers="everything"), "newcomers cannot be so"),
-        (EconomyWishes(newcomers="allowance"), "an allowance of nothing"),
+        (EconomyWishes(tiers=("big=0",)), "--tier 'big=0' asks for nothing; give an amount above 0"),
+        (EconomyWishes(tiers=("big=1", "big=2")), "has two --tier"),
+        (EconomyWishes(newcomers="everything"), "--newcomers 'everything' is not known; choose one of nothing"),
+        (EconomyWishes(newcomers="allowance"), "say how much, like --allowance 5"),
+        (EconomyWishes(newcomers="nothing", allowance="5"), "--allowance is only for --newcomers allowance"),
+        (EconomyWishes(allowance="5"), "leave out --allowance"),
+        (EconomyWishes(classes=("5", "5")), "Two --class are of the same amount"),
+        (EconomyWishes(trust="-1"), "--trust: '-1' is not an amount"),
+        (EconomyWishes(escrow_life="8d"), "--escrow-life '8d' cannot be; choose 1 min to 7 d"),
         (EconomyWishes(decode_price="0.00001"), "too fine"),
-        (EconomyWishes(window=0), "window_tokens"),
-        (EconomyWishes(escrow_life="1s"), "escrow_s"),
-        (EconomyWishes(keepers=("me",)), "keepers"),
+        (EconomyWishes(window=0), "--window 0 cannot be; choose 1 to"),
+        (EconomyWishes(escrow_life="1s"), "--escrow-life"),
+        (EconomyWishes(keepers=("me",)), "--keeper 'me' is no maintainer's public key"),
     ],
 )
 def test_what_cannot_be(wishes: EconomyWishes, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         wishes.settled([ENTRY])
+    with pytest.raises(UsageError, match=told):
+        wishes.check([ENTRY.name])
 
 
 def _charter(economy: Economy) -> Charter:
