@@ -71,6 +71,11 @@ def count_credits(micro: int) -> str:
     return f"{spell_credits(micro)} {'credit' if micro == 10**6 else 'credits'}"
 
 
+def count_things(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: ``1 log``, ``1,204 logs``, ``16 entries``; ``many`` where it is not ``one`` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def spell_earnings(earned: int, waiting: int) -> str:
     """Micro-credits that a node was paid: ``earned 1.25 credits, 0.2 not yet handed in``."""
     later = f", {spell_credits(waiting)} not yet handed in" if waiting else ""

@@ -69,6 +69,7 @@ def verify_database(url: str, data_dir: Path, grid: str | None, *, as_json: bool
     from gridllm.cli.ledger_database import charter_here, check_database, rulebook_here
     from gridllm.cli.show import print_json, stdout
     from gridllm.errors import LedgerError
+    from gridllm.quantities import count_things
 
     signed, pins = charter_here(url, data_dir, grid)
     rules = rulebook_here(signed, pins)
@@ -83,8 +84,9 @@ def verify_database(url: str, data_dir: Path, grid: str | None, *, as_json: bool
     if as_json:
         print_json({"grid": signed.grid} | told)
         return
-    count = sum(told["entries"].values())
-    stdout().print(f"{count:,} entries in {len(told['entries'])} logs, read in {told['seconds']:.1f} s", markup=False)
+    count = count_things(sum(told["entries"].values()), "entry", "entries")
+    logs = count_things(len(told["entries"]), "log")
+    stdout().print(f"{count} in {logs}, read in {told['seconds']:.1f} s", markup=False)
     stdout().print("Every row of every table follows from them. The books are sound.", style="bold green")
 
 
@@ -130,6 +132,7 @@ async def export_books(signed: SignedCharter, pins: Pins, path: Path, *, as_json
     from gridllm.cli.ledger_view import export_json
     from gridllm.cli.show import print_json, stderr, stdout
     from gridllm.ledger.audit.archive import export as write_archive
+    from gridllm.quantities import count_things
 
     async with asking_keepers(signed, pins) as keepers:
         manifests = {root: raw for root, (_, raw) in (await manifests_of(signed, pins, keepers.swarm)).items()}
@@ -141,7 +144,9 @@ async def export_books(signed: SignedCharter, pins: Pins, path: Path, *, as_json
     if as_json:
         print_json(export_json(done, path))
     else:
-        stdout().print(f"{done.entries:,} entries of {len(done.best())} logs are in {path}", markup=False)
+        count = count_things(done.entries, "entry", "entries")
+        logs = count_things(len(done.best()), "log")
+        stdout().print(f"{count} of {logs} {'is' if done.entries == 1 else 'are'} in {path}", markup=False)
         stdout().print(f"Check them anywhere with: gridllm ledger verify --from {path}", markup=False)
 
 

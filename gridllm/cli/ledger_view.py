@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridllm.quantities import spell_credits
+from gridllm.quantities import count_credits, count_things
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -57,11 +57,13 @@ def _findings(report: Report, *, sound: bool) -> Iterator[str]:
     tally = report.tally
     if tally is None:
         return
-    yield f"{tally.statements:,} statements, {len(tally.accounts):,} accounts, {len(tally.tabs):,} bills"
+    counts = (tally.statements, "statement"), (len(tally.accounts), "account"), (len(tally.tabs), "bill")
+    yield ", ".join(count_things(*count) for count in counts)
     if sound:
-        yield f"all balances together: {spell_credits(tally.minted)} credits, as grants and starters made"
+        yield f"all balances together: {count_credits(tally.minted)}, as grants and starters made"
         if report.asked:
-            yield f"{len(report.asked)} of {len(report.logs)} keepers say the same of every account"
+            say = "keeper says" if len(report.logs) == 1 else "keepers say"
+            yield f"{len(report.asked)} of {len(report.logs)} {say} the same of every account"
 
 
 def _silences(report: Report) -> Iterator[str]:

@@ -23,6 +23,7 @@ from gridllm.ledger.log.evidence import verify_equivocation
 from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.migrate import migrate
 from gridllm.ledger.store.store import LedgerStore
+from gridllm.quantities import count_things
 from gridllm.settings import load_settings
 from tests.ledgers import homed
 from tests.unit.ledger_desk import Desk, make_desk
@@ -188,7 +189,7 @@ def test_altered_files_are_found_out(desk: Desk) -> None:
     other.write_bytes(b"no zip")
     with pytest.raises(LedgerError, match="is no exported ledger"):
         verify(file=other)
-    with pytest.raises(LedgerError, match="is no exported ledger"):
+    with pytest.raises(LedgerError, match="There is no file nowhere.zip"):
         verify(file=Path("nowhere.zip"))
 
 
@@ -212,7 +213,7 @@ def test_a_keepers_database_is_checked_where_it_lies(
             batch.append(desk.rules.read(raw, desk.a.key))
     engine.dispose()
     verify(database=str(file))
-    assert "50 entries in 1 logs" in capsys.readouterr().out
+    assert "50 entries in 1 log," in capsys.readouterr().out
     verify(database=f"sqlite:///{file}", as_json=True)
     assert said()["entries"] == {desk.a.key: 50}
     with closing(sqlite3.connect(file)) as raw_file, raw_file:
@@ -257,3 +258,8 @@ def test_the_group_has_its_commands() -> None:
     command = named_command("ledger", app)
     assert isinstance(command, typer.core.TyperGroup)
     assert set(command.commands) == {"verify", "export", "policy"}
+
+
+def test_one_of_a_kind_is_told_in_the_singular() -> None:
+    assert [count_things(number, "log") for number in (0, 1, 1204)] == ["0 logs", "1 log", "1,204 logs"]
+    assert [count_things(number, "entry", "entries") for number in (1, 2)] == ["1 entry", "2 entries"]

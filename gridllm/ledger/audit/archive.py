@@ -126,6 +126,8 @@ class Archive:
         self._path = path
         try:
             self._zip = zipfile.ZipFile(path)
+        except FileNotFoundError as error:
+            raise LedgerError(f"There is no file {path}; gridllm ledger export writes one.") from error
         except _DAMAGE as error:
             raise LedgerError(f"{path} is no exported ledger, or it is damaged ({error}).") from error
         try:
