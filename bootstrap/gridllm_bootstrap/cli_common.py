@@ -49,9 +49,9 @@ PaceOption = Annotated[
 def home_at(out: Path | None) -> Home:
     """The maintainer's folder that a command works with."""
     from gridllm.settings import load_settings
-    from gridllm_bootstrap.home import Home
+    from gridllm_bootstrap.home import Home, default_root
 
-    return Home(out.expanduser() if out is not None else load_settings().data_dir / "bootstrap")
+    return Home(out.expanduser() if out is not None else default_root(load_settings()))
 
 
 def grid_at(home: Home, name: str | None) -> SignedCharter:
@@ -115,6 +115,8 @@ def grid_facts(home: Home, signed: SignedCharter) -> dict[str, object]:
 
 def print_grid(title: str, home: Home, signed: SignedCharter, explained: dict[str, list[str]] | None = None) -> None:
     """A grid founded here, for people."""
+    from rich.markup import escape
+
     from gridllm.charter.board import NoticeBoard
     from gridllm.cli.show import charter_facts, facts_text, stdout
 
@@ -131,7 +133,7 @@ def print_grid(title: str, home: Home, signed: SignedCharter, explained: dict[st
     console = stdout()
     console.print(title)
     console.print(facts_text(charter_facts(signed, board.admission) | (explained or {}) | files))
-    console.print("\nStart its first peer:  [bold]gridllm bootstrap run[/]")
+    console.print(f"\nStart its first peer:  [bold]{escape(home.run_command(name))}[/]")
     console.print("Give to volunteers:")
     for address in signed.charter.first_peers:
         console.print(f"  gridllm join {address}", markup=False)

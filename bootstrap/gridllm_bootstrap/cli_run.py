@@ -71,7 +71,10 @@ def run(
         raise UsageError(
             "--ledger says where books lie, and none are kept here: no key of a keeper of this grid is here."
         )
-    with hold(identity):
+    again = home.run_command(grid_name)
+    with hold(identity, otherwise="leave it running: a grid's first peer runs once"):
         run_async(
-            serve_until_stopped(identity, signed, home.pins, listening, as_json=as_json, office=office, books=books)
+            serve_until_stopped(
+                identity, signed, home.pins, listening, as_json=as_json, again=again, office=office, books=books
+            )
         )

@@ -188,8 +188,8 @@ def check_new(home: Home, name: str) -> None:
         )
     if folder.exists() and not home.prepared(name):
         raise UsageError(
-            f"{folder} exists already, and founding never overwrites a grid; run: gridllm bootstrap run --name "
-            f"{name!r} — or choose another name."
+            f"{folder} exists already, and founding never overwrites a grid; run: {home.run_command(name)} — or choose "
+            "another name."
         )
 
 

@@ -12,8 +12,10 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -21,6 +23,14 @@ from gridllm.charter.pin import Pins
 from gridllm.disk import make_private_dir, write_atomically
 from gridllm.errors import CharterError
 from gridllm_bootstrap.listen import Listening
+
+if TYPE_CHECKING:
+    from gridllm.settings import Settings
+
+
+def default_root(settings: Settings) -> Path:
+    """The maintainer's folder where none is named."""
+    return settings.data_dir / "bootstrap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,17 @@ class Home:
     def founding_file(self, name: str) -> Path:
         """Charter and manifests for the other maintainers."""
         return self.folder(name) / "founding.json"
+
+    def run_command(self, name: str) -> str:
+        """What to type to run the first peer of a grid in this folder: with the flags that are needed to find it."""
+        from gridllm.settings import load_settings
+
+        words = ["gridllm", "bootstrap", "run"]
+        if self.root != default_root(load_settings()):
+            words += ["--home", str(self.root)]
+        if any(signed.charter.name != name for signed in self.pins.all()):
+            words += ["--name", name]
+        return shlex.join(words)
 
     def prepared(self, name: str) -> bool:
         """Whether there are keys for this grid, but no charter yet, signed or not."""

@@ -19,7 +19,9 @@ from gridllm.cli.grid_view import printable
 from gridllm.cli.runtime import stop_on_signals
 from gridllm.cli.show import print_json, stderr, stdout
 from gridllm_bootstrap.first_peer import Census, open_first_peer, watch
+from gridllm_bootstrap.keeping.alone import KeptElsewhere
 from gridllm_bootstrap.keeping.start import Bookkeeping, Kept, open_books
+from gridllm_bootstrap.keeping.witness import Discord
 from gridllm_bootstrap.limits import Tries
 from gridllm_bootstrap.office import Office, open_office
 from gridllm_bootstrap.opening import Opening
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from gridllm.identity.keys import Identity
     from gridllm.swarm.interface import Swarm
     from gridllm_bootstrap.authority import Event
-    from gridllm_bootstrap.keeping.witness import Discord
     from gridllm_bootstrap.listen import Listening
     from gridllm_bootstrap.outcomes import FitnessEvent
 
@@ -60,9 +61,10 @@ SPELLED_FITNESS: Final = {
 class Reporter:
     """Tells people (a live status line, or plain lines where there is no terminal) or programs (JSON lines)."""
 
-    def __init__(self, signed: SignedCharter, *, as_json: bool) -> None:
+    def __init__(self, signed: SignedCharter, *, as_json: bool, again: str = "gridllm bootstrap run") -> None:
         self._name = signed.charter.name
         self._as_json = as_json
+        self._again = again
         self._console = stdout()
         self._status: Status | None = None
         self._last = ""
@@ -153,7 +155,7 @@ class Reporter:
         if self._as_json:
             self._event("stopped")
         else:
-            stderr().print("Stopped. Start it again with: gridllm bootstrap run")
+            stderr().print(f"Stopped. Start it again with: {self._again}", markup=False)
 
     def _event(self, kind: str, **fields: Any) -> None:
         print_json({"event": kind, **fields})
@@ -166,12 +168,14 @@ async def serve_until_stopped(
     listening: Listening,
     *,
     as_json: bool,
+    again: str,
     office: Office | None = None,
     books: Bookkeeping | None = None,
 ) -> None:
     """Run the first peer until Ctrl-C or SIGTERM, then leave with no process behind.
 
     Args:
+        again: the command that starts it again, for people.
         office: a maintainer's key and how machines are measured with it; None measures none.
         books: a keeper's key and where the grid's books lie; None keeps none.
 
@@ -180,7 +184,7 @@ async def serve_until_stopped(
         LedgerError: the books cannot be used.
         CharterError: a manifest is missing, or known peers cannot be written.
     """
-    reporter = Reporter(signed, as_json=as_json)
+    reporter = Reporter(signed, as_json=as_json, again=again)
     with stop_on_signals() as stop:
         board = NoticeBoard(signed, pins.notices_path(signed))
         if office is not None and board.admission.required:
@@ -190,7 +194,13 @@ async def serve_until_stopped(
             await stack.enter_async_context(gossiping(swarm, board, lambda: pins.peers(signed)))
             kept = None
             if books is not None:
-                kept = await stack.enter_async_context(open_books(books, swarm, signed, board, pins, reporter.discord))
+                opened = open_books(books, swarm, signed, board, pins, reporter.discord, stop)
+                try:
+                    kept = await stack.enter_async_context(opened)
+                except KeptElsewhere as error:
+                    reporter.discord(Discord("elsewhere", books.identity.public_key.hex(), str(error)))
+            if stop.is_set():
+                return reporter.stopping()
             how = None
             if office is not None:
                 how = partial(open_office, office, swarm, signed, board, pins, reporter.examined, reporter.unfit)

@@ -161,8 +161,11 @@ def _parse(path: Path, raw: bytes) -> Identity:
 
 
 @contextlib.contextmanager
-def hold(identity: Identity) -> Iterator[None]:
+def hold(identity: Identity, *, otherwise: str = "give this one its own key with --identity") -> Iterator[None]:
     """Keep other processes from serving with the same key: two nodes with one peer id break each other's connections.
+
+    Args:
+        otherwise: what people can do other than to stop the process that holds it.
 
     Raises:
         IdentityError: another process holds it (named by its pid), or the lock file cannot be written.
@@ -183,8 +186,7 @@ def hold(identity: Identity) -> Iterator[None]:
         except BlockingIOError:
             pid = os.pread(handle, 16, 0).decode("ascii", "replace").strip() or "unknown"
             raise IdentityError(
-                f"The key {identity.path} is in use by process {pid}; stop that one, or give this one its "
-                "own key with --identity."
+                f"The key {identity.path} is in use by process {pid}; stop that one, or {otherwise}."
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)

@@ -15,15 +15,18 @@ from gridllm.charter.pin import Pins
 from gridllm.errors import CharterError, ModelError, UsageError
 from gridllm.identity.keys import Identity, load
 from gridllm.ids import ModelRoot
+from gridllm.settings import load_settings
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.record import NodeRecord, State
+from gridllm_bootstrap.cli_common import grid_at, print_grid
 from gridllm_bootstrap.economy_flags import EconomyWishes
 from gridllm_bootstrap.first_peer import census, watch
 from gridllm_bootstrap.found import Rules, found_grid
-from gridllm_bootstrap.home import Home
+from gridllm_bootstrap.home import Home, default_root
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
 from gridllm_bootstrap.offer import ModelWish
+from gridllm_bootstrap.serve import Reporter
 from tests.charters import MAINTAINERS, charter
 
 PEER = Identity.ephemeral().peer
@@ -98,6 +101,21 @@ class TestFounding:
         assert home.listening("home") == LISTENING
         for key in (home.maintainer_key("home"), home.peer_key("home")):
             assert key.stat().st_mode & 0o777 == 0o600
+
+    def test_how_to_start_it_names_the_folder_and_the_grid_where_that_is_needed(
+        self, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        usual, other = Home(default_root(load_settings())), Home(tmp_path / "a [b]")
+        for home, name in ((usual, "one"), (other, "one"), (other, "two")):
+            self._found(home, name, str(model))
+        assert usual.run_command("one") == "gridllm bootstrap run"
+        assert other.run_command("one") == f"gridllm bootstrap run --home '{other.root}' --name one"
+        print_grid("Founded", other, grid_at(other, "two"))
+        assert f"Start its first peer:  {other.run_command('two')}\n" in capsys.readouterr().out
+        reporter = Reporter(grid_at(other, "two"), as_json=False, again=other.run_command("two"))
+        reporter.stopping()
+        assert f"Start it again with: {other.run_command('two')}\n" in capsys.readouterr().err
 
     def test_nothing_is_overwritten(self, tmp_path: Path, model: Path) -> None:
         home = Home(tmp_path)

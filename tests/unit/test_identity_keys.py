@@ -158,6 +158,8 @@ def test_one_key_serves_one_process(path: Path) -> None:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(IdentityError, match=f"in use by process {holder.pid}"), hold(identity):
             pass
+        with pytest.raises(IdentityError, match=r"stop that one, or wait\."), hold(identity, otherwise="wait"):
+            pass
     finally:
         holder.stdin.close()
         holder.wait(10)
