@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from gridllm.errors import GridError, Refusal, SwarmError
+from gridllm.errors import GridError, LedgerError, Refusal, SwarmError
 from gridllm_bootstrap.keeping.copying import Astray, Convicted, Copier, InvalidEntry
 from gridllm_bootstrap.keeping.vouching import HeadReader, Shown
 from gridllm_bootstrap.keeping.witness import Discord, Witness
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 __all__ = ["Discord", "Mirror"]
 
 EVERY_S: Final = 3.0  # each other keeper is asked, more or less
+LACKING_S: Final = 120.0  # a start waits for what this keeper has lost, while nothing of it comes
 STALLED_S: Final = 8.0  # a log that is behind for so long is fetched from whoever holds it
 STRETCHES: Final = 16  # of one log, until heads are looked at again
 DISTRUST_S: Final = 10.0  # for which a holder whose entries did not fit is not asked for that log; doubles
@@ -93,17 +94,27 @@ class Mirror:
         return None if vouched is None else vouched.raw
 
     async def looked(self, within_s: float) -> None:
-        """Wait until every other keeper was asked once, for so long at most; and then, without end, while this keeper's
-        own log is known to lack what it signed.
+        """Wait until every other keeper was asked once, for so long at most; and then, while more of it comes, until
+        this keeper's own log has all that it is known to have signed.
 
         A keeper that was put back to an older state gets back so what it wrote since, before it signs anew: that would
-        be another history.
+        be another history. ``tell`` hears what is waited for.
+
+        Raises:
+            LedgerError: for ``LACKING_S`` nothing came of what is missing.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 for one in self._looked.values():
                     await one.wait()
-        while self._witness.logs[self._keeper.log].pending:  # noqa: ASYNC110 - nothing waits for it but a start
+        own, now = self._witness.logs[self._keeper.log], asyncio.get_running_loop().time
+        began = now()
+        while own.pending:
+            if now() - max(began, own.behind_since or began) >= LACKING_S:
+                raise LedgerError(
+                    f"This keeper's books lack entries that it signed, and for {LACKING_S:.0f} s nobody gave any of "
+                    "them: start it again when the other keepers are on line, or with its newest database."
+                )
             await asyncio.sleep(self._every_s / 30)
 
     async def hear(self, brought: Heads) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.cards import keep_card
 
@@ -56,30 +56,40 @@ async def open_books(
     board: NoticeBoard,
     pins: Pins,
     tell: Callable[[Discord], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Kept]:
     """Keep the grid's books until the block is left; what was acknowledged by then is on disk.
 
+    Args:
+        stop: ends the wait for what other keepers hold of this one's log; nothing is answered then.
+
     Raises:
+        KeptElsewhere: another peer keeps books with this key.
         LedgerError: the database cannot be used, or holds other books than this keeper signed.
         CharterError, ModelError: the manifest of a model is missing, or does not parse.
     """
     from gridllm.ledger.keepers import Keepers
     from gridllm.ledger.paper import Rulebook
+    from gridllm_bootstrap.keeping.alone import check_alone
     from gridllm_bootstrap.keeping.calls import Calls
     from gridllm_bootstrap.keeping.desk import Keeper
     from gridllm_bootstrap.keeping.mirroring import Mirror
 
     sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
+    stop = stop or asyncio.Event()
     async with AsyncExitStack() as stack:
+        await check_alone(swarm, signed, books.identity.public_key.hex())
         store, close = await asyncio.to_thread(_open_store, books.url, signed.charter.economy.starter)
         stack.push_async_callback(asyncio.to_thread, close)
         rulebook = Rulebook(signed, await asyncio.to_thread(_block_sizes, signed, pins))
         keeper = await stack.enter_async_context(Keeper(store, rulebook, books.identity, board))
         mirror = await stack.enter_async_context(Mirror(keeper, Keepers(swarm, signed), tell=tell))
-        await mirror.looked(LOOK_S)
-        await Calls(keeper, swarm, vouched=lambda: mirror.vouched, hear=mirror.hear).serve()
-        card = asyncio.create_task(keep_card(swarm, signed.grid, books.identity, office="keepers"))
-        stack.push_async_callback(_end, card)
+        await _unless(stop, mirror.looked(LOOK_S))
+        if not stop.is_set():
+            await check_alone(swarm, signed, keeper.log)  # by now more of the grid was found
+            await Calls(keeper, swarm, vouched=lambda: mirror.vouched, hear=mirror.hear).serve()
+            card = asyncio.create_task(keep_card(swarm, signed.grid, books.identity, office="keepers"))
+            stack.push_async_callback(_end, card)
         yield Kept(keeper, *await keeper.read(lambda store: store.extent()))
 
 
@@ -103,6 +113,19 @@ def _block_sizes(signed: SignedCharter, pins: Pins) -> dict[str, Sequence[int]]:
     from gridllm_bootstrap.office import manifests_of
 
     return {root: block_parameters(manifest) for root, manifest in manifests_of(signed, pins).items()}
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do it, or leave off when the stop comes. Raises what it raises."""
+    doing, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([doing, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+    finally:
+        for task in (doing, stopping):
+            task.cancel()
+        await asyncio.gather(doing, stopping, return_exceptions=True)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

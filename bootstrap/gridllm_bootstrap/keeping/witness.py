@@ -33,7 +33,7 @@ T = TypeVar("T")
 class Discord:
     """Something that a maintainer should know of a keeper."""
 
-    kind: Literal["two_histories", "invalid_entry", "astray", "lost"]
+    kind: Literal["two_histories", "invalid_entry", "astray", "lost", "elsewhere"]
     keeper: str  # hex key
     text: str  # one sentence
 
