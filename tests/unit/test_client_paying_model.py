@@ -6,14 +6,17 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 import torch
 
-from gridllm.errors import IdentityError
+from gridllm.errors import IdentityError, RouteError
 from gridllm.identity.keys import Identity, load_or_create
 from gridllm.ids import PeerId
 from gridllm.ledger.messages import Wish
+from gridllm_client import grid
+from gridllm_client.cli.generate import generate
 from gridllm_client.cli.show import cost_line
 from gridllm_client.generation import Generation
 from gridllm_client.grid import _account
@@ -113,8 +116,33 @@ def test_what_it_cost_in_words():
     made = Generation(bills=(Bill(PeerId("a"), 0, 4, 5, 6, 12_000), Bill(PeerId("b"), 4, 8, 5, 6, 345)))
     assert cost_line(made, None) == "  cost 0.012345 credits"
     assert cost_line(made, 4_200_000) == (
-        "  cost 0.012345 credits; balance 4.2, not counting what nodes have yet to hand in"
+        "  cost 0.012345 credits; balance 4.2 (nodes may not have handed this cost in yet)"
     )
+    assert cost_line(Generation(), 4_200_000) == "  cost 0 credits; balance 4.2"
+
+
+def test_what_failed_tells_its_cost_all_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    class Model:
+        def stream_into(self, made: Generation, prompt: str, **wishes: object) -> Iterator[str]:
+            yield "Once"
+            made.bills = (Bill(PeerId("a"), 0, 4, 5, 6, 12_000),)
+            raise RouteError("No node is left.")
+
+    class Entered:
+        def __init__(self, **options: object) -> None: ...
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+
+        def model(self, *which: object, **options: object) -> Model:
+            return Model()
+
+    monkeypatch.setattr(grid, "Grid", Entered)
+    with pytest.raises(RouteError):
+        generate("A text")
+    assert "cost 0.012 credits" in capsys.readouterr().err
 
 
 def test_which_account_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -51,6 +51,7 @@ def generate(
     Example: gridllm generate "Once upon a time" --temperature 0.7
     """
     from gridllm_client.cli.show import Progress
+    from gridllm_client.generation import Generation
     from gridllm_client.grid import Grid
     from gridllm_client.model import Wishes
 
@@ -73,7 +74,13 @@ def generate(
             found = entered.model(model, dtype=dtype, path=path)
             progress.phase("Opening a chain of nodes")
             ids = found.chat_prompt([{"role": "user", "content": text}]) if chat else None
-            made = _stream(found, text if ids is None else ids, wishes, progress, silent=as_json)
+            made = Generation()
+            try:
+                _stream(found, text if ids is None else ids, wishes, progress, made, silent=as_json)
+            except Exception:
+                if made.bills and (show_chain or made.spent):  # what failed may have cost something all the same
+                    progress.cost(made, None, always=True)
+                raise
             balance = entered.balance() if as_json or show_chain else None
     if as_json:
         facts = {"prompt": text, "model": found.name, **_grid_facts(entered), **made.as_json(), "balance": balance}
@@ -86,16 +93,13 @@ def generate(
 
 
 def _stream(
-    model: GridModel, prompt: str | list[int], wishes: Wishes, progress: Progress, *, silent: bool
-) -> Generation:
-    from gridllm_client.generation import Generation
-
+    model: GridModel, prompt: str | list[int], wishes: Wishes, progress: Progress, made: Generation, *, silent: bool
+) -> None:
     def on_event(event: ChainEvent) -> None:
         if event.kind != "opened":
             progress.remark(event.text)
 
     wishes["on_event"] = on_event
-    made = Generation()
     if not silent and isinstance(prompt, str) and sys.stdout.isatty():
         progress.prompt(prompt)
     try:
@@ -104,7 +108,6 @@ def _stream(
                 progress.piece(piece)
     finally:
         progress.end()
-    return made
 
 
 def _grid_facts(grid: Grid) -> dict[str, str]:

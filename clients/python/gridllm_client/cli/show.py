@@ -99,22 +99,23 @@ class Progress:
 
 def chain_lines(made: Generation) -> list[str]:
     """The chain and the speed, for people."""
+    from gridllm.quantities import count_things
+
     lines = [f"  blocks {start:>3}:{end:<3} on {peer}" for peer, start, end in made.chain]
     speed = f"{made.tokens_per_s:.1f} tokens/s" if len(made.ids) > 1 else f"{len(made.ids)} token"
-    lines.append(
-        f"  {len(made.ids)} tokens in {made.seconds:.2f} s: first after {made.first_token_s:.2f} s, then {speed}"
-    )
+    tokens = count_things(len(made.ids), "token")
+    lines.append(f"  {tokens} in {made.seconds:.2f} s: first after {made.first_token_s:.2f} s, then {speed}")
     return lines
 
 
 def cost_line(made: Generation, balance: int | None) -> str:
-    """``cost 0.0123 credits; balance 4.2, …``; ``balance`` in micro-credits, None: not known."""
-    from gridllm.quantities import spell_credits
+    """``cost 0.0123 credits; balance 4.2 (…)``; ``balance`` in micro-credits, None: not known."""
+    from gridllm.quantities import count_credits, spell_credits
 
-    known = (
-        "" if balance is None else f"; balance {spell_credits(balance)}, not counting what nodes have yet to hand in"
-    )
-    return f"  cost {spell_credits(made.spent)} credits{known}"
+    # How much of the cost is in the books already is not known here.
+    later = " (nodes may not have handed this cost in yet)" if made.spent else ""
+    known = "" if balance is None else f"; balance {spell_credits(balance)}{later}"
+    return f"  cost {count_credits(made.spent)}{known}"
 
 
 def _harmless(text: str) -> str:
