@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridllm.cli.amounts import AmountCommand
 from gridllm_bootstrap.cli_common import (
     AnnounceMaddrs,
     HomeOption,
@@ -233,7 +234,7 @@ def show(name: NameOption = None, out: HomeOption = None, as_json: JsonOption = 
 app.command()(sign)
 app.command()(minimums)
 app.command()(revoke)
-app.command()(grant)
+app.command(cls=AmountCommand)(grant)
 
 
 def _rules(open_grid: bool, certificate_life: str | None, changes: Changes, economy: EconomyWishes) -> Rules:

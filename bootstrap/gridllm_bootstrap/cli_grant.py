@@ -34,9 +34,10 @@ def grant(
     from gridllm_bootstrap.notice_view import print_draft
     from gridllm_bootstrap.paper import paper_of, write_paper
 
+    micro = parse_credits(credits_)
     home = home_at(out)
     signed = grid_at(home, name)
-    granted = grant_of(signed, to, parse_credits(credits_), why)
+    granted = grant_of(signed, to, micro, why)
     paper = paper_of(signed_by(granted, load(home.maintainer_key(signed.charter.name))))
     # Kept before it is handed in: whatever happens then, `bootstrap sign` on the file hands in the same grant again.
     file = home.folder(signed.charter.name) / f"grant-{granted.serial[:16]}.json"

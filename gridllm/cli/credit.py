@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from gridllm.cli.amounts import AmountCommand
+
 if TYPE_CHECKING:
     from gridllm.charter.document import SignedCharter
     from gridllm.charter.pin import Pins
@@ -91,7 +93,7 @@ def history(
         stdout().print(history_table(lines, signed.charter), crop=False)
 
 
-@app.command()
+@app.command(cls=AmountCommand)
 def send(
     payee: Annotated[str, typer.Argument(metavar="PEER", help="Peer id or public key of whoever gets it.")],
     amount: Annotated[str, typer.Argument(metavar="CREDITS", help="Like 12 or 0.25.")],
