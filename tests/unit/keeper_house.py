@@ -126,6 +126,7 @@ class House:
     def check(self, starter: int, now_s: int) -> Spelled:
         """Compare every table with what follows from the entries; returns that."""
         logs = {log: self.entries(log) for log in self.store.sizes()}
+        assert len({entry.id for entry in logs.get(self.log, [])}) == len(logs.get(self.log, []))
         found = books_of((entry for entries in logs.values() for entry in entries), starter)
         folded = Ledger()
         for entries in logs.values():
@@ -164,9 +165,11 @@ class House:
 
     def _transact(self, log: str, now_s: int, work: Callable[[Batch], None], crash: Crash) -> bool:
         """One transaction, as the desk makes them; whether its end was told to anybody."""
+        before = after = self.store.sizes().get(log, 0)
         with suppress(PowerCut):
             with self.store.write(log, now_s) as batch:
                 work(batch)
+                after = batch.size
                 if crash == "before":
                     raise PowerCut
                 if log == self.log and batch.size:
@@ -181,6 +184,7 @@ class House:
                 raise PowerCut
             return True
         self.restart()
+        assert self.store.sizes().get(log, 0) == (after if crash == "pulled later" else before)
         return False
 
     def _head(self, batch: Batch, now_s: int) -> Head:

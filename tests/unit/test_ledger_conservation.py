@@ -42,7 +42,7 @@ BY_KEY = {hex_of(one): one for one in PEOPLE}
 SHARED_MEMORY = Path("/dev/shm")  # kill -9 is another test's: here the disk itself may forget
 
 people = st.sampled_from(PEOPLE)
-sessions = st.sampled_from(["aa" * 16, "aa" * 16, "bb" * 16])
+sessions = st.sampled_from(["aa" * 16] * 4 + ["bb" * 16])
 ends = st.sampled_from([ENTRY.blocks, ENTRY.blocks, ENTRY.blocks, 3])
 amounts = st.one_of(st.integers(1, 1_500_000), st.integers(1, 8_000_000))
 counts = st.tuples(st.sampled_from([0, 4000]), st.integers(0, 9).map(lambda k: 1000 * k))  # some cost the same
@@ -114,6 +114,7 @@ class Books(RuleBasedStateMachine):
         escrow=amounts,
         late_s=st.sampled_from([0, 0, 1800]),
         twins=st.booleans(),
+        bars=st.sampled_from([False, False, False, True]),
         close=st.booleans(),
         crash=crashes,
     )
@@ -126,6 +127,7 @@ class Books(RuleBasedStateMachine):
         escrow: int,
         late_s: int,
         twins: bool,
+        bars: bool,
         close: bool,
         crash: Crash,
     ) -> None:
@@ -133,6 +135,8 @@ class Books(RuleBasedStateMachine):
         if payer is payee:
             return
         self.escrow(payer, [(payee, ENTRY.blocks, escrow)], session, None, "")
+        if bars:
+            self.revoke(payee, 600)
         self.now_s += late_s
         if twins:  # other counts at the same price
             claims = [one for _, decode in claims for one in ((0, decode + 1000), (4000, decode))]
@@ -154,11 +158,11 @@ class Books(RuleBasedStateMachine):
             raw = only_signed_by(said.raw, [hex_of(payer)])  # the keeper is yet to sign
             self.write(said._replace(raw=raw), self.home(payer) if now else None, crash)
 
-    @rule(payer=people, payee=people, crash=crashes)
-    def send_all(self, payer: Identity, payee: Identity, crash: Crash) -> None:
+    @rule(payer=people, payee=people, over=st.sampled_from([0, 1]), crash=crashes)
+    def send_all(self, payer: Identity, payee: Identity, over: int, crash: Crash) -> None:
         """What is set aside elsewhere, or was a moment ago, is not there twice."""
         at = self.home(payer)
-        micro = self.found[at].available(hex_of(payer), self.now_s)
+        micro = self.found[at].available(hex_of(payer), self.now_s) + over
         if payer is not payee and micro > 0:
             said = SCRIBE.transfer(payer, payee, micro, issued=self.now_s)
             self.write(said._replace(raw=only_signed_by(said.raw, [hex_of(payer)])), at, crash)
@@ -208,7 +212,7 @@ class Books(RuleBasedStateMachine):
         else:
             self.now_s = max(self.now_s, tab.expires)
         self.found[at] = self.houses[at].check(STARTER, self.now_s)
-        self.send_all(payer, payee, "")
+        self.send_all(payer, payee, 0, "")
         self.found[at] = self.houses[at].check(STARTER, self.now_s)
         self.write(SCRIBE.voucher(payer, node, tab.prefill + more[0], tab.decode + more[1], **where), at)
 
@@ -217,6 +221,12 @@ class Books(RuleBasedStateMachine):
         """Late, twice, out of order, to the wrong keeper: whatever lies on the pile."""
         some = [self.pile[-1 - number % len(self.pile)] for number in which if self.pile]
         self.hand_in(some, at, crash)
+
+    @rule(which=st.integers(0, 60))
+    def repeat(self, which: int) -> None:
+        if self.pile:
+            entry = self.pile[-1 - which % len(self.pile)]
+            self.hand_in([entry], self.home(BY_KEY[entry.spender]) if entry.spender else 0, "")
 
     # what strangers try
 
