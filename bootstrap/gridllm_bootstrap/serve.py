@@ -192,12 +192,13 @@ async def serve_until_stopped(
         async with AsyncExitStack() as stack:
             swarm = await stack.enter_async_context(open_first_peer(identity, signed, pins, listening))
             await stack.enter_async_context(gossiping(swarm, board, lambda: pins.peers(signed)))
-            kept = None
+            kept, elsewhere = None, False
             if books is not None:
                 opened = open_books(books, swarm, signed, board, pins, reporter.discord, stop)
                 try:
                     kept = await stack.enter_async_context(opened)
                 except KeptElsewhere as error:
+                    elsewhere = True
                     reporter.discord(Discord("elsewhere", books.identity.public_key.hex(), str(error)))
             if stop.is_set():
                 return reporter.stopping()
@@ -212,7 +213,7 @@ async def serve_until_stopped(
                 if required:
                     await opening.opened(measuring)
                 reporter.started(swarm, signed)
-                if signed.charter.economy.required:
+                if signed.charter.economy.required and (as_json or not elsewhere):  # else people were told why
                     reporter.keeping(kept)
                 reporter.open_to(office if required else None, required=required)
                 looking = asyncio.create_task(_look(swarm, signed, pins, Gatekeeper(signed, board), reporter, opening))

@@ -145,11 +145,11 @@ def stop(monkeypatch: pytest.MonkeyPatch, network: MemoryNetwork) -> asyncio.Eve
     return made
 
 
-async def run(tmp_path: Path) -> None:
+async def run(tmp_path: Path, *, as_json: bool = True) -> None:
     books = Bookkeeping(A, "sqlite:///nowhere.db")
     async with asyncio.timeout(20):
         await serve.serve_until_stopped(
-            A, SIGNED, Pins(tmp_path), cast(Any, None), as_json=True, again="the same", books=books
+            A, SIGNED, Pins(tmp_path), cast(Any, None), as_json=as_json, again="the same", books=books
         )
 
 
@@ -181,3 +181,7 @@ async def test_a_first_peer_goes_on_where_another_keeps_its_books(
     await run(tmp_path)
     out = capsys.readouterr().out
     assert '"elsewhere"' in out and "another does" in out and '"ready"' in out
+    stop.clear()
+    await run(tmp_path, as_json=False)
+    out = capsys.readouterr().out
+    assert "Ledger: No books are kept here: another does." in out and "no keeper's key" not in out
