@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.metering [--models demo small medium] [--seconds 60] [--out FILE] [--docs docs/performance.md]``
 
-One grid with a ledger that serves newcomers unmetered; a chain of two nodes; clients that pay and do not pay by turns:
-on, off, off, on. Every stretch is followed by a pause in which nodes hand in their vouchers, so that this work of the
+One grid with a ledger that serves newcomers unmetered; a chain of two nodes. First one client has two sessions, one
+that pays and one that does not, which grow by turns, 32 tokens at a time. Then clients pay and do not pay by turns: on,
+off, off, on. Every stretch is followed by a pause in which nodes hand in their vouchers, so that this work of the
 metered ones does not fall into the others. Two neighbours are a pair; a figure is the median of the pairs' ratios, with
 the interval that holds it in 95 % of resamplings of the pairs. Drift of a busy machine cancels, its jumps do not.
 """
@@ -29,6 +30,7 @@ import torch
 from benchmarks.chain import LONG_PROMPT, SHORT_PROMPT, _cpu, prompt, spans
 from benchmarks.metering_cost import direct_cost
 from benchmarks.metering_report import write_report
+from benchmarks.metering_worker import BLOCK
 from benchmarks.models import SIZES, make_model
 from benchmarks.process import Worker, cpu_seconds
 from gridllm.demo_model import demo_model_path
@@ -40,6 +42,7 @@ NODES: Final = 2
 CLIENTS: Final = 8
 NEW_TOKENS: Final = 64
 STRETCH_S: Final = 2.0  # at least, of generations in a row
+BLOCKS: Final = 8  # of two sessions that grow by turns
 QUIET_S: Final = 1.6  # after a stretch: nodes hand in a second after a session closed
 FOUNDING: Final = ("--open", "--ledger", "--newcomers", "lowest")
 CREDITS: Final = "100000000"
@@ -119,6 +122,21 @@ class Bench:
             "keeper_cpu_ms": 1e3 * (cpu_seconds(self._keeper) - cpu[1]) / made,
         }
 
+    def side_by_side(self, request: dict[str, Any], seconds: float, *, near: dict[str, Any]) -> dict[str, Any]:
+        """Decoded tokens per second of two sessions that grow by turns, block by block."""
+        load = Load(self.ours_s)
+        pairs, local = Pairs(), list[float]()
+        ends = time.monotonic() + seconds
+        while not local or time.monotonic() < ends:
+            local.append(self.local.call(near)["seconds"])
+            said = self.clients[0].call(request)
+            pairs.on += [BLOCK / s for s in said["on"]]
+            pairs.off += [BLOCK / s for s in said["off"]]
+            time.sleep(QUIET_S)
+        result = {"decode": pairs.summary(), "local_s": statistics.median(local), "load": load.since()}
+        print(json.dumps(result), flush=True)
+        return result
+
     def by_turns(
         self, request: dict[str, Any], seconds: float, figures: Sequence[str], *, near: dict[str, Any], clients: int = 1
     ) -> dict[str, Any]:
@@ -167,15 +185,17 @@ def measure(bench: Bench, seconds: float) -> dict[str, Any]:
         client.call({**short, "metered": True})
     took = first.call({**short, "metered": False})["seconds"]
     times = max(1, round(STRETCH_S / took))
+    growing = bench.side_by_side({**short, "blocks": BLOCKS}, seconds, near=near)
     one = bench.by_turns(
         {**short, "times": times},
-        seconds,
+        seconds / 2,
         ("decode", "tokens_per_s", "first_token_s", "chain_cpu_ms", "keeper_cpu_ms"),
         near=near,
     )
     figures = "tokens_per_s", "decode", "chain_cpu_ms", "keeper_cpu_ms"
     return {
         "generation": {"prompt": SHORT_PROMPT, "tokens": made, "in_a_row": times},
+        "side_by_side": growing,
         "one_stream": one,
         "first_token": bench.by_turns({**long, "times": 2}, seconds / 3, ("first_token_s",), near=long),
         f"clients_{CLIENTS}": bench.by_turns(short, seconds / 2, figures, near=near, clients=CLIENTS),
@@ -213,17 +233,14 @@ def main() -> None:
     """Measure and write JSON and table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--seconds", type=float, default=60, help="for one stream of a model; the rest takes as long")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="side by side, of a model; the rest takes 1.3 times as long"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/metering.json"))
     parser.add_argument("--docs", type=Path, default=None, help="page for the table, such as docs/performance.md")
     options = parser.parse_args()
-    models = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in options.models:
-            print(name, flush=True)
-            models[name] = measure_model(name, options.seconds, Path(scratch))
+    models: dict[str, Any] = {}
     result = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),
@@ -234,7 +251,12 @@ def main() -> None:
         "models": models,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.models:
+            print(name, flush=True)
+            models[name] = measure_model(name, options.seconds, Path(scratch))
+            result["when"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            options.out.write_text(json.dumps(result, indent=1) + "\n")  # a run that is broken off keeps what it has
     if options.docs is not None:
         write_report(result, options.docs)
 

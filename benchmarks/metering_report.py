@@ -8,6 +8,7 @@ from typing import Any, Final
 START, END = "<!-- metering:start -->", "<!-- metering:end -->"
 
 ROWS: Final = (  # part, figure, label, decimals, whether more is better
+    ("side_by_side", "decode", "side by side: decoded tokens/s", 1, True),
     ("one_stream", "decode", "one stream: decoded tokens/s", 1, True),
     ("one_stream", "tokens_per_s", "one stream: tokens/s, opening and prompt included", 1, True),
     ("one_stream", "chain_cpu_ms", "one stream: CPU ms per token, client and nodes", 2, False),

@@ -10,12 +10,16 @@ import copy
 import json
 import sys
 import time
-from typing import Any
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Final
 
 import torch
 
 from gridllm_client import Grid, GridModel
-from gridllm_client.generation import Generation
+from gridllm_client.generation import Generation, tokens_of
+from gridllm_client.sampling import Picker, generation_config
+
+BLOCK: Final = 32  # tokens that a voucher is for: half a window
 
 
 def unmetered(model: GridModel) -> GridModel:
@@ -52,6 +56,35 @@ def answer(models: dict[bool, GridModel], request: dict[str, Any]) -> dict[str, 
     }
 
 
+async def side_by_side(models: dict[bool, GridModel], request: dict[str, Any]) -> dict[str, list[float]]:
+    """Two sessions grow by turns, a metered one and another, on the grid's loop: seconds for each block of tokens.
+
+    A block is what one voucher pays for, so each of the metered has one; it falls into the block's last third.
+    """
+    prompt, blocks = request["prompt"], request["blocks"]
+    tokens = 1 + BLOCK * blocks
+    ends = models[True].ends
+    config = generation_config(ends.model, temperature=0, top_p=None, top_k=None, repetition_penalty=None)
+    pick = Picker(ends.model, config, len(prompt), None)
+    took: dict[bool, list[float]] = {True: [], False: []}
+    async with AsyncExitStack() as stack:
+        growing = {}
+        for metered, model in models.items():
+            session = model.session(tokens=len(prompt) + tokens, prompt=len(prompt))
+            stack.callback(session.close)
+            growing[metered] = await stack.enter_async_context(aclosing(tokens_of(session, ends, prompt, pick, tokens)))
+            await anext(growing[metered])
+            if bool(session.bills) is not metered:
+                raise RuntimeError(f"metered={metered}, and bills are {session.bills}")
+        for block in range(blocks):
+            for metered in (True, False) if block % 2 else (False, True):
+                started = time.perf_counter()
+                for _ in range(BLOCK):
+                    await anext(growing[metered])
+                took[metered].append(time.perf_counter() - started)
+    return {"on": took[True], "off": took[False]}
+
+
 def main(name: str, folder: str) -> None:
     """Serve requests from standard input."""
     torch.set_num_threads(1)
@@ -61,7 +94,12 @@ def main(name: str, folder: str) -> None:
         models = {True: paying, False: unmetered(paying)}
         print("ready", flush=True)
         for line in sys.stdin:
-            print(json.dumps(answer(models, json.loads(line))), flush=True)
+            request = json.loads(line)
+            if "blocks" in request:
+                said = paying._runtime.run(side_by_side(models, request))
+            else:
+                said = answer(models, request)
+            print(json.dumps(said), flush=True)
 
 
 if __name__ == "__main__":
