@@ -109,7 +109,7 @@ class Wallet:
 
     @property
     def contribution(self) -> int:
-        """Earned minus spent, as the newest pass says; micro-credits."""
+        """As the newest pass says (``ledger.fold.Account.contribution``), micro-credits."""
         return self._shown.contribution if self._shown is not None else 0
 
     @property
