@@ -35,7 +35,7 @@ class Commands:
 
     def json(self, *args: str) -> Any:
         done = gridllm(self.home, *args, "--json", cold=False)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, (done.stderr, done.stdout[:1500])
         return json.loads(done.stdout)
 
     def fails(self, *args: str) -> str:

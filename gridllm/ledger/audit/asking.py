@@ -53,7 +53,7 @@ class Statements:
     def __init__(self, keepers: Keepers, keeper: str) -> None:
         self._keepers, self.keeper = keepers, keeper
         self._said: dict[str, AccountView] = {}
-        self._least: dict[str, Account] = {}  # what followed from the entries before it was asked
+        self._least: dict[str, Account] = {}  # what followed from the entries before it was first asked
         self._open: set[str] = set()  # accounts that did not agree yet
 
     async def ask(self, tally: Tally) -> None:
@@ -66,8 +66,9 @@ class Statements:
         for view in views:
             self._said[view.account] = view
             self._open.add(view.account)
-        for account in self._open:
-            self._least[account] = _copy(tally.sums(account))
+        for account in self._open:  # at first sight only: a keeper that copies a busy log is always a little behind
+            if account not in self._least:
+                self._least[account] = _copy(tally.sums(account))
 
     async def _pages(self, most: int) -> AsyncIterator[AccountView]:
         after = ""
@@ -85,7 +86,7 @@ class Statements:
 
     def settle(self, tally: Tally) -> None:
         """Strike off who agrees. Sums only rise: so what was said must lie between what followed from the entries
-        before and what follows from them now, when more of them may have been read.
+        when the account was first asked for and what follows from them now, when more of them may have been read.
         """
         self._open = {one for one in self._open if not self._agrees(one, tally.sums(one))}
 
