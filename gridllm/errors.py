@@ -11,6 +11,7 @@
     ├── AdmissionError         this machine cannot be measured, or was measured and not admitted
     ├── CertificateError       a peer's admission certificate is missing, forged, expired, revoked or another's
     ├── LedgerError            the ledger's books, a statement in them, or a keeper's answer cannot be used
+    ├── LeaderboardError       a submission, grade or verdict, or the leaderboard's own store, cannot be used
     ├── SwarmError             a peer or the DHT could not do what was asked
     │   ├── AddressError           a multiaddr that cannot be dialled
     │   ├── Unreachable            nobody answered at that address
@@ -29,6 +30,7 @@
         ├── NotAdmitted            no valid certificate: said by nodes
         ├── NotEntitled  Unpaid  BadPayment            about credit: said by nodes
         ├── Insufficient  NotHome                      said by ledger keepers
+        ├── NotAccepted            a submission, grade or withdrawal that the leaderboard does not take
         └── OutOfTurn  TooSoon  Revoked  Outdated  ClockSkew  WrongGrid  Disagreement   said by admission authorities
 """
 
@@ -76,6 +78,10 @@ class CertificateError(GridError):
 
 class LedgerError(GridError):
     """The ledger's books, a statement in them, or a keeper's answer cannot be used."""
+
+
+class LeaderboardError(GridError):
+    """A document of the leaderboard cannot be used, or its store cannot."""
 
 
 class SwarmError(GridError):
@@ -275,6 +281,12 @@ class Insufficient(Refusal):
     """The account's balance, less what is in escrow, does not cover it."""
 
     code = "insufficient"
+
+
+class NotAccepted(Refusal):
+    """The leaderboard does not take this submission, grade or withdrawal."""
+
+    code = "not_accepted"
 
 
 class NotHome(Refusal):

@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from gridllm.charter.document import CHARTER_TYPE, Charter, SignedCharter, grid_id
-from gridllm.charter.notices import AMENDMENT_TYPE, REVOCATION_TYPE, Amendment, Revocation
+from gridllm.charter.notices import KINDS, Notice
 from gridllm.disk import write_atomically
 from gridllm.errors import StatementError, UsageError
 from gridllm.identity.keys import Identity
@@ -26,13 +26,12 @@ from gridllm.ledger.statements import GRANT_TYPE, Grant
 
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
 
-Content = Charter | Revocation | Amendment | Grant
+Content = Charter | Notice | Grant
 
 _KINDS: Final[Mapping[str, type[Content]]] = {
     CHARTER_TYPE: Charter,
     GRANT_TYPE: Grant,
-    REVOCATION_TYPE: Revocation,
-    AMENDMENT_TYPE: Amendment,
+    **KINDS,
 }
 
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from gridllm.charter.contest import Crown, Listing, Rules
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import DAY_S, Admission
 from gridllm.charter.notice_file import NoticeFile
@@ -26,11 +27,18 @@ from gridllm.ids import PeerId
 
 log = logging.getLogger(__name__)
 
+N = TypeVar("N", bound=Notice)
+
 MAX_REVOCATIONS: Final = 10_000  # the latest are kept; more than a year of one every hour
 LONGEST_CERTIFICATE_S: Final = 31 * DAY_S  # the most that a charter or an amendment can allow
 CLOCK_SKEW_S: Final = 300
 
-_AMENDMENT: Final = ""  # the subject of amendments; revocations go by peer
+MAX_LISTINGS: Final = 256  # models beside the charter's; the latest are kept, and the champion's
+
+# Subjects: revocations go by peer, which holds no colon; listings by root.
+_AMENDMENT: Final = ""
+_RULES: Final = "leaderboard:rules"
+_CROWN: Final = "leaderboard:crown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +51,27 @@ class _Posted:
 
     @property
     def subject(self) -> str:
-        return self.notice.peer if isinstance(self.notice, Revocation) else _AMENDMENT
+        match self.notice:
+            case Revocation(peer=peer):
+                return peer
+            case Listing(model=model):
+                return f"model:{model.root}"
+            case Rules():
+                return _RULES
+            case Crown():
+                return _CROWN
+        return _AMENDMENT
 
     @property
     def rank(self) -> tuple[int, int, bytes]:
-        """Among notices of one subject the largest wins: the latest revocation, the amendment of highest serial."""
-        if isinstance(self.notice, Revocation):
-            return self.notice.issued, self.notice.until, self.digest
-        return self.notice.serial, 0, bytes(255 - byte for byte in self.digest)  # two of one serial: smaller digest
+        """Among notices of one subject the largest wins: the latest, or the one of highest serial."""
+        match self.notice:
+            case Revocation(issued=issued, until=until):
+                return issued, until, self.digest
+            case Listing(issued=issued, withdrawn=withdrawn):
+                return issued, int(withdrawn), self.digest
+        serial = self.notice.serial  # all others count
+        return serial, 0, bytes(255 - byte for byte in self.digest)  # two of one serial: smaller digest
 
 
 class NoticeBoard:
@@ -83,8 +104,7 @@ class NoticeBoard:
     @property
     def amendment(self) -> Amendment | None:
         """The amendment that holds; None while the charter's own minimums do."""
-        posted = self._posted.get(_AMENDMENT)
-        return posted.notice if posted is not None and isinstance(posted.notice, Amendment) else None
+        return self._of(_AMENDMENT, Amendment)
 
     @property
     def revocations(self) -> list[Revocation]:
@@ -92,10 +112,29 @@ class NoticeBoard:
         found = [one.notice for one in self._posted.values() if isinstance(one.notice, Revocation)]
         return sorted(found, key=lambda one: (-one.issued, one.peer))
 
+    @property
+    def rules(self) -> Rules | None:
+        """Of the leaderboard; None: the grid has none."""
+        return self._of(_RULES, Rules)
+
+    @property
+    def crown(self) -> Crown | None:
+        """Who is champion; None: nobody yet."""
+        return self._of(_CROWN, Crown)
+
+    @property
+    def listings(self) -> list[Listing]:
+        """Models that may be served beside the charter's, in no order."""
+        found = (one.notice for one in self._posted.values())
+        return [one for one in found if isinstance(one, Listing) and not one.withdrawn]
+
+    def _of(self, subject: str, kind: type[N]) -> N | None:
+        posted = self._posted.get(subject)
+        return posted.notice if posted is not None and isinstance(posted.notice, kind) else None
+
     def revocation(self, peer: PeerId) -> Revocation | None:
         """The latest revocation of ``peer``, whether or not its ``until`` has passed."""
-        posted = self._posted.get(peer)
-        return posted.notice if posted is not None and isinstance(posted.notice, Revocation) else None
+        return self._of(peer, Revocation)
 
     @property
     def digest(self) -> bytes:
@@ -180,16 +219,24 @@ class NoticeBoard:
             if not self._spent(one) and (held is None or one.rank > held.rank):
                 self._posted[one.subject] = one
                 touched = True
-        revocations = [one for one in self._posted.values() if one.subject != _AMENDMENT]
+        revocations = [one for one in self._posted.values() if isinstance(one.notice, Revocation)]
         dropped = [one for one in revocations if self._spent(one)]
         if len(revocations) - len(dropped) > MAX_REVOCATIONS:
             log.warning("More than %d revocations are in force; the oldest are dropped.", MAX_REVOCATIONS)
             dropped += sorted(set(revocations) - set(dropped), key=lambda one: one.rank)[:-MAX_REVOCATIONS]
+        dropped += self._surplus_listings()
         for one in dropped:
             del self._posted[one.subject]
         if touched or dropped:
             self._sorted = self._digest = None
         return self.digest != before
+
+    def _surplus_listings(self) -> list[_Posted]:
+        """The oldest beyond ``MAX_LISTINGS``; the champion's stays."""
+        crown = self.crown
+        held = [one for one in self._posted.values() if isinstance(one.notice, Listing)]
+        old = sorted(held, key=lambda one: one.rank)[: max(0, len(held) - MAX_LISTINGS)]
+        return [one for one in old if crown is None or one.subject != f"model:{crown.root}"]
 
     def _spent(self, posted: _Posted) -> bool:
         """Whether it can matter to nobody any more: its time is over, and so is that of every certificate it voids."""

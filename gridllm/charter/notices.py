@@ -1,4 +1,4 @@
-"""What the maintainers say after founding, signed by their threshold: revocations and amended minimums.
+"""What the maintainers say after founding, signed by their threshold: revocations, amended minimums, the leaderboard.
 
 The charter itself never changes (its digest is the grid's id), so changes travel beside it. Notices are a grow-only set
 with one winner for each subject, so peers may exchange them in any order and any number of times.
@@ -6,16 +6,17 @@ with one winner for each subject, so peers may exchange them in any order and an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from pydantic import Field
 
+from gridllm.charter.contest import CROWN_TYPE, LISTING_TYPE, RULES_TYPE, Crown, Listing, Rules
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import Admission
 from gridllm.errors import NoticeError, StatementError
 from gridllm.identity.fields import HexDigest, Peer, Strict, UnixSeconds
-from gridllm.identity.statement import verify_statement
+from gridllm.identity.statement import type_of, verify_statement
 
 REVOCATION_TYPE: Final = "application/vnd.gridllm.revocation+json"
 AMENDMENT_TYPE: Final = "application/vnd.gridllm.amendment+json"
@@ -41,33 +42,35 @@ class Amendment(Strict):
     admission: Admission
 
 
-Notice = Revocation | Amendment
+Notice = Revocation | Amendment | Rules | Listing | Crown
+
+KINDS: Final[Mapping[str, type[Notice]]] = {
+    REVOCATION_TYPE: Revocation,
+    AMENDMENT_TYPE: Amendment,
+    RULES_TYPE: Rules,
+    LISTING_TYPE: Listing,
+    CROWN_TYPE: Crown,
+}
+"""Payload type → model."""
 
 
 def verify_notice(raw: bytes, signed: SignedCharter) -> Notice:
     """The notice in ``raw``, once the charter's threshold of maintainers is known to have signed it for this grid.
 
     Raises:
-        NoticeError: neither kind of notice, forged, or of another grid.
+        NoticeError: no kind of notice, forged, or of another grid.
     """
     if len(raw) > MAX_NOTICE_BYTES:
         raise NoticeError(f"A notice of {len(raw)} bytes exceeds the limit of {MAX_NOTICE_BYTES}.")
     charter = signed.charter
     keys = [bytes.fromhex(key) for key in charter.maintainers]
-    kinds: Sequence[tuple[type[Revocation] | type[Amendment], str]] = (
-        (Revocation, REVOCATION_TYPE),
-        (Amendment, AMENDMENT_TYPE),
-    )
-    faults = []
-    for model, payload_type in kinds:
-        try:
-            notice: Notice = verify_statement(raw, model, payload_type, keys, charter.threshold)
-        except StatementError as error:
-            faults.append(str(error))
-            continue
-        if notice.grid != signed.grid:
-            raise NoticeError(f"A notice of the grid {notice.grid[:16]}… does not apply to {signed.grid[:16]}….")
-        return notice
-    # The fault that is not merely "of another type".
-    fault = next((text for text in faults if " is of type " not in text), faults[0])
-    raise NoticeError(f"This is no notice of the maintainers of {charter.name!r}: {fault}")
+    try:
+        kind = type_of(raw)
+        if kind not in KINDS:
+            raise StatementError(f"a statement of type {kind[:64]!r} is none")
+        notice: Notice = verify_statement(raw, KINDS[kind], kind, keys, charter.threshold)
+    except StatementError as error:
+        raise NoticeError(f"This is no notice of the maintainers of {charter.name!r}: {error}") from error
+    if notice.grid != signed.grid:
+        raise NoticeError(f"A notice of the grid {notice.grid[:16]}… does not apply to {signed.grid[:16]}….")
+    return notice

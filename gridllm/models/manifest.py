@@ -141,6 +141,12 @@ def root(manifest: Manifest) -> ModelRoot:
     return ModelRoot(hashlib.sha256(manifest_bytes(manifest)).hexdigest())
 
 
+def weights_digest(manifest: Manifest) -> str:
+    """Hex SHA-256 over all tensors, by name: the same for equal weights, whatever config and tokenizer say."""
+    lines = (f"{name}\t{one.dtype}\t{one.shape}\t{one.sha256}\n" for name, one in sorted(manifest.tensors.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def parse_manifest(raw: bytes) -> Manifest:
     """Manifest text from a stranger → manifest, strictly.
 

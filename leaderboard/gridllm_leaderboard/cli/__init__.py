@@ -1,0 +1,1 @@
+"""``gridllm leaderboard``: a file for each command."""

@@ -1,0 +1,12 @@
+"""``gridllm leaderboard``: its commands. Each imports what it needs inside the function, so that --help stays quick."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Submit models, have them graded by others, see who is best.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)

@@ -1,0 +1,311 @@
+"""What crosses between the leaderboard and everyone else: unary calls and one stream, msgpack, strict.
+
+| who | asks | answer |
+|---|---|---|
+| author | ``Enter``: a signed submission | ``SubmissionView``: what is to be done next |
+| author | the stream ``gridllm.leaderboard.upload`` | what is lacking, then pieces (upload/wire.py) |
+| author | ``Withdraw`` | ``SubmissionView`` |
+| anyone | ``AskSubmissions``, ``AskRank``, ``AskHistory``, ``AskRounds`` | listings, a page each |
+| anyone | ``AskDossier`` | every signed document about one submission |
+| anyone | ``AskLines`` | items or results, by their Merkle root, a piece each |
+| anyone | ``AskFile`` | a task's public files, a piece each |
+| grader | ``AskWork`` | ``Work``: a round to be graded |
+| grader | ``PutLines``, ``PutGrade`` | ``Taken`` |
+
+Refusals: NotAccepted (said why in one sentence), TooSoon, Full, NotHeld, Malformed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from gridllm.errors import WireError
+
+ENTER_CALL: Final = "gridllm.leaderboard.enter"
+WITHDRAW_CALL: Final = "gridllm.leaderboard.withdraw"
+SUBMISSIONS_CALL: Final = "gridllm.leaderboard.submissions"
+RANK_CALL: Final = "gridllm.leaderboard.rank"
+HISTORY_CALL: Final = "gridllm.leaderboard.history"
+ROUNDS_CALL: Final = "gridllm.leaderboard.rounds"
+DOSSIER_CALL: Final = "gridllm.leaderboard.dossier"
+LINES_CALL: Final = "gridllm.leaderboard.lines"
+FILE_CALL: Final = "gridllm.leaderboard.file"
+WORK_CALL: Final = "gridllm.leaderboard.work"
+PUT_LINES_CALL: Final = "gridllm.leaderboard.put_lines"
+PUT_GRADE_CALL: Final = "gridllm.leaderboard.put_grade"
+UPLOAD_STREAM: Final = "gridllm.leaderboard.upload"
+
+MAX_PAGE: Final = 1000
+PIECE_BYTES: Final = 512 * 1024
+
+Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Envelope = Annotated[bytes, Meta(max_length=64 * 1024)]
+Amount = Annotated[int, Meta(ge=0, lt=2**62)]  # micro-credits
+Text = Annotated[str, Meta(max_length=1024)]
+When = Annotated[int, Meta(ge=0, le=10**11)]  # Unix time, seconds
+Offset = Annotated[int, Meta(ge=0, lt=2**40)]
+Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+
+State = Literal["uploading", "checking", "unpaid", "queued", "locked", "graded", "failed", "refused", "withdrawn"]
+"""uploading: files are lacking; checking: they are looked at; unpaid: the fee is due; queued: waits for a round;
+locked: is graded now; graded: has a place; failed: no grader could run it; refused: the check found what is not taken;
+withdrawn: taken down."""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all have in common."""
+
+
+class Enter(Message, frozen=True):
+    """Take this submission. Saying it again does no harm: an upload goes on where it was."""
+
+    submission: Envelope
+
+
+class Withdraw(Message, frozen=True):
+    """Take it down."""
+
+    withdrawal: Envelope
+
+
+class SubmissionView(Message, frozen=True):
+    """One submission as it stands."""
+
+    id: Key
+    account: Key
+    root: Key
+    name: Annotated[str, Meta(max_length=64)]
+    message: Text
+    license: Annotated[str, Meta(max_length=64)]
+    base: Key | None
+    serve: bool
+    parameters: int
+    size: int  # bytes of weights
+    issued: When
+    state: State
+    why: Text  # of the state, for people: what was wrong, or what is to be done next
+    fee: Amount  # still due
+    pay_to: Key  # the leaderboard's account
+    round: int  # that it is or was graded in last; 0: none
+    champion: bool
+
+
+class AskSubmissions(Message, frozen=True):
+    """Newest first."""
+
+    account: Key | None = None  # of this author only
+    offset: Offset = 0
+    limit: Limit = 100
+
+
+class Submissions(Message, frozen=True):
+    """A page."""
+
+    total: int
+    submissions: Annotated[list[SubmissionView], Meta(max_length=MAX_PAGE)]
+
+
+class AskRank(Message, frozen=True):
+    """The ranking: graded submissions, best first."""
+
+    task: Annotated[str, Meta(max_length=40)] | None = None  # by this task alone
+    everyone: bool = False  # withdrawn ones, too
+    offset: Offset = 0
+    limit: Limit = 50
+
+
+class Interval(Message, frozen=True):
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class RankRow(Message, frozen=True):
+    """One model's place."""
+
+    place: int  # 1: best; those that noise does not tell from the first of their group share its place
+    submission: Key
+    name: Annotated[str, Meta(max_length=64)]
+    account: Key
+    root: Key
+    parameters: int
+    license: Annotated[str, Meta(max_length=64)]
+    score: Interval  # 0 to 100
+    tasks: dict[Annotated[str, Meta(max_length=40)], Interval]  # bits per byte, or share that is right (0 to 1)
+    cost: Amount  # micro-credits for 1,000 tokens of decoding through all blocks
+    issued: When
+    round: int
+    state: State
+    champion: bool
+    serve: bool
+
+
+class Rank(Message, frozen=True):
+    """A page of the ranking."""
+
+    total: int
+    tasks: dict[Annotated[str, Meta(max_length=40)], Literal["text", "choice"]]  # the columns
+    rows: Annotated[list[RankRow], Meta(max_length=MAX_PAGE)]
+
+
+class AskHistory(Message, frozen=True):
+    """Champions over time, oldest first."""
+
+    offset: Offset = 0
+    limit: Limit = MAX_PAGE
+
+
+class Reign(Message, frozen=True):
+    """One champion."""
+
+    submission: Key
+    name: Annotated[str, Meta(max_length=64)]
+    account: Key
+    root: Key
+    since: When
+    round: int
+    score: Interval  # in the round that it won
+    lead: Interval | None  # over the champion before, on the same items; None: there was none
+    bounty: Amount
+
+
+class History(Message, frozen=True):
+    """A page."""
+
+    total: int
+    reigns: Annotated[list[Reign], Meta(max_length=MAX_PAGE)]
+
+
+class AskRounds(Message, frozen=True):
+    """Rounds, newest first."""
+
+    offset: Offset = 0
+    limit: Limit = 100
+
+
+class RoundView(Message, frozen=True):
+    """One round."""
+
+    round: int
+    state: Literal["locked", "drawn", "judged"]
+    submissions: list[Key]
+    graded: int
+    locked: When
+
+
+class Rounds(Message, frozen=True):
+    """A page."""
+
+    total: int
+    rounds: Annotated[list[RoundView], Meta(max_length=MAX_PAGE)]
+
+
+class AskDossier(Message, frozen=True):
+    """Every document about one submission; ``id`` may be shortened to where it is unique (8 digits at least)."""
+
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8,64}$")]
+
+
+class Dossier(Message, frozen=True):
+    """All that is needed to check one submission's last grading; envelopes in the order in which they came."""
+
+    view: SubmissionView
+    submission: Envelope
+    rules: Envelope | None  # the notice that held in its round
+    lock: Envelope | None
+    draw: Envelope | None
+    grades: Annotated[list[Envelope], Meta(max_length=64)]
+    champion_grades: Annotated[list[Envelope], Meta(max_length=64)]  # of the champion it met, on the same items
+    verdict: Envelope | None
+    withdrawal: Envelope | None
+    overlaps: dict[Annotated[str, Meta(max_length=40)], float]  # contamination report (docs/leaderboard.md), by task
+
+
+class AskLines(Message, frozen=True):
+    """A piece of a list of items or results (results.py)."""
+
+    root: Key
+    offset: Offset = 0
+
+
+class AskFile(Message, frozen=True):
+    """A piece of a file of the rules' tasks that is public."""
+
+    task: Annotated[str, Meta(max_length=40)]
+    name: Literal["task.yaml", "practice.jsonl"]
+    offset: Offset = 0
+
+
+class Piece(Message, frozen=True):
+    """Up to ``PIECE_BYTES`` of it."""
+
+    total: Offset
+    data: Annotated[bytes, Meta(max_length=PIECE_BYTES)]
+
+
+class AskWork(Message, frozen=True):
+    """What is there to grade? ``delegation``: ledger.statements.Delegation of the grader's account to this peer."""
+
+    delegation: Annotated[bytes, Meta(max_length=8192)]
+
+
+class Task(Message, frozen=True):
+    """One model to be graded."""
+
+    submission: Envelope
+    serve: bool  # the grid may run it
+
+
+class Work(Message, frozen=True):
+    """A round of which this grader's grades are wanted; no submissions: nothing now."""
+
+    rules: Envelope | None
+    lock: Envelope | None
+    draw: Envelope | None
+    tasks: Annotated[list[Task], Meta(max_length=65)]
+
+
+class PutLines(Message, frozen=True):
+    """A piece of a list of results; pieces come in their order, and a list that is whole is kept."""
+
+    delegation: Annotated[bytes, Meta(max_length=8192)]
+    root: Key
+    total: Offset
+    offset: Offset
+    data: Annotated[bytes, Meta(max_length=PIECE_BYTES)]
+
+
+class PutGrade(Message, frozen=True):
+    """A Grade (its results were put before) or a Failure."""
+
+    document: Envelope
+    failure: bool = False
+
+
+class Taken(Message, frozen=True):
+    """It is on disk."""
+
+    known: bool  # it was there already
+    offset: Offset = 0  # of a list of results: bytes that are here
+
+
+_encoder = msgspec.msgpack.Encoder()
+M = TypeVar("M", bound=Message)
+
+
+def pack(message: Message) -> bytes:
+    """Message → msgpack."""
+    return _encoder.encode(message)
+
+
+def unpack(raw: bytes, kind: type[M]) -> M:
+    """msgpack → message, strictly. Raises WireError."""
+    try:
+        return msgspec.msgpack.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"A message about the leaderboard does not parse: {error}.") from error
