@@ -1,6 +1,7 @@
 """Where a maintainer's services are: each signs a card with its key and keeps it in the DHT.
 
-Authorities measure machines, keepers keep the ledger's books; their cards differ by the DHT key they lie under.
+Authorities measure machines, keepers keep the ledger's books, the leaderboard grades models; their cards differ by the
+DHT key they lie under.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from gridllm.admission.certificate import SKEW_S
+from gridllm.charter.contest import Rules
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.fetch import CHARTER_CALL
-from gridllm.errors import GridError, Refusal, StatementError, SwarmError
+from gridllm.errors import GridError, IdentityError, Refusal, StatementError, SwarmError
 from gridllm.identity.fields import HexDigest, HexKey, Peer, Strict, UnixSeconds
-from gridllm.identity.keys import Identity
+from gridllm.identity.keys import Identity, public_key_of
 from gridllm.identity.statement import read_unverified, sign_statement, verify_statement
 from gridllm.ids import GridId, PeerId
 from gridllm.swarm.interface import Stored, Swarm
 
 log = logging.getLogger(__name__)
 
-Office = Literal["authorities", "keepers"]
+Office = Literal["authorities", "keepers", "leaderboards"]
 
 CARD_TYPE: Final = "application/vnd.gridllm.authority+json"
 NAME: Final = "authority"  # of the DHT record, whatever the office
@@ -38,7 +40,7 @@ READ_AT_ONCE: Final = 16  # cards; then the event loop has its turn: anyone may 
 
 
 class AuthorityCard(Strict):
-    """``maintainer`` measures machines, or keeps the books, at ``peer``. Signed by the maintainer's key."""
+    """``maintainer`` measures machines, keeps the books, or runs the leaderboard at ``peer``. Signed by its key."""
 
     grid: HexDigest
     maintainer: HexKey
@@ -49,7 +51,7 @@ class AuthorityCard(Strict):
 
 
 def cards_key(grid: GridId, office: Office = "authorities") -> str:
-    """The DHT key of a grid's authorities, or keepers."""
+    """The DHT key of a grid's authorities, keepers, or leaderboard."""
     return f"{grid}/{office}"
 
 
@@ -121,8 +123,41 @@ async def find_keepers(
     return await _find(swarm, signed, "keepers", signed.charter.keepers, clock())
 
 
+async def find_leaderboard(
+    swarm: Swarm, signed: SignedCharter, rules: Rules | None, *, clock: Callable[[], float] = time.time
+) -> AuthorityCard | None:
+    """The newest card of the leaderboard: a maintainer signed it for the peer whose account the rules name.
+
+    Args:
+        rules: ``board.rules``; None: the grid has no leaderboard, and nobody is asked.
+
+    Returns:
+        None when nobody of that account announced itself lately.
+
+    Raises:
+        SwarmError: the DHT did not answer.
+    """
+    if rules is None:
+        return None
+    account = rules.account
+    cards = await _find(
+        swarm,
+        signed,
+        "leaderboards",
+        signed.charter.maintainers,
+        clock(),
+        lambda card: _account_of(card.peer) == account,
+    )
+    return max(cards, key=lambda card: (card.issued, card.maintainer), default=None)
+
+
 async def _find(
-    swarm: Swarm, signed: SignedCharter, office: Office, holders: Sequence[str], now_s: float
+    swarm: Swarm,
+    signed: SignedCharter,
+    office: Office,
+    holders: Sequence[str],
+    now_s: float,
+    counts: Callable[[AuthorityCard], bool] = lambda _: True,
 ) -> list[AuthorityCard]:
     newest: dict[str, AuthorityCard] = {}
     found = await swarm.fetch(cards_key(signed.grid, office))
@@ -130,7 +165,9 @@ async def _find(
         if count % READ_AT_ONCE == 0:
             await asyncio.sleep(0)
         card = _card_of(owner, stored, signed, holders, now_s) if name == NAME else None
-        if card is not None and (card.maintainer not in newest or newest[card.maintainer].issued < card.issued):
+        if card is None or not counts(card):
+            continue
+        if card.maintainer not in newest or newest[card.maintainer].issued < card.issued:
             newest[card.maintainer] = card
     return [newest[maintainer] for maintainer in sorted(newest)]
 
@@ -153,6 +190,14 @@ async def those_answering(swarm: Swarm, cards: Sequence[AuthorityCard]) -> list[
     others = [card for card in cards if card.peer != swarm.peer]
     alive = await asyncio.gather(*(answers(card) for card in others))
     return [card for card, there in zip(others, alive, strict=True) if there]
+
+
+def _account_of(peer: str) -> str:
+    """Hex key; of a peer with a key of another kind, none."""
+    try:
+        return public_key_of(peer).hex()
+    except IdentityError:
+        return ""
 
 
 def _card_of(
