@@ -52,6 +52,11 @@ def results_root(results: Sequence[ItemResult]) -> str:
     return _root(leaf_digest(msgspec.json.encode(one)) for one in results)
 
 
+def lines_root(raw: bytes) -> str:
+    """Merkle root over the lines as they stand: of items or results in canonical form. Raises LeaderboardError."""
+    return _root(map(leaf_digest, _lines(raw)))
+
+
 def write_items(items: Iterable[Line]) -> bytes:
     """Items → JSON lines."""
     return b"".join(line_of(item) + b"\n" for item in items)

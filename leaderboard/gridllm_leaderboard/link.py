@@ -1,0 +1,172 @@
+"""The way to a grid's leaderboard: found by its card, called, its lists fetched and checked.
+
+::
+
+    async with asking_leaderboard(signed, pins) as link:
+        page = await link.ask(RANK_CALL, AskRank(), Rank)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.contest import Rules
+from gridllm.charter.document import SignedCharter
+from gridllm.charter.gossip import fetch_notices
+from gridllm.charter.pin import Pins
+from gridllm.errors import GridError, LeaderboardError, SwarmError, Unreachable, WireError
+from gridllm.identity.keys import Identity
+from gridllm.ids import PeerId
+from gridllm.swarm.interface import Swarm
+from gridllm_leaderboard.messages import FILE_CALL, LINES_CALL, AskFile, AskLines, Message, Piece, pack, unpack
+from gridllm_leaderboard.results import MAX_LINES_BYTES, lines_root
+
+log = logging.getLogger(__name__)
+
+ASK_S: Final = 15.0  # for one call
+CONNECT_S: Final = 5.0
+NEWS_S: Final = 3.0  # for each of a few peers to say which rules hold
+ASKED_FOR_NEWS: Final = 3
+FIND_S: Final = 20.0  # a leaderboard that was started a moment ago has to spread its card
+
+M = TypeVar("M", bound=Message)
+_Question = Callable[[int], Message]  # offset → what to ask
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardLink:
+    """A line to the leaderboard, for as long as ``asking_leaderboard`` lasts."""
+
+    swarm: Swarm
+    signed: SignedCharter
+    board: NoticeBoard
+    rules: Rules
+    peer: PeerId  # the leaderboard's
+    addresses: tuple[str, ...]
+
+    async def ask(self, call: str, message: Message, kind: type[M], timeout_s: float = ASK_S) -> M:
+        """One call.
+
+        Raises:
+            SwarmError: no answer within ``timeout_s``; the connection is made anew once.
+            Refusal: what the leaderboard says.
+            WireError: an answer that does not parse.
+        """
+        payload = pack(message)
+        try:
+            answer = await self.swarm.call(self.peer, call, payload, timeout_s=timeout_s)
+        except Unreachable:
+            await self.swarm.connect(self.peer, self.addresses, timeout_s=CONNECT_S)
+            answer = await self.swarm.call(self.peer, call, payload, timeout_s=timeout_s)
+        return unpack(answer, kind)
+
+    async def lines(self, root: str) -> bytes:
+        """A list of items or results, whole and checked against its Merkle root.
+
+        Raises:
+            LeaderboardError: what came is another list.
+            NotHeld: the leaderboard has none of that root.
+            SwarmError, WireError: see ``ask``.
+        """
+        raw = await self._pieces(LINES_CALL, lambda offset: AskLines(root, offset), f"the list {root[:16]}…")
+        if await asyncio.to_thread(lines_root, raw) != root:
+            raise LeaderboardError(f"The leaderboard sent another list than the one asked for ({root[:16]}…).")
+        return raw
+
+    async def file(self, task: str, name: str) -> bytes:
+        """A public file of a task, whole; the caller checks it against the task's commitment. Raises as ``lines``."""
+        if name not in ("task.yaml", "practice.jsonl"):
+            raise LeaderboardError(f"Of a task task.yaml and practice.jsonl are public, not {name!r}.")
+        where = f"{name} of the task {task!r}"
+        return await self._pieces(FILE_CALL, lambda offset: AskFile(task, name, offset), where)  # type: ignore[arg-type]
+
+    async def _pieces(self, call: str, question: _Question, what: str) -> bytes:
+        held = bytearray()
+        while True:
+            piece = await self.ask(call, question(len(held)), Piece)
+            held += piece.data
+            lacking = piece.total - len(held)
+            if piece.total > MAX_LINES_BYTES or lacking < 0 or (lacking and not piece.data):
+                raise WireError(f"The leaderboard sent a malformed piece of {what} ({len(held)} of {piece.total}).")
+            if not lacking:
+                return bytes(held)
+
+
+@asynccontextmanager
+async def asking_leaderboard(
+    signed: SignedCharter, pins: Pins, *, identity: Identity | None = None
+) -> AsyncIterator[LeaderboardLink]:
+    """Join the grid as somebody who asks, and find its leaderboard, for as long as the block lasts.
+
+    Args:
+        identity: whose peer this is; None: a fresh one, which is right unless the leaderboard should know it.
+
+    Raises:
+        LeaderboardError: the grid has no leaderboard.
+        SwarmError: the grid or its leaderboard cannot be reached.
+    """
+    from gridllm.swarm.libp2p import open_swarm
+
+    swarm = await open_swarm(
+        identity or Identity.ephemeral(),
+        initial_peers=pins.initial_peers(signed),
+        client_only=True,
+        namespace=signed.grid,
+    )
+    try:
+        board = NoticeBoard(signed, pins.notices_path(signed))
+        yield await linked(swarm, signed, board, pins)
+    finally:
+        await swarm.close()
+
+
+async def linked(swarm: Swarm, signed: SignedCharter, board: NoticeBoard, pins: Pins) -> LeaderboardLink:
+    """A line through a swarm that is open already; learns first which rules hold. Raises as ``asking_leaderboard``."""
+    await learn_rules(swarm, signed, board, pins)
+    rules = board.rules
+    if rules is None:
+        raise LeaderboardError(
+            f"The grid {signed.charter.name!r} has no leaderboard; its maintainers open one with: "
+            "gridllm leaderboard init"
+        )
+    peer, addresses = await _found(swarm, signed, rules)
+    await swarm.connect(peer, addresses, timeout_s=CONNECT_S)
+    return LeaderboardLink(swarm, signed, board, rules, peer, addresses)
+
+
+async def learn_rules(swarm: Swarm, signed: SignedCharter, board: NoticeBoard, pins: Pins) -> None:
+    """Ask the first of the known peers that answer what the maintainers said; nobody answers: the board stays."""
+
+    async def ask(peer: PeerId, addresses: tuple[str, ...]) -> None:
+        try:
+            await swarm.connect(peer, addresses, timeout_s=NEWS_S)
+            await fetch_notices(swarm, peer, board, timeout_s=NEWS_S)
+        except GridError as error:
+            log.debug("Peer %s told no notices: %s", peer, error)
+
+    others = [(peer, addresses) for peer, addresses in pins.peers(signed) if peer != swarm.peer]
+    async with asyncio.TaskGroup() as tasks:
+        for peer, addresses in others[:ASKED_FOR_NEWS]:
+            tasks.create_task(ask(peer, addresses))
+
+
+async def _found(swarm: Swarm, signed: SignedCharter, rules: Rules) -> tuple[PeerId, tuple[str, ...]]:
+    from gridllm.admission.cards import find_leaderboard
+
+    deadline = asyncio.get_running_loop().time() + FIND_S
+    while True:
+        card = await find_leaderboard(swarm, signed, rules)
+        if card is not None:
+            return PeerId(card.peer), tuple(card.addresses)
+        if asyncio.get_running_loop().time() >= deadline:
+            raise SwarmError(
+                f"The leaderboard of {signed.charter.name!r} is not on line; try again when its maintainer runs: "
+                "gridllm leaderboard run"
+            )
+        await asyncio.sleep(1.0)
