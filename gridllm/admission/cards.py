@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from gridllm.admission.certificate import SKEW_S
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.contest import Rules
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.fetch import CHARTER_CALL
@@ -149,6 +150,23 @@ async def find_leaderboard(
         lambda card: _account_of(card.peer) == account,
     )
     return max(cards, key=lambda card: (card.issued, card.maintainer), default=None)
+
+
+async def leaderboard_sources(
+    swarm: Swarm, signed: SignedCharter, board: NoticeBoard, root: str
+) -> Mapping[PeerId, tuple[str, ...]]:
+    """Where the manifest and the weights of a submitted model are to be had beside seeds and nodes; it need not be
+    trusted: both are checked against ``root``. Nobody for the charter's own models, without rules, or while the DHT is
+    silent.
+    """
+    if any(entry.root == root for entry in signed.charter.models):
+        return {}
+    try:
+        card = await find_leaderboard(swarm, signed, board.rules)
+    except SwarmError as error:
+        log.info("The leaderboard was not looked up: %s", error)
+        return {}
+    return {} if card is None else {PeerId(card.peer): tuple(card.addresses)}
 
 
 async def _find(

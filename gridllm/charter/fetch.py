@@ -6,14 +6,17 @@ Both prove themselves (signatures; a digest), so it does not matter which peer t
 from __future__ import annotations
 
 import hashlib
+import logging
 import struct
 from collections.abc import Mapping
 from typing import Final
 
 from gridllm.charter.document import SignedCharter, verify_charter
-from gridllm.errors import Malformed, ModelError, WireError, WrongModel
+from gridllm.errors import GridError, Malformed, ModelError, WireError, WrongModel
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
+
+log = logging.getLogger(__name__)
 
 CHARTER_CALL: Final = "gridllm.charter"  # request: empty; answer: the DSSE envelope
 MANIFEST_CALL: Final = "gridllm.manifest"  # request: root, offset; answer: total size, then one piece
@@ -58,6 +61,21 @@ async def fetch_manifest(swarm: Swarm, peer: PeerId, root: ModelRoot, *, timeout
     if digest != root:
         raise ModelError(f"Peer {peer} sent a manifest with digest {digest[:16]}… where {root[:16]}… was asked for.")
     return bytes(manifest)
+
+
+async def ask_for_manifest(
+    swarm: Swarm, peers: Mapping[PeerId, tuple[str, ...]], root: ModelRoot, *, timeout_s: float = 5.0
+) -> bytes | None:
+    """The manifest of a model from the first of ``peers`` (by their addresses) that has it; None: nobody does."""
+    for peer, addresses in peers.items():
+        if peer == swarm.peer:
+            continue
+        try:
+            await swarm.connect(peer, addresses, timeout_s=timeout_s)
+            return await fetch_manifest(swarm, peer, root, timeout_s=timeout_s)
+        except GridError as error:
+            log.info("Peer %s did not send the manifest: %s", peer, error)
+    return None
 
 
 async def serve_charter(swarm: Swarm, raw: bytes, manifests: Mapping[ModelRoot, bytes]) -> None:

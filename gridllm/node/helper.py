@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
+from gridllm.admission.cards import leaderboard_sources
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
 from gridllm.errors import CertificateError, GridError, ModelError, SwarmError
@@ -128,14 +130,15 @@ class Helper:
 
     async def _serve_papers(self, swarm: Swarm) -> Manifest:
         """Hand out the charter and every manifest that can be had; returns that of the model to be measured with."""
-        us = self._us
+        us, board = self._us, self._us.standing.gate.board
         first, raws, wanted = us.pins.initial_peers(us.signed), dict[ModelRoot, bytes](), None
-        for entry in us.signed.charter.models:
+        for entry in Catalogue(us.signed, board).entries:
             mine = entry == us.entry
             folder = self._wishes.folder if mine else None
+            beside = await leaderboard_sources(swarm, us.signed, board, entry.root)
             try:
                 manifest, raw = await obtain_manifest(
-                    swarm, entry, us.pins, first_peers=first, records=(), folder=folder
+                    swarm, entry, us.pins, first_peers=first, records=(), folder=folder, beside=beside
                 )
             except ModelError:
                 if mine:
@@ -160,7 +163,8 @@ class Helper:
             return
 
         async def others() -> Addresses:
-            return await helpers.seeds(entry.model_root)
+            beside = await leaderboard_sources(swarm, self._us.signed, self._us.standing.gate.board, entry.root)
+            return {**beside, **await helpers.seeds(entry.model_root)}
 
         folder = self._wishes.folder
         if folder is None:

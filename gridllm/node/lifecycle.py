@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, TypeVar
 
+from gridllm.admission.cards import leaderboard_sources
 from gridllm.admission.proof.sample import sample_bytes
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
@@ -141,7 +142,8 @@ class Volunteer:
         await leaving.enter_async_context(gossiping(swarm, self._gate.board, self._surroundings.acquaintances))
         directory = Directory(swarm, self._signed.grid, self._gate.admit)
         helpers = Helpers(swarm, self._signed.grid, self._gate.admit_helper)
-        presence = Presence(swarm, directory, helpers, self._entry.model_root, self._wishes.dtype)
+        beside = partial(leaderboard_sources, swarm, self._signed, self._gate.board, self._entry.root)
+        presence = Presence(swarm, directory, helpers, self._entry.model_root, self._wishes.dtype, beside)
         leaving.push_async_callback(_farewell, presence)
         return presence
 
@@ -156,6 +158,7 @@ class Volunteer:
             first_peers=self._pins.initial_peers(self._signed),
             records=records,
             folder=self._wishes.folder,
+            beside=await leaderboard_sources(swarm, self._signed, self._gate.board, self._entry.root),
         )
         await serve_charter(swarm, self._signed.raw, {self._entry.model_root: raw})
         self._surroundings.remember(records)

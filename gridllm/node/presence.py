@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from gridllm import __version__
@@ -30,7 +31,16 @@ MAX_ADDRESS_CHARS: Final = 256
 class Presence:
     """Announces this node; whoever changes a field calls ``announce``."""
 
-    def __init__(self, swarm: Swarm, directory: Directory, helpers: Helpers, model: ModelRoot, dtype: str) -> None:
+    def __init__(
+        self,
+        swarm: Swarm,
+        directory: Directory,
+        helpers: Helpers,
+        model: ModelRoot,
+        dtype: str,
+        beside: Callable[[], Awaitable[Mapping[PeerId, tuple[str, ...]]]] | None = None,
+    ) -> None:
+        """``beside``: who hands out the weights besides seeds and nodes (``admission.cards.leaderboard_sources``)."""
         self.state: State = "joining"
         self.span: BlockRange = (0, 0)
         self.blocks_per_s = 0.0
@@ -44,6 +54,7 @@ class Presence:
         self._directory = directory
         self._model = model
         self._dtype = dtype
+        self._beside = beside
         self._announcer = Announcer(directory, self.record)
         self._announced = False
 
@@ -88,13 +99,14 @@ class Presence:
         return [record for record in await self._directory.nodes(self._model) if record.peer != self.swarm.peer]
 
     async def seeds(self) -> Addresses:
-        """Who may hand out the model's weights: seeds, and other nodes as far as they hold them.
+        """Who may hand out the model's weights: seeds, other nodes as far as they hold them, and the leaderboard.
 
         Raises:
             SwarmError: the DHT did not answer.
         """
         nodes = {one.peer: tuple(one.addresses) for one in await self.others() if one.state != "joining"}
-        return nodes | await self.helpers.seeds(self._model)
+        others = {} if self._beside is None else await self._beside()
+        return {**others, **nodes, **await self.helpers.seeds(self._model)}
 
     async def measure_next_hops(self, others: list[NodeRecord]) -> None:
         """Ping nodes that can take over where this one ends; announced with the next refresh."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gridllm.charter.address import split_address
 from gridllm.charter.document import ModelEntry
-from gridllm.charter.fetch import fetch_manifest
+from gridllm.charter.fetch import ask_for_manifest
 from gridllm.charter.pin import Pins
-from gridllm.errors import GridError, ModelError
+from gridllm.errors import ModelError
 from gridllm.ids import PeerId
 from gridllm.models.fetching import FindSeeds, Progress, obtain_weights
 from gridllm.models.files import DEMO, find_model
@@ -23,10 +22,7 @@ from gridllm.settings import load_settings
 from gridllm.swarm.interface import Swarm
 from gridllm.wire.record import NodeRecord
 
-log = logging.getLogger(__name__)
-
 LOCAL = "local"
-ASK_TIMEOUT_S = 5.0
 
 
 async def obtain_manifest(
@@ -37,15 +33,19 @@ async def obtain_manifest(
     first_peers: Iterable[str],
     records: Iterable[NodeRecord],
     folder: Path | None,
+    beside: Mapping[PeerId, tuple[str, ...]] | None = None,
 ) -> tuple[Manifest, bytes]:
     """The model's manifest and its bytes: kept from before, from a peer, or made from ``folder``; kept for next time.
+
+    Args:
+        beside: who else may have it, and is asked first (``admission.cards.leaderboard_sources``).
 
     Raises:
         ModelError: nobody has it, and ``folder`` is none or holds another model.
     """
     raw = pins.manifest(entry.model_root)
     if raw is None:
-        raw = await _ask_around(swarm, entry, first_peers, records)
+        raw = await ask_for_manifest(swarm, _askable(first_peers, records, beside or {}), entry.model_root)
     if raw is None and folder is not None:
         raw = manifest_bytes(await asyncio.to_thread(build_manifest, folder))
         here = hashlib.sha256(raw).hexdigest()
@@ -109,19 +109,11 @@ class Source:
         )
 
 
-async def _ask_around(
-    swarm: Swarm, entry: ModelEntry, first_peers: Iterable[str], records: Iterable[NodeRecord]
-) -> bytes | None:
-    askable: dict[PeerId, tuple[str, ...]] = {}
+def _askable(
+    first_peers: Iterable[str], records: Iterable[NodeRecord], beside: Mapping[PeerId, tuple[str, ...]]
+) -> dict[PeerId, tuple[str, ...]]:
+    askable: dict[PeerId, tuple[str, ...]] = dict(beside)
     for address in first_peers:
         peer, _ = split_address(address)
         askable[peer] = (*askable.get(peer, ()), address)
-    askable |= {record.peer: tuple(record.addresses) for record in records}
-    askable.pop(swarm.peer, None)
-    for peer, addresses in askable.items():
-        try:
-            await swarm.connect(peer, addresses, timeout_s=ASK_TIMEOUT_S)
-            return await fetch_manifest(swarm, peer, entry.model_root, timeout_s=ASK_TIMEOUT_S)
-        except GridError as error:
-            log.info("Peer %s did not send the manifest: %s", peer, error)
-    return None
+    return askable | {record.peer: tuple(record.addresses) for record in records}
