@@ -95,11 +95,17 @@ class Keepers(KeeperLines):
         asked = keeper or self.home(account)
         return (await self._read(asked, messages.HISTORY_CALL, message, messages.History)).rows
 
-    async def heads(self, keeper: str, brought: Heads | None = None) -> Heads:
+    async def heads(self, keeper: str, brought: Heads | None = None, *, after: int = 0) -> Heads:
         """The newest head of each log that the keeper holds, its own and its copies of others'.
 
-        ``brought``: what others showed, for the keeper to compare with what it was shown itself.
+        Args:
+            brought: what others showed, for the keeper to compare with what it was shown itself.
+            after: a head of its own log signed later than this is wanted (Unix time); it may come with the next answer.
         """
+        if after:
+            brought = Heads(
+                [] if brought is None else brought.heads, [] if brought is None else brought.evidence, after
+            )
         return await self._read(keeper, messages.HEADS_CALL, brought, Heads, timeout_s=ASK_S)
 
     async def entries(self, keeper: str, log: str, first: int, limit: int = messages.MAX_PAGE) -> list[bytes]:

@@ -143,11 +143,13 @@ class History(Message, frozen=True):
     rows: Annotated[list[HistoryRow], Meta(max_length=MAX_PAGE)]
 
 
-class Heads(Message, frozen=True):
+class Heads(Message, frozen=True, omit_defaults=True):
     """The newest signed head of each log held here (ledger.log.heads), and evidence against keepers."""
 
     heads: Annotated[list[Document], Meta(max_length=64)]
     evidence: Annotated[list[Evidence], Meta(max_length=16)] = []
+    after: Annotated[int, Meta(ge=0, le=10**11)] = 0
+    """Of a question: wanted is a head signed later than this, Unix time. A quiet keeper signs its log anew, soon."""
 
 
 class AskEntries(Message, frozen=True):

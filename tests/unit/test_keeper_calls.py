@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from gridllm.errors import (
 )
 from gridllm.identity.keys import Identity
 from gridllm.ledger import messages
-from gridllm.ledger.log.heads import verify_head
+from gridllm.ledger.log.heads import Head, verify_head
 from gridllm.ledger.log.proof import verify_consistency, verify_inclusion
 from gridllm.ledger.messages import Submit, pack, unpack
 from gridllm.ledger.paper import verify_pass
@@ -286,3 +287,28 @@ async def test_trouble_with_the_database_is_the_keepers_and_stays_its_own(
                 await one.ask(messages.ESCROW_CALL, messages.AskEscrow(one.delegation(), [wish(NODE, 5)]))
         assert "ada@db.example" in caplog.text  # its maintainer is told
         assert await one.submit(voucher) == ["accepted"]
+
+
+async def test_a_quiet_log_is_signed_anew_for_whoever_wants_a_later_head(tmp_path: Path) -> None:
+    async with line(tmp_path) as made:
+        old = await newest(made, 0)
+        now_s = old.issued + 1
+        made.keeper.clock = made.keeper._writer._clock = lambda: float(now_s)
+        assert await newest(made, old.issued - 1) == old  # it is later already
+        assert await newest(made, now_s) == old  # nobody signs in the future
+        now_s += 60
+        async with asyncio.timeout(10):
+            while (new := await newest(made, old.issued)) == old:  # noqa: ASYNC110 - another process signs
+                await asyncio.sleep(0.05)
+        assert (new.size, new.root, new.issued) == (old.size, old.root, now_s)
+
+
+async def newest(made: Line, after: int) -> Head:
+    """The keeper's own head, once it has signed all that it holds."""
+    for _ in range(200):
+        said = await made.ask(messages.HEADS_CALL, messages.Heads([], [], after), messages.Heads)
+        if said.heads and not made.keeper._writer.headless:
+            break
+        await asyncio.sleep(0.02)
+    (raw,) = said.heads
+    return verify_head(raw, made.scribe.signed)

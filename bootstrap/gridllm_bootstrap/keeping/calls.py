@@ -173,6 +173,8 @@ class Calls:
         await self._patience.spend(peer, 4 * (1 + len(brought.heads) + len(brought.evidence)))
         if payload and self._hear is not None:
             await self._hear(brought)
+        if brought.after:
+            await self._keeper.want_head(brought.after)
         vouched = self._vouched()
 
         def read(store: LedgerStore) -> Heads:

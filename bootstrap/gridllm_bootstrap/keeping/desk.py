@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from gridllm.errors import Draining, Full, GridError
+from gridllm.ledger.log.heads import verify_head
 from gridllm.ledger.messages import Outcome, Wish
 from gridllm_bootstrap.keeping.decisions import MAX_TEXT_CHARS, Clerk
 from gridllm_bootstrap.keeping.intake import read_all, standing_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 MOST_WAITING: Final = 8192  # statements; some seconds' work; escrows may be half of them
 READ_TOGETHER: Final = 32  # statements verified before another caller has its turn
 READERS: Final = 2  # queries at once
+HEAD_AGAIN_S: Final = 2.0  # a log that does not grow is signed anew so often at most
 
 T = TypeVar("T")
 
@@ -144,6 +146,17 @@ class Keeper:
         self._admit(1)
         done: T = await self._queue(Task(lambda batch, _: work(batch), log=log))
         return done
+
+    async def want_head(self, after: int) -> None:
+        """Sign the log anew, though it has not grown, if its newest head is not later than ``after`` (Unix time).
+
+        It may be once in ``HEAD_AGAIN_S``, whoever asks; ask again to see it.
+        """
+        raw = await self.read(lambda store: store.head(self.log))
+        issued = 0 if raw is None else verify_head(raw, self.clerk.rulebook.signed).issued
+        if issued <= after < int(self.clock()) and self.clock() - issued >= HEAD_AGAIN_S:
+            self._writer.headless = True  # should the writing thread take it back just now, the asker comes again
+            self._news.set()
 
     async def read(self, work: Callable[[LedgerStore], T]) -> T:
         """Run queries in a thread of their own, beside whatever is written."""
