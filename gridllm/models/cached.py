@@ -79,6 +79,10 @@ class CachedModel:
         except OSError as error:
             raise ModelError(f"The cache {self.folder} cannot be written ({error.strerror}).") from error
 
+    def items(self) -> list[Item]:
+        """All tensors and tokenizer files that the manifest names, here or not."""
+        return [*map(self._tensor, self._manifest.tensors), *self._tokenizer()]
+
     def lacking(self, blocks: tuple[int, int] | None, ends: bool | None) -> list[Item]:
         """What is not here yet; ``blocks`` and ``ends`` as for ``find_model``. The folder must be prepared.
 

@@ -1,0 +1,1 @@
+"""Weights on the leaderboard's disk, by digest: each tensor once, however many models have it."""
