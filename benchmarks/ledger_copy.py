@@ -9,7 +9,8 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import BigInteger, Integer, LargeBinary, select
 
-from gridllm.ledger.store.engine import open_engine, reading
+from gridllm.database.engine import reading
+from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.migrate import migrate
 from gridllm.ledger.store.schema import metadata
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Engine, delete, select
 
+from gridllm.database.engine import reading, writing
 from gridllm.ledger.fold import Ledger, apply
 from gridllm.ledger.paper import Entry
-from gridllm.ledger.store.engine import reading, writing
 from gridllm.ledger.store.schema import metadata
 from gridllm.ledger.store.store import LedgerStore
 from tests.ledgers import NOW, STARTER

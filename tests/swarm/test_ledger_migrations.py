@@ -13,8 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, text
 
+from gridllm.database.engine import reading, writing
 from gridllm.errors import LedgerError
-from gridllm.ledger.store.engine import open_engine, reading, writing
+from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.migrate import MIGRATIONS, migrate
 from gridllm.ledger.store.schema import metadata
 

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import InternalError
 
+from gridllm.database.engine import reading, writing
 from gridllm.errors import LedgerError
-from gridllm.ledger.store.engine import open_engine, reading, writing
+from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.migrate import migrate
 from tests.postgres import PostgresServer
 

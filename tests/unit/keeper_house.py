@@ -12,13 +12,14 @@ from typing import Literal
 
 from sqlalchemy import Engine, event, select
 
+from gridllm.database.engine import reading
 from gridllm.identity.keys import Identity
 from gridllm.ledger.fold import Account, Ledger, apply
 from gridllm.ledger.log.heads import Head, sign_head, verify_grown, verify_head
 from gridllm.ledger.messages import Outcome, Wish
 from gridllm.ledger.paper import Entry, Rulebook
 from gridllm.ledger.store.batch import Batch
-from gridllm.ledger.store.engine import open_engine, reading
+from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.migrate import migrate
 from gridllm.ledger.store.rows import TAB_COLUMNS, tab_values
 from gridllm.ledger.store.schema import gifts, once, tabs

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
+from gridllm.database import engine as room
+from gridllm.database.engine import reading, writing
 from gridllm.errors import LedgerError
-from gridllm.ledger.store import engine as room
-from gridllm.ledger.store.engine import open_engine, reading, writing
+from gridllm.ledger.store.engine import open_engine
 
 SECRET = "geheim"  # noqa: S105 - opens nothing
 

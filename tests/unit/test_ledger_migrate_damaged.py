@@ -51,7 +51,7 @@ def test_sqlite_quotes_what_is_no_text(path: Path, engine: Engine, monkeypatch: 
     def quotes(connection: object) -> str:
         return b"near \xff".decode()
 
-    monkeypatch.setattr("gridllm.ledger.store.migrate._version", quotes)
+    monkeypatch.setattr("gridllm.database.migrate._version", quotes)
     with pytest.raises(LedgerError, match=r"ledger\.db is damaged.*put back its newest copy"):
         migrate(engine)
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Engine, LargeBinary, String, Table, delete, select, update
 
+from gridllm.database.engine import writing
 from gridllm.errors import LedgerError
 from gridllm.ledger.log.heads import Head, sign_head
 from gridllm.ledger.paper import Entry
-from gridllm.ledger.store.engine import open_engine, writing
+from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.migrate import migrate
 from gridllm.ledger.store.schema import entries, evidence, logs, metadata
 from gridllm.ledger.store.seals import seal

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from gridllm.database.engine import reading
 from gridllm.errors import LedgerError
-from gridllm.ledger.store.engine import open_engine, reading
+from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.store import LedgerStore
 from tests.ledger_stores import dump, store_of
 from tests.unit.test_ledger_store_check import RULES, engine, store

@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import text
 
 import gridllm.node.handing as handing
+from gridllm.database.engine import writing
 from gridllm.errors import LedgerError
 from gridllm.identity.keys import Identity
 from gridllm.ledger.messages import Outcome
 from gridllm.ledger.statements import Release, TabKey, Voucher
-from gridllm.ledger.store.engine import open_engine, writing
+from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.slips import Slip, SlipStore
 from gridllm.node.bill import Bill
 from gridllm.node.handing import HandIn, due, pause_s

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gridllm.database.engine import reading
 from gridllm.errors import LedgerError
 from gridllm.ledger.log.heads import verify_head
 from gridllm.ledger.log.tiles import MemoryTiles, Tiles
 from gridllm.ledger.paper import Entry, Rulebook
 from gridllm.ledger.readers import Read, Readers, entry_of, result_of
 from gridllm.ledger.store.comparison import AT_ONCE, Row, compare, read_rows, wrong_row
-from gridllm.ledger.store.engine import reading
 from gridllm.ledger.store.refold import Refold
 from gridllm.ledger.store.schema import accounts, entries, evidence, gifts, logs, once, tabs, tiles
 from gridllm.ledger.store.seals import seal

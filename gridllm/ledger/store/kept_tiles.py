@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from gridllm.database.upsert import upsert
 from gridllm.ledger.store.schema import tiles
-from gridllm.ledger.store.upsert import upsert
 
 
 class KeptTiles:

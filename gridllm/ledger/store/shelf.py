@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, insert
 
+from gridllm.database.upsert import upsert
 from gridllm.errors import LedgerError
 from gridllm.ledger.fold import Account, Tab
 from gridllm.ledger.paper import Entry
@@ -21,7 +22,6 @@ from gridllm.ledger.store import rows
 from gridllm.ledger.store.rows import Counters, account_values, read_counters, tab_values
 from gridllm.ledger.store.schema import accounts, gifts, once, tabs
 from gridllm.ledger.store.seals import parties
-from gridllm.ledger.store.upsert import upsert
 
 ENROLMENT: Final = "enrolment"  # as fold.apply names it
 QUERY_KEYS: Final = 500  # in one query

@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Column, Engine, Float, Integer, LargeBinary, MetaData, String, Table, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
+from gridllm.database.engine import reading, writing
 from gridllm.disk import make_private_dir
 from gridllm.errors import LedgerError
 from gridllm.ledger.statements import TabKey
-from gridllm.ledger.store.engine import open_engine, reading, writing
+from gridllm.ledger.store.engine import open_engine
 
 VERSION: Final = 1  # of the tables below; a later one is another file's business
 

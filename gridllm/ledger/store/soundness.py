@@ -9,8 +9,9 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
+from gridllm.database.engine import reading
 from gridllm.errors import LedgerError
-from gridllm.ledger.store.engine import open_engine, reading
+from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.migrate import MIGRATIONS, migrate
 
 

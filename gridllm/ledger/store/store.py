@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, select
 
+from gridllm.database.engine import reading, writing
 from gridllm.errors import LedgerError
 from gridllm.ledger.fold import Account, Tab
 from gridllm.ledger.log.tiles import Tiles
@@ -19,7 +20,6 @@ from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.statements import TabKey
 from gridllm.ledger.store.batch import Batch, add_evidence
 from gridllm.ledger.store.check import Progress, check
-from gridllm.ledger.store.engine import reading, writing
 from gridllm.ledger.store.kept_tiles import KeptTiles
 from gridllm.ledger.store.reads import account_page, entry_page, history_page
 from gridllm.ledger.store.rows import held_between, held_by

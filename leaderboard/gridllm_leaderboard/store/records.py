@@ -33,7 +33,7 @@ class Entry:
     round: int = 0  # that it is or was graded in last; 0: none
     paid: bool = False
     withdrawal: bytes | None = None  # envelope
-    overlaps: Mapping[str, float] = field(default=NO_OVERLAPS)  # contamination report, by task
+    overlaps: Mapping[str, float] = field(default_factory=lambda: NO_OVERLAPS)  # contamination report, by task
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):

@@ -32,6 +32,14 @@ _marks = msgspec.msgpack.Decoder(list[Mark])
 _overlaps = msgspec.json.Decoder(dict[str, float])
 
 
+def damaged(what: str, error: Exception) -> LeaderboardError:
+    """To be raised where what was once written cannot be read any more."""
+    return LeaderboardError(
+        f"The leaderboard's database is damaged: {what} cannot be read ({error}). Put back its newest copy: "
+        "gridllm leaderboard restore"
+    )
+
+
 def document_of(raw: bytes, kind: type[M]) -> M:
     """The document in an envelope, its form checked and its signature not. Raises LeaderboardError."""
     try:
@@ -47,7 +55,9 @@ def submission_of(raw: bytes) -> Submission:
         said = msgspec.json.decode(_envelopes.decode(raw).payload)
         return Submission.model_construct(**said)
     except (msgspec.DecodeError, TypeError, UnicodeDecodeError) as error:
-        raise LeaderboardError(f"The leaderboard's database is damaged: a submission does not parse ({error}).") from error
+        raise LeaderboardError(
+            f"The leaderboard's database is damaged: a submission does not parse ({error})."
+        ) from error
 
 
 def entry_of(row: Row[Any]) -> Entry:
@@ -102,7 +112,9 @@ def read_marks(raw: bytes) -> list[Mark]:
     try:
         return _marks.decode(raw)
     except msgspec.DecodeError as error:
-        raise LeaderboardError(f"The leaderboard's database is damaged: a round's marks do not parse ({error}).") from error
+        raise LeaderboardError(
+            f"The leaderboard's database is damaged: a round's marks do not parse ({error})."
+        ) from error
 
 
 def write_marks(marks: list[Mark]) -> bytes:

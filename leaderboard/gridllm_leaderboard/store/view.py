@@ -8,12 +8,11 @@ from typing import Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.messages import State
 from gridllm_leaderboard.statements import Failure, Grade
 from gridllm_leaderboard.store.records import Entry, Kept, Mark, ReignRow, Round
 from gridllm_leaderboard.store.schema import grades, lines, reigns, rounds, settings, spent, submissions
-from gridllm_leaderboard.store.spelling import entry_of, kept_of, read_marks, reign_of, round_of
+from gridllm_leaderboard.store.spelling import damaged, entry_of, kept_of, read_marks, reign_of, round_of
 
 MAX_FOUND: Final = 16  # ids that a shortened one may stand for
 
@@ -71,7 +70,9 @@ class View:
 
     def withdrawn(self) -> set[str]:
         """Ids of submissions that were taken down: the ranking leaves them out."""
-        return set(self._connection.execute(select(submissions.c.id).where(submissions.c.state == "withdrawn")).scalars())
+        return set(
+            self._connection.execute(select(submissions.c.id).where(submissions.c.state == "withdrawn")).scalars()
+        )
 
     def round(self, number: int) -> Round | None:
         """The round of that number."""
@@ -133,11 +134,17 @@ class View:
 
     def spent(self, task: str) -> set[str]:
         """Digests of the pool's items that rounds have used."""
-        return {bytes(item).hex() for item in self._connection.execute(select(spent.c.item).where(spent.c.task == task)).scalars()}
+        return {
+            bytes(item).hex()
+            for item in self._connection.execute(select(spent.c.item).where(spent.c.task == task)).scalars()
+        }
 
     def settled(self, transfer: str) -> bool:
         """Whether that transfer of the ledger paid for a submission already."""
-        return self._connection.execute(select(submissions.c.id).where(submissions.c.transfer == transfer)).first() is not None
+        return (
+            self._connection.execute(select(submissions.c.id).where(submissions.c.transfer == transfer)).first()
+            is not None
+        )
 
     def value(self, key: str) -> str | None:
         """What ``Batch.keep`` kept."""
@@ -166,6 +173,4 @@ def unpacked(root: str, data: bytes) -> bytes:
     try:
         return zlib.decompress(data)
     except zlib.error as error:
-        raise LeaderboardError(
-            f"The leaderboard's database is damaged: the list {root[:16]}… does not unpack ({error}). Restore a backup."
-        ) from error
+        raise damaged(f"the list {root[:16]}…", error) from error

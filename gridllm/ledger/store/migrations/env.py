@@ -6,6 +6,9 @@ from alembic import context
 
 from gridllm.ledger.store.schema import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+attributes = context.config.attributes
+context.configure(
+    connection=attributes["connection"], version_table=attributes["version_table"], target_metadata=metadata
+)
 with context.begin_transaction():  # the caller's own: committed, or not, as a whole
     context.run_migrations()
