@@ -224,6 +224,7 @@ class Dossier(Message, frozen=True):
     verdict: Envelope | None
     withdrawal: Envelope | None
     overlaps: dict[Annotated[str, Meta(max_length=40)], float]  # contamination report (docs/leaderboard.md), by task
+    failures: Annotated[list[Envelope], Meta(max_length=128)] = []  # graders who could not run it, or the champion
 
 
 class AskLines(Message, frozen=True):
