@@ -93,7 +93,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     On SQLite it holds the one write lock from its start, so that it never fails for what it has read.
 
     Raises:
-        GridError: as its purpose has it: the database cannot be reached, is full or read-only, or is locked for too long.
+        GridError: as its purpose has it: the database cannot be reached, is full or read-only, or locked for too long.
     """
     with _named(engine), engine.begin() as connection:
         if engine.dialect.name == "postgresql" and purpose_of(engine).one_writer:

@@ -47,8 +47,8 @@ def migrate(engine: Engine, migrations: Path) -> str:
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise purpose.error(
-            f"the {purpose.name}'s database {shown(engine.url)} could not be brought to version {head} and is unchanged "
-            f"({reason}): stop what else uses it, and start again"
+            f"the {purpose.name}'s database {shown(engine.url)} could not be brought to version {head} and is "
+            f"unchanged ({reason}): stop what else uses it, and start again"
         ) from error
     except (UnicodeDecodeError, CommandError) as error:  # SQLite's own words are no text; several versions at once
         raise damaged(engine, error) from error
@@ -67,8 +67,8 @@ def _refuse_newer(connection: Connection, script: ScriptDirectory, head: str) ->
     if version is not None and version not in {revision.revision for revision in script.walk_revisions()}:
         purpose = purpose_of(connection.engine)
         raise purpose.error(
-            f"the {purpose.name}'s database {shown(connection.engine.url)} is at version {version}, and this GridLLM knows "
-            f"versions up to {head}: install the GridLLM that wrote it, or a newer one"
+            f"the {purpose.name}'s database {shown(connection.engine.url)} is at version {version}, and this GridLLM "
+            f"knows versions up to {head}: install the GridLLM that wrote it, or a newer one"
         )
 
 

@@ -1,4 +1,4 @@
-"""What is read from, and handed to, the leaderboard's store. Envelopes are the truth; all else here follows from them."""
+"""What is read from and handed to the leaderboard's store. Envelopes are the truth; all else follows from them."""
 
 from __future__ import annotations
 

@@ -55,9 +55,7 @@ def submission_of(raw: bytes) -> Submission:
         said = msgspec.json.decode(_envelopes.decode(raw).payload)
         return Submission.model_construct(**said)
     except (msgspec.DecodeError, TypeError, UnicodeDecodeError) as error:
-        raise LeaderboardError(
-            f"The leaderboard's database is damaged: a submission does not parse ({error})."
-        ) from error
+        raise damaged("a submission", error) from error
 
 
 def entry_of(row: Row[Any]) -> Entry:
@@ -112,9 +110,7 @@ def read_marks(raw: bytes) -> list[Mark]:
     try:
         return _marks.decode(raw)
     except msgspec.DecodeError as error:
-        raise LeaderboardError(
-            f"The leaderboard's database is damaged: a round's marks do not parse ({error})."
-        ) from error
+        raise damaged("a round's list of marks", error) from error
 
 
 def write_marks(marks: list[Mark]) -> bytes:
