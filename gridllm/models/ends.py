@@ -28,6 +28,7 @@ from gridllm.models.families import (
 )
 from gridllm.models.loading import Inventory, Progress, fill
 from gridllm.models.parts import OnlyLayer, Tap
+from gridllm.models.tokenizers import read_tokenizer
 from gridllm.models.weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -146,12 +147,7 @@ class Ends:
         Raises:
             ModelError: the folder has none that transformers can read.
         """
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, local_files_only=True)
-        except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
-            raise ModelError(f"{self.folder} has no tokenizer that transformers can read: {error}") from error
+        return read_tokenizer(self.folder)
 
     @cached_property
     def generation_config(self) -> GenerationConfig:

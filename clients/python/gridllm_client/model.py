@@ -61,14 +61,16 @@ class GridModel:
     ) -> None:
         """``wallet`` pays, and knows the model's blocks; None: nobody does."""
         self.name = name
-        self._runtime = runtime
+        self.runtime = runtime
+        """The loop that sessions run on."""
         self._pool = pool
         self._routes = routes
         self._terms = terms
         self._reporter = reporter
         self._wallet = wallet
         self.ends = ends
-        self._lock = asyncio.Lock()
+        self.ends_lock = asyncio.Lock()
+        """Held while ``ends`` work in a thread: they serve one at a time."""
         ends.model.generation_config = ends.generation_config
 
     @property
@@ -92,7 +94,7 @@ class GridModel:
             Refusal: the account has too little credit, or may not use the model; says how to earn it.
             UsageError: a wish out of its range.
         """
-        return self._runtime.run(self._generate(prompt, wishes))
+        return self.runtime.run(self._generate(prompt, wishes))
 
     @overload
     async def agenerate(self, prompt: str, **wishes: Unpack[Wishes]) -> str: ...
@@ -100,27 +102,27 @@ class GridModel:
     async def agenerate(self, prompt: list[str], **wishes: Unpack[Wishes]) -> list[str]: ...
     async def agenerate(self, prompt: str | list[str], **wishes: Unpack[Wishes]) -> str | list[str]:
         """``generate``, awaited."""
-        return await self._runtime.arun(self._generate(prompt, wishes))
+        return await self.runtime.arun(self._generate(prompt, wishes))
 
     def complete(self, prompt: str, **wishes: Unpack[Wishes]) -> Generation:
         """As ``generate``, with token ids, timing, the chain used and the repairs on the way."""
-        return self._runtime.run(self.acomplete(prompt, **wishes))
+        return self.runtime.run(self.acomplete(prompt, **wishes))
 
     async def acomplete(self, prompt: str | Sequence[int], **wishes: Unpack[Wishes]) -> Generation:
         """``complete``, awaited; also takes token ids."""
-        return await self._runtime.arun(self._complete(prompt, wishes))
+        return await self.runtime.arun(self._complete(prompt, wishes))
 
     def stream(self, prompt: str | Sequence[int], **wishes: Unpack[Wishes]) -> Iterator[str]:
         """The text of ``generate``, piece by piece as it comes; whole characters only."""
-        return self._runtime.iterate(self._pieces(prompt, wishes, Generation()))
+        return self.runtime.iterate(self._pieces(prompt, wishes, Generation()))
 
     def astream(self, prompt: str | Sequence[int], **wishes: Unpack[Wishes]) -> AsyncIterator[str]:
         """``stream``, awaited."""
-        return self._runtime.aiterate(self._pieces(prompt, wishes, Generation()))
+        return self.runtime.aiterate(self._pieces(prompt, wishes, Generation()))
 
     def stream_into(self, result: Generation, prompt: str | Sequence[int], **wishes: Unpack[Wishes]) -> Iterator[str]:
         """As ``stream``; ``result`` is filled in on the way."""
-        return self._runtime.iterate(self._pieces(prompt, wishes, result))
+        return self.runtime.iterate(self._pieces(prompt, wishes, result))
 
     def chat(self, messages: Chat, **wishes: Unpack[Wishes]) -> str:
         """The model's answer to a conversation.
@@ -128,7 +130,7 @@ class GridModel:
         Raises:
             ModelError: the model has no chat template.
         """
-        return self._runtime.run(self.achat(messages, **wishes))
+        return self.runtime.run(self.achat(messages, **wishes))
 
     async def achat(self, messages: Chat, **wishes: Unpack[Wishes]) -> str:
         """``chat``, awaited."""
@@ -156,7 +158,7 @@ class GridModel:
         """A transformers model over the grid: its ``generate()`` takes everything that transformers' does."""
         from gridllm_client.hf import grid_causal_lm
 
-        return grid_causal_lm(self.ends, self._runtime, self.session)
+        return grid_causal_lm(self.ends, self.runtime, self.session)
 
     def session(
         self,
@@ -233,7 +235,7 @@ class GridModel:
         try:
             await session.open()
             stops = (stop,) if isinstance(stop, str) else tuple(stop)
-            generating = pieces_of(session, self.ends, ids, pick, max_new_tokens, stops, result, self._lock)
+            generating = pieces_of(session, self.ends, ids, pick, max_new_tokens, stops, result, self.ends_lock)
             async with aclosing(generating):
                 async for piece in generating:
                     yield piece
