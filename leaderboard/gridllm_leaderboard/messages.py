@@ -209,10 +209,11 @@ class AskDossier(Message, frozen=True):
     """Every document about one submission; ``id`` may be shortened to where it is unique (8 digits at least)."""
 
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8,64}$")]
+    round: Annotated[int, Meta(ge=0, lt=2**31)] = 0  # of which the documents are asked; 0: of its last
 
 
 class Dossier(Message, frozen=True):
-    """All that is needed to check one submission's last grading; envelopes in the order in which they came."""
+    """All that is needed to check one submission's grading in one round; envelopes in the order in which they came."""
 
     view: SubmissionView
     submission: Envelope
