@@ -1,27 +1,17 @@
-"""The node's data plane: takes messages off links, feeds the engine, pushes results on."""
+"""A model's data plane: takes messages that came over links, feeds the engine, pushes results on."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
-import logging
 from collections.abc import Callable
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 from gridllm.admission.gate import Gatekeeper
 from gridllm.engine.runner import Engine
-from gridllm.errors import (
-    CertificateError,
-    GridError,
-    Malformed,
-    Refusal,
-    UnknownSession,
-)
+from gridllm.errors import CertificateError, Draining, Malformed, UnknownSession
 from gridllm.ids import ModelRoot, PeerId, SessionId
-from gridllm.node.callers import Callers
 from gridllm.node.door import Door
 from gridllm.node.neighbours import Neighbours
 from gridllm.node.opening import Openings
@@ -30,17 +20,14 @@ from gridllm.node.pausing import Pauses
 from gridllm.node.replies import refused, send, tell_next_lost
 from gridllm.node.session import NodeSession
 from gridllm.node.sessions import Sessions
+from gridllm.node.switchboard import Switchboard
 from gridllm.node.till import Till
-from gridllm.swarm.interface import Stream, Swarm
-from gridllm.swarm.link import LINK_STREAM, Link
+from gridllm.swarm.interface import Swarm
+from gridllm.swarm.link import Link
 from gridllm.wire.messages import AnyMessage, Close, Leaving, Open, Pay, Refused, Resume, Step
 from gridllm.wire.slices import total_tokens
 from gridllm.wire.tensor import name_of, unpack
 
-log = logging.getLogger(__name__)
-
-PING_CALL: Final = "gridllm.ping"
-METRICS_CALL: Final = "gridllm.metrics"
 HOUSEKEEPING_S: Final = 1.0  # between acks and sweeps for abandoned sessions
 
 
@@ -55,22 +42,26 @@ class NodeService:
         gate: Gatekeeper | None = None,
         own_fault: Callable[[], CertificateError | None] = lambda: None,
         till: Till | None = None,
+        switchboard: Switchboard | None = None,
     ) -> None:
         """
         Args:
             gate: decides whom this node works with; None: with everybody.
             own_fault: why this node itself is not admitted now; None when it is.
             till: where clients pay; None: nobody does.
+            switchboard: where other models of this node are plugged in, too; None: this is its only one.
         """
+        self.model = model
         self._swarm = swarm
+        self._switchboard = switchboard if switchboard is not None else Switchboard(swarm)
         self._gate = gate
         self._door = Door(gate, model, name_of(engine.span.dtype), own_fault)
         self._engine = engine
-        self._sessions = Sessions(engine, model, self._on_closed)
+        self._sessions = Sessions(engine, model, self._on_closed, self._switchboard.taken)
         self._passage = passage = Passage(engine, self._door, self._sessions)
         self._till = till
         self._pauses = Pauses(self._sessions, till, passage.take_held, passage.fail) if till is not None else None
-        self._links = Callers()
+        self._links = self._switchboard.links
         self._openings: Openings | None = None
         self._runner: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -85,21 +76,31 @@ class NodeService:
         started = asyncio.Event()
         self._runner = asyncio.create_task(self._run(started))
         await started.wait()
-        await self._swarm.serve_streams(LINK_STREAM, self._on_stream)
-        await self._swarm.serve_calls(PING_CALL, _echo)
-        await self._swarm.serve_calls(METRICS_CALL, self._on_metrics)
+        await self._switchboard.plug(self)
 
-    async def drain(self, grace_s: float) -> None:
-        """Refuse new sessions, tell clients to move, and wait for those on the line for at most ``grace_s``."""
+    async def drain(self, grace_s: float, *, quietly: bool = False) -> None:
+        """Refuse new sessions, tell clients to move, and wait for those on the line for at most ``grace_s``.
+
+        Args:
+            quietly: tell nobody: the node stays, for another model, and this one's sessions are let end in peace.
+        """
         self._sessions.draining = True
-        for link in self._links:
+        for link in () if quietly else self._links:
             send(link, Leaving(round(grace_s)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._sessions.unused.wait()
 
+    def holds(self, session: SessionId) -> bool:
+        """See ``Line``."""
+        return self._sessions.get(session) is not None
+
+    def orphan(self, link: Link) -> None:
+        """See ``Line``."""
+        self._sessions.orphan(link, asyncio.get_running_loop().time())
+
     async def stop(self) -> None:
-        """End every link and session."""
+        """End every session; every link, too, unless other models of this node use them."""
         self._stopping.set()
         if self._runner is not None:
             await self._runner
@@ -118,8 +119,12 @@ class NodeService:
                 unlisten()
             housekeeping.cancel()
             await neighbours.close()
-            for link in self._links:
-                await link.close()
+            if self._switchboard.unplug(self):
+                for session in self._sessions:
+                    send(session.client_link, refused(Draining("This node serves another model now."), session.id))
+            else:
+                for link in self._links:
+                    await link.close()
             self._sessions.clear()
 
     async def _housekeeping(self, neighbours: Neighbours) -> None:
@@ -146,23 +151,8 @@ class NodeService:
                 session.told_epoch = session.epoch
                 send(session.client_link, refused(refusal, session.id))
 
-    async def _on_stream(self, stream: Stream) -> None:
-        link = Link(stream, on_message=self._on_message, opener=False)
-        try:
-            self._links.admit(link)
-            await link.run()
-        except Refusal as refusal:
-            send(link, refused(refusal))
-        except GridError as error:
-            log.info("Link of %s ended: %s", link.peer, error)
-        except Exception:
-            log.exception("Link of %s failed", link.peer)
-        finally:
-            self._links.discard(link)
-            self._sessions.orphan(link, asyncio.get_running_loop().time())
-            await link.close()
-
-    def _on_message(self, link: Link, message: AnyMessage, body: bytearray) -> None:
+    def take(self, link: Link, message: AnyMessage, body: bytearray) -> None:
+        """See ``Line``."""
         if isinstance(message, Step):
             self._on_step(link, message, body)
         elif isinstance(message, Open | Resume):
@@ -209,15 +199,12 @@ class NodeService:
                 session.next_link = None
                 tell_next_lost(session, reason)
 
-    async def _on_metrics(self, peer: PeerId, payload: bytes) -> bytes:
+    def metrics(self) -> dict[str, Any]:
+        """See ``Line``."""
         metrics = self._engine.metrics()
         earned, waiting = self._till.earnings if self._till is not None else (None, None)
-        return msgspec.msgpack.encode(
+        return (
             dataclasses.asdict(metrics)
             | {"mean_batch": metrics.mean_batch, "sessions": self.sessions}
             | {"earned": earned, "waiting": waiting}  # micro-credits; None where nobody pays
         )
-
-
-async def _echo(peer: PeerId, payload: bytes) -> bytes:
-    return payload[:64]

@@ -26,13 +26,22 @@ class Sessions:
     """All sessions of a node, by id."""
 
     def __init__(
-        self, engine: Engine, model: ModelRoot, on_close: Callable[[NodeSession, bool], None] | None = None
+        self,
+        engine: Engine,
+        model: ModelRoot,
+        on_close: Callable[[NodeSession, bool], None] | None = None,
+        taken: set[SessionId] | None = None,
     ) -> None:
-        """``on_close`` hears of each session that ends, and whether its client said so."""
+        """
+        Args:
+            on_close: hears of each session that ends, and whether its client said so.
+            taken: ids that are in use at any model of this node; kept up to date here.
+        """
         self._engine = engine
         self._model = model
         self._on_close = on_close
         self._by_id: dict[SessionId, NodeSession] = {}
+        self._taken = taken if taken is not None else set()
         self.draining = False
         self.unused = asyncio.Event()  # set while no session has a client on the line
         self.unused.set()
@@ -69,6 +78,7 @@ class Sessions:
         cache = self._engine.open_session(opened.rows, opened.start, opened.end)
         session = NodeSession(opened, link.peer, link, cache, span.hidden_size, span.dtype)
         self._by_id[session.id] = session
+        self._taken.add(session.id)
         self.unused.clear()
         return session
 
@@ -77,6 +87,7 @@ class Sessions:
         found = self._by_id.get(session)
         if found is not None and found.client == client:
             del self._by_id[session]
+            self._taken.discard(session)
             self._engine.close_session(found.cache)
             self._note_use()
             if self._on_close is not None:
@@ -124,7 +135,7 @@ class Sessions:
         dtype = name_of(span.dtype)
         if self.draining:
             raise Draining("This node is leaving and takes no new sessions; try another.")
-        if opened.session in self._by_id:
+        if opened.session in self._taken:
             raise SessionExists("A session of that id is open already; choose another id or resume it.")
         if opened.model != self._model or opened.dtype != dtype:
             raise WrongModel(
