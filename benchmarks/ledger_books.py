@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gridllm.admission.certificate import CERTIFICATE_TYPE, Certificate
+from gridllm.admission.manifests import Manifests
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.identity.keys import Identity, load
 from gridllm.ledger.log.heads import Head, sign_head
@@ -21,9 +23,7 @@ from gridllm.ledger.statements import OnTab
 from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.migrate import migrate
 from gridllm.ledger.store.store import LedgerStore
-from gridllm.models.sizes import block_parameters
 from gridllm_bootstrap.home import Home
-from gridllm_bootstrap.office import manifests_of
 from tests.command import gridllm
 from tests.ledgers import Scribe, traffic
 from tests.swarm.grid import _listening
@@ -63,9 +63,9 @@ class Books:
     @cached_property
     def sizes(self) -> dict[str, Any]:
         """Parameters of each block, by model root."""
-        return {
-            root: block_parameters(manifest) for root, manifest in manifests_of(self.signed, self.home.pins).items()
-        }
+        known = Manifests(self.signed, NoticeBoard(self.signed), self.home.pins)
+        known.load()
+        return dict(known.blocks)
 
     @cached_property
     def rules(self) -> Rulebook:

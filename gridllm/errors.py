@@ -80,6 +80,18 @@ class LedgerError(GridError):
     """The ledger's books, a statement in them, or a keeper's answer cannot be used."""
 
 
+class UnknownModel(LedgerError):
+    """A statement is about a model whose manifest is not known here; its prices follow from that."""
+
+    def __init__(self, root: str, text: str) -> None:
+        super().__init__(root, text)
+        self.root = root
+        """Of the model; hex."""
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 class LeaderboardError(GridError):
     """A document of the leaderboard cannot be used, or its store cannot."""
 

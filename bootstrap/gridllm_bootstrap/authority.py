@@ -78,7 +78,7 @@ class Authority:
     ) -> None:
         """
         Args:
-            manifests: of the charter's models.
+            manifests: of all models that the grid serves; may grow.
             strict: whether a renewal carries nothing over from the old certificate, by peer.
             on_certified: called with each certificate that is signed here.
             examine: ``verifier.examine``; tests have their own.
@@ -186,6 +186,11 @@ class Authority:
         entry = check_hello(hello, peer, self._signed, self._board, self._clock())
         if too_soon is not None:
             raise too_soon
+        if entry.model_root not in self._manifests:
+            raise NodeFault(
+                f"This authority has no manifest of {entry.name} yet, which was listed a moment ago; try again in a "
+                "minute, or another authority."
+            )
         async with AsyncExitStack() as stack:
             try:
                 ticket = await stack.enter_async_context(self._room.visit(places_of(places)))

@@ -11,6 +11,7 @@ from typing import Any
 
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import SignedCharter
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
@@ -62,6 +63,12 @@ async def continued_fitness(
         drafts=drafts,
         **bounds,
     )
+    catalogue = Catalogue(signed, board)
+
+    def blocks(root: str) -> int | None:
+        entry = catalogue.entry(root)
+        return None if entry is None else entry.blocks
+
     reports = SpeedReports(
         signed,
         Fitness() if fitness is None else fitness,
@@ -69,6 +76,7 @@ async def continued_fitness(
         rechecks.suspect,
         swarm.seen_at,
         spacing_s=spacing_s,
+        blocks=blocks,
     )
     await reports.serve(swarm)
     carrying_out = asyncio.create_task(rechecks.run())

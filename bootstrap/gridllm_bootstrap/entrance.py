@@ -9,6 +9,7 @@ from gridllm.admission.certificate import SKEW_S, Certificate, check_certificate
 from gridllm.admission.examination.messages import Hello
 from gridllm.admission.figures import meets, version_tuple
 from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.charter.minimums import ROLES, Admission
 from gridllm.errors import CertificateError, ClockSkew, Malformed, Outdated, Revoked, WrongGrid, WrongModel
@@ -23,7 +24,7 @@ def check_hello(hello: Hello, peer: PeerId, signed: SignedCharter, board: Notice
     Raises:
         WrongGrid, WrongModel, Malformed, Outdated, ClockSkew, Revoked: why not, and what to do.
     """
-    entry = _model(hello, signed)
+    entry = _model(hello, signed, board)
     unknown = [role for role in hello.roles if role not in ROLES]
     if unknown:
         raise Malformed(f"There is no role {unknown[0]!r}; roles are {', '.join(ROLES)}.")
@@ -69,14 +70,17 @@ def certificate_to_renew(
     return None if revocation is not None and certificate.issued < revocation.issued else certificate
 
 
-def _model(hello: Hello, signed: SignedCharter) -> ModelEntry:
+def _model(hello: Hello, signed: SignedCharter, board: NoticeBoard) -> ModelEntry:
     if hello.grid != signed.grid:
         raise WrongGrid(
             f"This is an authority of the grid {signed.grid[:16]}…, not of {hello.grid[:16]}…; join this one first."
         )
-    entry = next((one for one in signed.charter.models if one.root == hello.model), None)
+    entry = Catalogue(signed, board).entry(hello.model)
     if entry is None:
-        raise WrongModel(f"The grid {signed.charter.name!r} serves no model of root {hello.model[:16]}….")
+        raise WrongModel(
+            f"The grid {signed.charter.name!r} serves no model of root {hello.model[:16]}…, as far as this authority "
+            "knows; one that was listed a moment ago is known everywhere within a minute."
+        )
     if hello.dtype not in DTYPES:
         raise WrongModel(f"The dtype {hello.dtype!r} is not served; choose one of {', '.join(DTYPES)}.")
     return entry

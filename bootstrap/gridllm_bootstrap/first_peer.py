@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.pin import Pins
-from gridllm.errors import CharterError, GridError
+from gridllm.errors import GridError
 from gridllm.ids import ModelRoot, PeerId
 
 if TYPE_CHECKING:
@@ -40,17 +41,18 @@ class Census:
 
 @asynccontextmanager
 async def open_first_peer(
-    identity: Identity, signed: SignedCharter, pins: Pins, listening: Listening
+    identity: Identity, signed: SignedCharter, pins: Pins, listening: Listening, manifests: Mapping[ModelRoot, bytes]
 ) -> AsyncIterator[Swarm]:
     """Join the grid as its first peer: through peers known from before a restart, or alone when there are none.
 
+    Args:
+        manifests: handed out by their roots; may grow.
+
     Raises:
-        CharterError: the manifest of a model is missing.
         SwarmError: an address to listen on is taken, or the libp2p daemon does not start.
     """
     from gridllm.swarm.libp2p import open_swarm
 
-    manifests = _manifests(signed, pins)
     swarm = await open_swarm(
         identity,
         initial_peers=[one for one in pins.initial_peers(signed) if not one.endswith(f"/p2p/{identity.peer}")],
@@ -66,28 +68,15 @@ async def open_first_peer(
         await swarm.close()
 
 
-def _manifests(signed: SignedCharter, pins: Pins) -> dict[ModelRoot, bytes]:
-    manifests = {}
-    for entry in signed.charter.models:
-        raw = pins.manifest(entry.model_root)
-        if raw is None:
-            raise CharterError(
-                f"The manifest of model {entry.name!r} ({entry.root[:16]}…) is missing or damaged; restore the folder "
-                "'manifests' from a backup."
-            )
-        manifests[entry.model_root] = raw
-    return manifests
-
-
 async def watch(swarm: Swarm, signed: SignedCharter, pins: Pins, gate: Gatekeeper) -> AsyncIterator[Census]:
     """Look every ``LOOK_EVERY_S`` at the nodes that ``gate`` admits, and remember them for the next start."""
     from gridllm.swarm.directory import Directory
 
-    directory = Directory(swarm, signed.grid, gate.admit)
+    directory, catalogue = Directory(swarm, signed.grid, gate.admit), Catalogue(signed, gate.board)
     remembered: set[PeerId] = set()
     while True:
         found: list[tuple[int, list[NodeRecord]]] = []
-        for entry in signed.charter.models:
+        for entry in catalogue.entries:
             try:
                 found.append((entry.blocks, await directory.nodes(entry.model_root)))
             except GridError:  # the DHT did not answer this time; the next look may

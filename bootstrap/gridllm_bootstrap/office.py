@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gridllm.errors import CharterError
 from gridllm_bootstrap.authority import Authority, Event
 from gridllm_bootstrap.continued import continued_fitness
 from gridllm_bootstrap.limits import TRIES, Limits
@@ -65,14 +63,14 @@ async def open_office(
     pins: Pins,
     tell: Callable[[Event], None],
     tell_fitness: Callable[[FitnessEvent], None] = lambda _: None,
+    *,
+    manifests: Mapping[ModelRoot, Manifest],
 ) -> AsyncIterator[Authority]:
     """Measure and certify until the block is left, and measure again whom clients find slow.
 
-    Raises:
-        CharterError: the manifest of a model is missing.
-        ModelError: it does not parse.
+    Args:
+        manifests: of all models that the grid serves; may grow.
     """
-    manifests = await asyncio.to_thread(manifests_of, signed, pins)
     authority: Authority | None = None
 
     def present(peer: PeerId) -> bool:
@@ -104,21 +102,3 @@ async def open_office(
         )
         async with authority:
             yield authority
-
-
-def manifests_of(signed: SignedCharter, pins: Pins) -> dict[ModelRoot, Manifest]:
-    """The manifests of all models the grid serves.
-
-    Raises:
-        CharterError: one is missing.
-        ModelError: one does not parse.
-    """
-    from gridllm.models.manifest import verify_manifest
-
-    manifests = {}
-    for entry in signed.charter.models:
-        raw = pins.manifest(entry.model_root)
-        if raw is None:
-            raise CharterError(f"The manifest of model {entry.name!r} is missing; restore 'manifests' from a backup.")
-        manifests[entry.model_root] = verify_manifest(raw, entry.model_root)
-    return manifests

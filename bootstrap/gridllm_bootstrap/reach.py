@@ -6,6 +6,7 @@ from gridllm.admission.certificate import verify_signatures
 from gridllm.admission.figures import roles_met
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import Admission
 from gridllm.charter.pin import Pins
@@ -46,7 +47,7 @@ async def count_short(swarm: Swarm, signed: SignedCharter, board: NoticeBoard, a
     directory = Directory(swarm, signed.grid, Gatekeeper(signed, board).admit)
     figures = {
         record.peer: verify_signatures(record.certificate, signed).figures
-        for entry in signed.charter.models
+        for entry in Catalogue(signed, board).entries
         for record in await directory.nodes(entry.model_root)
         if record.certificate
     }

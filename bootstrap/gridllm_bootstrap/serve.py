@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.examination.background import in_background, warm_up
 from gridllm.admission.gate import Gatekeeper
+from gridllm.admission.manifests import Manifests
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.gossip import gossiping
@@ -189,12 +190,15 @@ async def serve_until_stopped(
         board = NoticeBoard(signed, pins.notices_path(signed))
         if office is not None and board.admission.required:
             await in_background(warm_up)  # before anyone can call: importing torch stops Python for up to a second
+        manifests = Manifests(signed, board, pins)
+        await asyncio.to_thread(manifests.load)
         async with AsyncExitStack() as stack:
-            swarm = await stack.enter_async_context(open_first_peer(identity, signed, pins, listening))
+            entering = open_first_peer(identity, signed, pins, listening, manifests.raws)
+            swarm = await stack.enter_async_context(entering)
             await stack.enter_async_context(gossiping(swarm, board, lambda: pins.peers(signed)))
             kept, elsewhere = None, False
             if books is not None:
-                opened = open_books(books, swarm, signed, board, pins, reporter.discord, stop)
+                opened = open_books(books, swarm, signed, board, manifests, reporter.discord, stop)
                 try:
                     kept = await stack.enter_async_context(opened)
                 except KeptElsewhere as error:
@@ -204,7 +208,17 @@ async def serve_until_stopped(
                 return reporter.stopping()
             how = None
             if office is not None:
-                how = partial(open_office, office, swarm, signed, board, pins, reporter.examined, reporter.unfit)
+                how = partial(
+                    open_office,
+                    office,
+                    swarm,
+                    signed,
+                    board,
+                    pins,
+                    reporter.examined,
+                    reporter.unfit,
+                    manifests=manifests.models,
+                )
             opening = Opening(board, how, lambda: reporter.open_to(office, required=True))
             measuring = asyncio.create_task(opening.run())
             tasks: list[asyncio.Task[Any]] = [measuring]
@@ -218,8 +232,9 @@ async def serve_until_stopped(
                 reporter.open_to(office if required else None, required=required)
                 looking = asyncio.create_task(_look(swarm, signed, pins, Gatekeeper(signed, board), reporter, opening))
                 failing = asyncio.create_task(swarm.failed())
-                tasks += [looking, failing, asyncio.create_task(stop.wait())]
-                watched = [looking, measuring]
+                learning = asyncio.create_task(manifests.follow(swarm))
+                tasks += [looking, failing, learning, asyncio.create_task(stop.wait())]
+                watched: list[asyncio.Task[Any]] = [looking, measuring, learning]
                 if kept is not None:
                     watched.append(asyncio.create_task(kept.keeper.failed()))
                     tasks.append(watched[-1])

@@ -31,7 +31,11 @@ class Catalogue:
     def champion(self) -> ModelEntry | None:
         """The leaderboard's champion; None before there is one, or while its listing is not known here."""
         crown = self._board.crown
-        return None if crown is None else next((one for one in self.entries if one.root == crown.root), None)
+        return None if crown is None else self.entry(crown.root)
+
+    def entry(self, root: str) -> ModelEntry | None:
+        """The model of that root; None: the grid serves no such model, or does so no more."""
+        return next((one for one in self.entries if one.root == root), None)
 
     def model(self, name: str | None = None) -> ModelEntry:
         """The entry called ``name`` (or of that root, or ``@champion``); without a name, the charter's first.

@@ -6,6 +6,7 @@
     data_dir/grids/<name>/charter.json    the charter as it was signed
     data_dir/grids/<name>/known_peers.json   peer id → multiaddrs, hints only
     data_dir/grids/<name>/notices.json    what its maintainers said since founding (board.py)
+    data_dir/grids/<name>/models.json     roots of the submitted models that were ever listed, as far as seen here
     data_dir/grids/<name>/passes/<account>.json   what an account may use, as its keeper last said (the client's wallet)
     data_dir/grids/<name>/purse-<key>.db  vouchers that a node was paid with (node/purse.py)
     data_dir/manifests/<root>.json        model manifests, verified by their name
@@ -165,6 +166,33 @@ class Pins:
             write_atomically(path, raw)
         except OSError as error:
             raise CharterError(f"The manifest cannot be written to {path} ({error.strerror}).") from error
+
+    def models(self, signed: SignedCharter) -> list[ModelRoot]:
+        """Roots remembered by ``remember_model``, sorted. A damaged file counts as none."""
+        try:
+            stored = json.loads((self._folder(signed.charter.name) / "models.json").read_bytes())
+            if stored["grid"] != signed.grid:
+                return []
+            return sorted(ModelRoot(root) for root in stored["roots"] if re.fullmatch("[0-9a-f]{64}", root))
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def remember_model(self, signed: SignedCharter, root: ModelRoot) -> None:
+        """A model beyond the charter's is, or was, of this grid: the books may name it for ever.
+
+        Raises:
+            CharterError: the folder cannot be written.
+        """
+        known = self.models(signed)
+        if root in known:
+            return
+        try:
+            folder = self._folder(signed.charter.name)
+            make_private_dir(folder)
+            raw = json.dumps({"grid": signed.grid, "roots": [*known, root]}, indent=1).encode("utf-8")
+            write_atomically(folder / "models.json", raw)
+        except OSError as error:
+            raise CharterError(f"Models cannot be remembered in {self.data_dir} ({error.strerror}).") from error
 
     def _folder(self, name: str) -> Path:
         return self.data_dir / "grids" / name

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from gridllm.admission.certificate import CERTIFICATE_TYPE, Certificate, verify_signatures
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.economy import home_of
-from gridllm.errors import CertificateError, LedgerError, StatementError
+from gridllm.errors import CertificateError, LedgerError, StatementError, UnknownModel
 from gridllm.identity.keys import Identity, public_key_of
 from gridllm.identity.statement import read_unverified, sign_statement, type_of, verify_statement
 from gridllm.ids import PeerId
@@ -73,7 +73,7 @@ class Rulebook:
     """Reads statements of one grid; knows its keys, prices and the sizes of its models' blocks."""
 
     def __init__(self, signed: SignedCharter, blocks: Mapping[str, Sequence[int]]) -> None:
-        """``blocks``: by model root, the parameters of each block (``models.sizes.block_parameters``)."""
+        """``blocks``: by model root, the parameters of each block (``models.sizes.block_parameters``); may grow."""
         self.signed = signed
         self.blocks = blocks
         self._keepers = signed.charter.keepers
@@ -88,6 +88,7 @@ class Rulebook:
 
         Raises:
             LedgerError: malformed, forged, of another grid, wrongly priced, or in the log of a keeper that had no say.
+            UnknownModel: of a model whose prices are not known here; that says nothing about the statement.
         """
         if len(raw) > MAX_LEDGER_STATEMENT_BYTES:
             raise LedgerError(f"A statement of {len(raw)} bytes exceeds the ledger's {MAX_LEDGER_STATEMENT_BYTES}.")
@@ -113,7 +114,8 @@ class Rulebook:
         """Micro-credits for ``count`` tokens through the span.
 
         Raises:
-            LedgerError: the grid serves no such model, or it has no such blocks.
+            UnknownModel: its manifest is not here.
+            LedgerError: it has no such blocks.
         """
         return price(self.signed.charter.economy.prices, self.parameters(model, start, end), count)
 
@@ -121,7 +123,7 @@ class Rulebook:
         """Parameters in a span. Raises LedgerError as ``price`` does."""
         blocks = self.blocks.get(model)
         if blocks is None:
-            raise LedgerError(f"The grid serves no model {model[:16]}….")
+            raise UnknownModel(model, f"The grid serves no model {model[:16]}…, as far as is known here.")
         if not 0 <= start < end <= len(blocks):
             raise LedgerError(f"The model has {len(blocks)} blocks, and no span {start}:{end}.")
         return span_parameters(blocks, start, end)

@@ -142,6 +142,7 @@ def stop(monkeypatch: pytest.MonkeyPatch, network: MemoryNetwork) -> asyncio.Eve
     monkeypatch.setattr(serve, "stop_on_signals", signals)
     monkeypatch.setattr(serve, "open_first_peer", joined)
     monkeypatch.setattr(serve, "gossiping", quiet)
+    monkeypatch.setattr(serve.Manifests, "load", lambda self: None)
     return made
 
 

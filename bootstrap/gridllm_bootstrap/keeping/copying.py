@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gridllm.errors import LedgerError, NotHeld
+from gridllm.errors import LedgerError, NotHeld, UnknownModel
 from gridllm.ledger.log.evidence import Equivocation
 from gridllm.ledger.log.proof import verify_consistency, verify_inclusion
 from gridllm.ledger.messages import MAX_PAGE
@@ -73,6 +73,7 @@ class _Stretch:
     edge: Frontier  # after them
     wrong: str = ""  # about the entry after them
     raw: bytes = b""  # that entry
+    unknown: str = ""  # it may be right, but is of a model that is not known here: the root
 
     @property
     def end(self) -> int:
@@ -98,6 +99,7 @@ class Copier:
         Raises:
             Convicted, InvalidEntry: the log's keeper is at fault; entries before an invalid one were taken.
             Astray: the holder is.
+            UnknownModel: the next entry is of a model that is not known here; entries before it were taken.
             KeeperSilent, Refusal: the holder does not answer as it should.
         """
         edge = await self._keeper.read(lambda store: frontier_of(store, target.keeper))
@@ -107,6 +109,8 @@ class Copier:
         if not await self._belongs(holder, target, stretch):
             raise await self._astray(holder, target, copy)
         taken = await self._put(target, stretch)
+        if stretch.unknown:
+            raise UnknownModel(stretch.unknown, stretch.wrong)
         if stretch.wrong:
             await self._check_wrong(holder, target, stretch)
             raise InvalidEntry(target.keeper, stretch.end, stretch.wrong)
@@ -131,6 +135,7 @@ class Copier:
                 stretch.entries += read.entries
                 if read.wrong:
                     stretch.wrong, stretch.raw = read.wrong, raws[start + len(read.entries)]
+                    stretch.unknown = read.unknown
                     return stretch
         return stretch
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from gridllm.charter.board import NoticeBoard
-from gridllm.errors import GridError, NodeFault
+from gridllm.errors import GridError, NodeFault, UnknownModel
 from gridllm.identity.statement import only_signed_by
 from gridllm.ids import PeerId
 from gridllm.ledger.messages import Outcome
 from gridllm.ledger.paper import Entry, Rulebook
 from gridllm.ledger.statements import OnTab, Transfer
-from gridllm_bootstrap.keeping.decisions import Standing, unusable
+from gridllm_bootstrap.keeping.decisions import MAX_TEXT_CHARS, Standing, unusable
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ def _read(rulebook: Rulebook, raw: bytes) -> Entry | Outcome:
     try:
         entry = rulebook.read(raw)
         return _trimmed(rulebook, entry)
+    except UnknownModel as error:  # listed a moment ago, perhaps: nobody loses what it earned by it
+        return Outcome("later", f"{error} It can be handed in again."[:MAX_TEXT_CHARS])
     except GridError as error:
         return unusable(error)
     except Exception:  # strangers' bytes: one statement of many

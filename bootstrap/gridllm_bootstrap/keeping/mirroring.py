@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from gridllm.errors import GridError, LedgerError, Refusal, SwarmError
+from gridllm.errors import GridError, LedgerError, Refusal, SwarmError, UnknownModel
 from gridllm_bootstrap.keeping.copying import Astray, Convicted, Copier, InvalidEntry
 from gridllm_bootstrap.keeping.vouching import HeadReader, Shown
 from gridllm_bootstrap.keeping.witness import Discord, Witness
@@ -53,9 +53,11 @@ class Mirror:
         tell: Callable[[Discord], None] = lambda _: None,
         every_s: float = EVERY_S,
         stalled_s: float = STALLED_S,
+        learn: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         """
         Args:
+            learn: gets to know the model of a root that another keeper's log names; whether it did.
             keepers: the way to the others; used by nobody else, for it remembers who was silent.
             tell: hears of each discord once.
         """
@@ -63,6 +65,7 @@ class Mirror:
         self._keepers = keepers
         self._every_s = every_s
         self._stalled_s = stalled_s
+        self._learn = learn
         reader = HeadReader(keeper.clerk.rulebook.signed)
         self._worker = ThreadPoolExecutor(1, "gridllm-ledger-mirror")
         self._witness = Witness(keeper, reader, self._worker, tell)
@@ -160,6 +163,10 @@ class Mirror:
                 taken = await self._copier.stretch(other, shown, copy)
             except Convicted as error:
                 await self._witness.convict(error.evidence)
+            except UnknownModel as error:
+                if self._learn is None or not await self._learn(error.root):
+                    log.warning("The log of %s… waits: %s Its manifest is nowhere to be had yet.", name[:16], error)
+                    return
             except InvalidEntry as error:
                 self._witness.refuse(Discord("invalid_entry", name, str(error)))
             except Astray as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gridllm.errors import GridError
+from gridllm.errors import GridError, UnknownModel
 from gridllm.merkle import leaf_digest
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class Read(NamedTuple):
     entries: list[Entry]
     digests: list[bytes]  # of their leaves
     wrong: str = ""  # about the entry after those
+    unknown: str = ""  # root of the model that it is of, where nothing else can be said about it
 
 
 def read_entries(rules: Rulebook, log: str, raws: Sequence[bytes]) -> Read:
@@ -29,6 +30,8 @@ def read_entries(rules: Rulebook, log: str, raws: Sequence[bytes]) -> Read:
     for raw in raws:
         try:
             entry = rules.read(raw, log)
+        except UnknownModel as error:
+            return read._replace(wrong=str(error), unknown=error.root)
         except GridError as error:
             return read._replace(wrong=str(error))
         read.entries.append(entry)

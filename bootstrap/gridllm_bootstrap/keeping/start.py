@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.cards import keep_card
 
 if TYPE_CHECKING:
+    from gridllm.admission.manifests import Manifests
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import SignedCharter
-    from gridllm.charter.pin import Pins
     from gridllm.identity.keys import Identity
     from gridllm.ledger.store.store import LedgerStore
     from gridllm.swarm.interface import Swarm
@@ -54,19 +55,19 @@ async def open_books(
     swarm: Swarm,
     signed: SignedCharter,
     board: NoticeBoard,
-    pins: Pins,
+    manifests: Manifests,
     tell: Callable[[Discord], None] = lambda _: None,
     stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Kept]:
     """Keep the grid's books until the block is left; what was acknowledged by then is on disk.
 
     Args:
+        manifests: of all models that the grid serves or served; may grow.
         stop: ends the wait for what other keepers hold of this one's log; nothing is answered then.
 
     Raises:
         KeptElsewhere: another peer keeps books with this key.
         LedgerError: the database cannot be used, or holds other books than this keeper signed.
-        CharterError, ModelError: the manifest of a model is missing, or does not parse.
     """
     from gridllm.ledger.keepers import Keepers
     from gridllm.ledger.paper import Rulebook
@@ -81,9 +82,11 @@ async def open_books(
         await check_alone(swarm, signed, books.identity.public_key.hex())
         store, close = await asyncio.to_thread(_open_store, books.url, signed.charter.economy.starter)
         stack.push_async_callback(asyncio.to_thread, close)
-        rulebook = Rulebook(signed, await asyncio.to_thread(_block_sizes, signed, pins))
+        rulebook = Rulebook(signed, manifests.blocks)
         keeper = await stack.enter_async_context(Keeper(store, rulebook, books.identity, board))
-        mirror = await stack.enter_async_context(Mirror(keeper, Keepers(swarm, signed), tell=tell))
+        mirror = await stack.enter_async_context(
+            Mirror(keeper, Keepers(swarm, signed), tell=tell, learn=partial(manifests.find, swarm))
+        )
         await _unless(stop, mirror.looked(LOOK_S))
         if not stop.is_set():
             await check_alone(swarm, signed, keeper.log)  # by now more of the grid was found
@@ -106,13 +109,6 @@ def _open_store(url: str, starter: int) -> tuple[LedgerStore, Callable[[], None]
         engine.dispose()
         raise
     return LedgerStore(engine, starter=starter), engine.dispose
-
-
-def _block_sizes(signed: SignedCharter, pins: Pins) -> dict[str, Sequence[int]]:
-    from gridllm.models.sizes import block_parameters
-    from gridllm_bootstrap.office import manifests_of
-
-    return {root: block_parameters(manifest) for root, manifest in manifests_of(signed, pins).items()}
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
