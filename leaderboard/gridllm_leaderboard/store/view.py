@@ -68,6 +68,11 @@ class View:
         """Submissions in one of these states, oldest first."""
         return self._entries(select(submissions).where(submissions.c.state.in_(states)).order_by(submissions.c.number))
 
+    def states(self, ids: Collection[str]) -> dict[str, State]:
+        """States by id, of those submissions that are here."""
+        query = select(submissions.c.id, submissions.c.state).where(submissions.c.id.in_(list(ids)))
+        return {row.id: row.state for row in self._connection.execute(query)}
+
     def withdrawn(self) -> set[str]:
         """Ids of submissions that were taken down: the ranking leaves them out."""
         return set(
