@@ -36,6 +36,7 @@ class Facts:
     debtors: int = 0  # other accounts with such a debt
     left_unpaid: int = 0  # of sessions of the account that ended, lately
     window: int = 1  # what is served beyond a voucher
+    tier: int | None = None  # contribution that the model asks for (Catalogue); None: as the charter says
 
 
 class Ruling(NamedTuple):
@@ -68,7 +69,10 @@ def admit(economy: Economy, entry: ModelEntry, shown: Shown | None, facts: Facts
     if escrow is not None and not standing:
         raise BadPayment("The access pass has expired; ask the account's keeper for another.")
     contribution = shown.access.contribution if shown is not None and standing else 0
-    _check_tier(economy, entry, contribution, "" if shown is None or standing else "Its access pass has expired. ")
+    needed = economy.tier(entry.root) if facts.tier is None else facts.tier
+    _check_tier(
+        economy, entry, needed, contribution, "" if shown is None or standing else "Its access pass has expired. "
+    )
     if escrow is None and economy.newcomers == "lowest":
         return Ruling("unmetered", 0)
     if facts.left_unpaid > WALK_WINDOWS * facts.window:
@@ -108,8 +112,7 @@ def _standing(economy: Economy, access: Pass, facts: Facts) -> bool:
     return facts.silent and facts.now_s - access.issued <= economy.good_standing_s + SKEW_S
 
 
-def _check_tier(economy: Economy, entry: ModelEntry, contribution: int, note: str) -> None:
-    needed = economy.tier(entry.root)
+def _check_tier(economy: Economy, entry: ModelEntry, needed: int, contribution: int, note: str) -> None:
     if not needed or contribution >= needed:
         return
     raise NotEntitled(
