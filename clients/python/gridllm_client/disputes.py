@@ -26,13 +26,13 @@ class Disputes:
     @property
     def lacking(self) -> bool:
         """Whether the model is not open to the account, by its own pass. A node has the sentence that says so."""
-        needed = self._wallet.economy.tier(self._model)  # 0: open to all, also to those who took more than they gave
+        needed = self._wallet.tier(self._model)  # 0: open to all, also to those who took more than they gave
         return needed > 0 and self._wallet.contribution < needed
 
     def heard(self, peer: PeerId, refusal: Refusal) -> Means:
         """A node refused. The first time newer papers are shown to it.
 
-        By the account's own pass it is clear whether the charter opens the model to it; all else is that node's word.
+        By the account's own pass it is clear whether the grid opens the model to it; all else is that node's word.
         """
         first = not self._nodes
         self._nodes.add(peer)

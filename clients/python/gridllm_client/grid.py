@@ -12,10 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from gridllm.admission.cards import leaderboard_sources
 from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import ModelEntry, SignedCharter
-from gridllm.charter.fetch import fetch_manifest
+from gridllm.charter.fetch import ask_for_manifest
 from gridllm.charter.gossip import gossiping
 from gridllm.charter.pin import Pins
 from gridllm.errors import CharterError, GridError, ModelError
@@ -218,7 +220,8 @@ class _Net:
             self.reporter = Reporter(swarm, identity, signed, self._gate, self._pool.rtts_ms)
         if account is not None:
             path = pins.pass_path(signed, account.public_key.hex())
-            self.wallet = Wallet(signed, account, swarm.peer, Keepers(swarm, signed), path)
+            tier = Catalogue(signed, self._board).contribution
+            self.wallet = Wallet(signed, account, swarm.peer, Keepers(swarm, signed), path, tier=tier)
 
         self._remember = lambda: _remember(pins, signed, self._directory.seen, self._pool.rtts_ms())
 
@@ -259,16 +262,12 @@ class _Net:
         raw = pins.manifest(entry.model_root)
         if raw is not None:
             return raw
-        for peer, addresses in (await self._askable(signed, entry, pins)).items():
-            try:
-                await self._pool.swarm.connect(peer, addresses, timeout_s=ASK_TIMEOUT_S)
-                raw = await fetch_manifest(self._pool.swarm, peer, entry.model_root, timeout_s=ASK_TIMEOUT_S)
-            except GridError as error:
-                log.info("Peer %s did not send the manifest: %s", peer, error)
-                continue
-            pins.save_manifest(entry.model_root, raw)
-            return raw
-        raise ModelError(f"No peer could send the manifest of {entry.name!r}; try again when a node is up.")
+        askable = await self._askable(signed, entry, pins)
+        raw = await ask_for_manifest(self._pool.swarm, askable, entry.model_root, timeout_s=ASK_TIMEOUT_S)
+        if raw is None:
+            raise ModelError(f"No peer could send the manifest of {entry.name!r}; try again when a node is up.")
+        pins.save_manifest(entry.model_root, raw)
+        return raw
 
     async def ends_folder(self, signed: SignedCharter, entry: ModelEntry, manifest: Manifest) -> Path:
         """Embedding, head and tokenizer as seeds and nodes hand them out, kept in the cache.
@@ -283,7 +282,8 @@ class _Net:
         async def find() -> Addresses:
             nodes = await self._directory.nodes(entry.model_root)
             held = {one.peer: tuple(one.addresses) for one in nodes if one.state != "joining"}
-            return held | await helpers.seeds(entry.model_root)
+            beside = await leaderboard_sources(self._pool.swarm, signed, self._board, entry.root)
+            return {**beside, **held, **await helpers.seeds(entry.model_root)}
 
         cache_dir = load_settings().cache_dir
         return await obtain_weights(
@@ -291,7 +291,10 @@ class _Net:
         )
 
     async def _askable(self, signed: SignedCharter, entry: ModelEntry, pins: Pins) -> dict[PeerId, tuple[str, ...]]:
-        found = dict(pins.peers(signed))
+        found = {
+            **await leaderboard_sources(self._pool.swarm, signed, self._board, entry.root),
+            **dict(pins.peers(signed)),
+        }
         with contextlib.suppress(GridError):
             records = await self._directory.nodes(entry.model_root)
             found |= {record.peer: tuple(record.addresses) for record in records}

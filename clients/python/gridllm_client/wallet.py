@@ -49,12 +49,14 @@ class Wallet:
         path: Path | None = None,
         *,
         clock: Callable[[], float] = time.time,
+        tier: Callable[[str], int] | None = None,
     ) -> None:
         """
         Args:
             identity: of the account.
             client: peer id of this process's connection.
             path: file where the pass is kept for times in which the keeper is silent; None: nowhere.
+            tier: contribution that the model of a root asks for (``Catalogue.contribution``); None: the charter's.
         """
         self.signed = signed
         self.account = identity.public_key.hex()
@@ -63,6 +65,8 @@ class Wallet:
         self._keepers = keepers
         self._path = path
         self._clock = clock
+        self.tier = tier or self.economy.tier
+        """Contribution that the model of a root asks for, in micro-credits; 0: it is open to all."""
         self._blocks: dict[str, Sequence[int]] = {}
         self._rules = Rulebook(signed, self._blocks)
         self._delegation = b""
