@@ -35,3 +35,10 @@ class Uploads(Protocol):
         Called before the author hears ``Whole``; must not wait for the check.
         """
         ...
+
+    async def refused(self, submission: str, why: str) -> None:
+        """Its manifest is not what the submission said, or none that may be graded: no file of it will ever be taken.
+
+        ``why``: one sentence for the author. The desk sets the state and calls ``Vault.remove``. Idempotent.
+        """
+        ...

@@ -92,17 +92,14 @@ class Vault:
 
     # uploads
 
-    def expect(self, root: str, raw: bytes) -> Manifest:
-        """Keep the manifest of a model whose files are to come.
-
-        Raises:
-            ModelError: it is another model's.
-            OSError: the disk does not take it.
-        """
-        manifest = verify_manifest(raw, ModelRoot(root))
+    def manifest_part(self, root: str, size: int) -> Part:
+        """What the manifest of a model comes into, the first of its files. Raises OSError."""
         make_private_dir(self.incoming(root))
-        write_atomically(self.incoming(root) / MANIFEST, raw)
-        return manifest
+        return Part(self.incoming(root) / "manifest.part", root, b"", size)
+
+    def finish_manifest(self, root: str, part: Part) -> bool:
+        """Keep the manifest; False: it was another's. Raises OSError."""
+        return part.finish(self.incoming(root) / MANIFEST)
 
     def expected(self, root: str) -> Manifest | None:
         """The manifest of a model that is on its way; None: it did not come yet."""
