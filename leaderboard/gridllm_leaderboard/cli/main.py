@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from gridllm_leaderboard.cli.rank import rank
+from gridllm_leaderboard.cli.submissions import submissions
+
 app = typer.Typer(
     help="Submit models, have them graded by others, see who is best.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
 )
+app.command()(rank)
+app.command()(submissions)

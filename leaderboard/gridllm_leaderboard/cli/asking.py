@@ -1,0 +1,120 @@
+"""What the commands that ask the leaderboard share: the way to it, whole listings, submissions by id or name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from gridllm_leaderboard.link import LeaderboardLink
+    from gridllm_leaderboard.messages import Dossier, Rank, RankRow, Reign, SubmissionView
+
+GridOption = Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+IdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of a submission (8 digits at least), its model's name, or @champion.")
+]
+
+MOST_ROWS: Final = 100_000  # of a listing that is fetched whole
+
+
+@asynccontextmanager
+async def the_leaderboard(grid: str | None) -> AsyncIterator[LeaderboardLink]:
+    """A line to the leaderboard of ``grid``. Raises CharterError, LeaderboardError, SwarmError."""
+    from gridllm.charter.pin import Pins
+    from gridllm.cli.show import stderr
+    from gridllm.settings import load_settings
+    from gridllm_leaderboard.link import asking_leaderboard
+
+    pins = Pins(load_settings().data_dir)
+    signed = pins.current(grid)
+    status = stderr().status(f"Looking for the leaderboard of {signed.charter.name}…")
+    status.start()
+    try:
+        async with asking_leaderboard(signed, pins) as link:
+            status.stop()
+            yield link
+    finally:
+        status.stop()
+
+
+async def ranking(link: LeaderboardLink, task: str | None, everyone: bool, limit: int) -> Rank:
+    """The first ``limit`` rows. Raises SwarmError, Refusal."""
+    from gridllm_leaderboard.messages import MAX_PAGE, RANK_CALL, AskRank, Rank
+
+    rows: list[RankRow] = []
+    while True:
+        ask = AskRank(task, everyone, len(rows), min(MAX_PAGE, limit - len(rows)))
+        page = await link.ask(RANK_CALL, ask, Rank)
+        rows += page.rows[: limit - len(rows)]
+        if not page.rows or len(rows) >= min(limit, page.total):
+            return Rank(page.total, page.tasks, rows)
+
+
+async def submissions_of(
+    link: LeaderboardLink, account: str | None, limit: int = MOST_ROWS
+) -> tuple[int, list[SubmissionView]]:
+    """How many there are, and the newest ``limit``; None: everybody's. Raises SwarmError, Refusal."""
+    from gridllm_leaderboard.messages import MAX_PAGE, SUBMISSIONS_CALL, AskSubmissions, Submissions
+
+    found: list[SubmissionView] = []
+    while True:
+        ask = AskSubmissions(account, len(found), min(MAX_PAGE, limit - len(found)))
+        page = await link.ask(SUBMISSIONS_CALL, ask, Submissions)
+        found += page.submissions[: limit - len(found)]
+        if not page.submissions or len(found) >= min(limit, page.total):
+            return page.total, found
+
+
+async def reigns(link: LeaderboardLink) -> list[Reign]:
+    """All champions, oldest first. Raises SwarmError, Refusal."""
+    from gridllm_leaderboard.messages import HISTORY_CALL, AskHistory, History
+
+    found: list[Reign] = []
+    while True:
+        page = await link.ask(HISTORY_CALL, AskHistory(len(found)), History)
+        found += page.reigns
+        if not page.reigns or len(found) >= page.total:
+            return found
+
+
+async def dossier(link: LeaderboardLink, said: str) -> Dossier:
+    """All documents about the submission that ``said`` names.
+
+    Raises:
+        LeaderboardError: it names none.
+        SwarmError, Refusal: see ``link.ask``.
+    """
+    from gridllm.errors import NotHeld
+    from gridllm_leaderboard.messages import DOSSIER_CALL, AskDossier, Dossier
+
+    if re.fullmatch(r"[0-9a-f]{8,64}", said.lower()):
+        try:
+            return await link.ask(DOSSIER_CALL, AskDossier(said.lower()), Dossier)
+        except NotHeld:
+            if len(said) == 64:  # no model's name is that long
+                raise
+    return await link.ask(DOSSIER_CALL, AskDossier(await _id_named(link, said)), Dossier)
+
+
+async def _id_named(link: LeaderboardLink, said: str) -> str:
+    from gridllm.charter.catalogue import CHAMPION
+    from gridllm.errors import LeaderboardError
+
+    if said == CHAMPION:
+        found = await reigns(link)
+        if not found:
+            raise LeaderboardError("There is no champion yet; the first comes with the first submission.")
+        return found[-1].submission
+    _, everyone = await submissions_of(link, None)
+    named = [one.id for one in everyone if one.name.casefold() == said.casefold()]
+    if not named:
+        raise LeaderboardError(
+            f"The leaderboard has no submission {said!r}; give its id (8 digits at least) or its model's name, as "
+            "gridllm leaderboard submissions --everyone lists them."
+        )
+    return named[0]

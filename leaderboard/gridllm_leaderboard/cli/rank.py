@@ -1,0 +1,53 @@
+"""``gridllm leaderboard rank``: who is best."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from gridllm_leaderboard.cli.asking import GridOption, JsonOption
+
+SHOWN: Final = 50  # rows
+
+
+def rank(
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="Rank by this task alone.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All rows, withdrawn models, too.")] = False,
+    grid: GridOption = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Show the ranking: score with its 95% interval, each task, and what a model costs to run.
+
+    A model that noise does not tell from the first of its group shares its place, shown as =1.
+
+    Example: gridllm leaderboard rank --task sums
+    """
+    from gridllm.cli.runtime import run_async
+    from gridllm.cli.show import print_json, stdout
+    from gridllm.errors import UsageError
+    from gridllm_leaderboard.cli.asking import MOST_ROWS, ranking, the_leaderboard
+    from gridllm_leaderboard.cli.rank_view import rank_csv, rank_json, rank_renderable
+    from gridllm_leaderboard.messages import Rank
+
+    if as_json and as_csv:
+        raise UsageError("Choose one of --json and --csv.")
+    whole = everything or as_json or as_csv
+
+    async def look() -> tuple[str, Rank]:
+        async with the_leaderboard(grid) as link:
+            rules = link.rules
+            if task is not None and task not in {one.name for one in rules.tasks}:
+                known = ", ".join(one.name for one in rules.tasks)
+                raise UsageError(f"There is no task {task!r}; the leaderboard has: {known}.")
+            found = await ranking(link, task, everything, MOST_ROWS if whole else SHOWN)
+            return link.signed.charter.name, found
+
+    name, found = run_async(look())
+    if as_json:
+        print_json(rank_json(found, name, task))
+    elif as_csv:
+        typer.echo(rank_csv(found), nl=False)
+    else:
+        stdout().print(rank_renderable(found, name, task), crop=False)

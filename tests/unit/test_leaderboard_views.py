@@ -1,0 +1,87 @@
+"""What commands about the leaderboard print."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gridllm.ledger.statements import peer_of_account
+from gridllm_leaderboard.cli.rank_view import rank_csv, rank_json, rank_renderable
+from gridllm_leaderboard.cli.submissions_view import next_step, submissions_json, submissions_renderable
+from tests.unit.board_pages import BOARD, rank, row, view
+from tests.unit.graded_rounds import named
+
+
+def shown(renderable: Any) -> str:
+    console = Console(width=200, record=True, file=io.StringIO(), soft_wrap=True, highlight=False)
+    console.print(renderable, crop=False)
+    return console.export_text()
+
+
+def test_a_ranking_shows_ties_and_the_champion() -> None:
+    text = shown(
+        rank_renderable(rank(row("a", 1, 50.5), row("b", 1, 49.0, champion=True), row("c", 3, 40.0)), "garden", None)
+    )
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[0][:3] == ["Leaderboard", "of", "garden"]
+    assert lines[2][:2] == ["=1", "a"] and lines[3][:3] == ["=1", "b", "★"] and lines[4][:2] == ["3", "c"]
+    assert "50.50 ±1.50" in text and "1.2346" in text and "62.5%" in text and "8.4 M" in text
+    assert " 8.4 " in text  # credits for 1,000 tokens
+    assert "gridllm generate --model @champion" in text
+
+
+def test_a_ranking_without_ties_or_models() -> None:
+    text = shown(rank_renderable(rank(row("a", 1, 50.0), row("b", 2, 40.0, tasks={}), total=70), "garden", "sums"))
+    assert "=" not in text and "2 of 70 are shown" in text and "by sums alone" in text
+    assert "Be the first" in shown(rank_renderable(rank(), "garden", None))
+
+
+def test_a_ranking_for_programs() -> None:
+    page = rank(row("a", 1, 50.0, license='=HYPERLINK("x")'), row("b", 1, 49.0, tasks={}, cost=1_234_000_000))
+    told = json.loads(json.dumps(rank_json(page, "garden", None)))
+    assert [one["tied"] for one in told["rows"]] == [True, True]
+    assert told["rows"][0]["score"] == {"value": 50.0, "low": 48.5, "high": 51.5}
+    first, second = csv.DictReader(io.StringIO(rank_csv(page)))
+    assert (first["sums"], first["stories_low"], first["license"]) == ("0.625", "1.2", '\'=HYPERLINK("x")')
+    assert (second["sums"], second["credits_per_1000_tokens"], second["tied"]) == ("", "1234", "True")
+    assert second["issued"].endswith("Z") and None not in second and second["root"] == named("root of b")
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("uploading", "goes on where it was"),
+        ("checking", "looked at"),
+        ("queued", "next round"),
+        ("locked", "round 3"),
+        ("graded", f"gridllm leaderboard show {named('m')[:12]}"),
+        ("withdrawn", "taken down"),
+    ],
+)
+def test_each_state_says_what_is_next(state: str, says: str) -> None:
+    assert says in next_step(view("m", state))
+
+
+def test_a_fee_that_is_due_comes_with_the_command_that_pays_it() -> None:
+    step = next_step(view("m", "unpaid", fee=1_234_500_000))
+    assert f"gridllm credit send {peer_of_account(BOARD)} 1234.5 " in step
+    assert f'--memo "leaderboard {named("m")[:32]}"' in step
+
+
+def test_what_was_refused_says_why() -> None:
+    assert next_step(view("m", "refused", why="A weight is NaN.")).startswith("A weight is NaN: ")
+
+
+def test_submissions_are_listed() -> None:
+    found = [view("a", "graded", champion=True), view("b", "refused", why="\x1b[31mA weight is NaN.")]
+    text = shown(submissions_renderable(found, 7, "garden", everyone=True))
+    assert "graded ★" in text and named("author of a")[:8] in text and "2 of 7" in text and "\x1b" not in text
+    assert named("author of a")[:8] not in shown(submissions_renderable(found, 2, "garden", everyone=False))
+    assert "gridllm leaderboard submit --help" in shown(submissions_renderable([], 0, "garden", everyone=False))
+    told = submissions_json(found, 7, "garden")
+    assert told["total"] == 7 and told["submissions"][0]["next"] == next_step(found[0])
