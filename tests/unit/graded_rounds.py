@@ -8,13 +8,15 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from gridllm_leaderboard.ranking.claims import task_grade
+from gridllm_leaderboard.grading.points import grade_of
 from gridllm_leaderboard.ranking.judge import Graded, RoundFacts
 from gridllm_leaderboard.results import ItemResult
 from gridllm_leaderboard.statements import Failure, Grade
+from gridllm_leaderboard.tasks.taskfile import Kind
 
 Results = dict[str, list[ItemResult]]
 WEIGHTS = {"facts": 1, "stories": 2}
+KINDS: dict[str, Kind] = {"facts": "choice", "stories": "text"}
 
 
 def named(name: str) -> str:
@@ -67,7 +69,7 @@ def graded(submission: str, results: Mapping[str, list[ItemResult]], grader: str
         harness="lm_eval 0.4.13",
         dtype="float32",
         via="local",
-        tasks=tuple(task_grade(task, named(task), results[task]) for task in sorted(results)),
+        tasks=tuple(grade_of(task, KINDS[task], named(task), results[task]) for task in sorted(results)),
         issued=issued,
     )
     return Graded(named(f"{submission} by {grader} at {issued}"), grade, results)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gridllm.charter.contest import Rules, TaskRule
 from gridllm.charter.economy import Prices
 from gridllm.errors import LeaderboardError
-from gridllm_leaderboard.ranking.claims import points_of, task_grade, verify_grade, verify_results
+from gridllm_leaderboard.ranking.claims import verify_grade, verify_results
 from gridllm_leaderboard.ranking.measured import measured, median_of
 from gridllm_leaderboard.ranking.places import places
 from gridllm_leaderboard.ranking.resample import RESAMPLES, resampled_sums
@@ -24,7 +24,7 @@ from gridllm_leaderboard.ranking.score import score, scores
 from gridllm_leaderboard.results import ItemResult, Line, digest_of
 from gridllm_leaderboard.statements import Draw, Grade, ItemSet, Submission, id_of
 from gridllm_leaderboard.store.records import Entry, Mark
-from tests.unit.graded_rounds import WEIGHTS, choices, graded, model, named, texts
+from tests.unit.graded_rounds import KINDS, WEIGHTS, choices, graded, model, named, texts
 
 GOLDEN_SUMS = [1300.0, 2011.0, 202.0, 1120.0, 112.0, 3001.0]
 GOLDEN_INTERVAL = (31.9256959613255, 41.21796769652307)
@@ -107,9 +107,7 @@ RESULTS = [ItemResult(digest_of(ITEMS[0]), 1.0, [-3.0, -1.0], 1), ItemResult(dig
 
 
 def test_points_follow_from_log_likelihoods() -> None:
-    assert points_of({"text": "äb"}, [-3 * math.log(2) * 2.0]) == pytest.approx(0.25)
-    assert points_of(ITEMS[0], [-1.0, -1.0]) == 0.0  # of equals the first is chosen
-    verify_results(ITEMS, RESULTS, "sums")
+    verify_results("choice", ITEMS, RESULTS, "sums")
 
 
 @pytest.mark.parametrize(
@@ -118,19 +116,19 @@ def test_points_follow_from_log_likelihoods() -> None:
         (lambda r: r[:1], "1 results of the 2 items"),
         (lambda r: [r[1], r[0]], "Result 1 .* another item"),
         (lambda r: [r[0], ItemResult(r[1].item, 0.0, r[1].logliks, 1)], "says 0.0 points"),
-        (lambda r: [ItemResult(r[0].item, 1.0, [-1.0], 1), r[1]], "not 2 finite"),
-        (lambda r: [ItemResult(r[0].item, 1.0, [-1.0, math.inf], 1), r[1]], "not 2 finite"),
+        (lambda r: [ItemResult(r[0].item, 1.0, [-1.0], 1), r[1]], "it needs 2 numbers"),
+        (lambda r: [ItemResult(r[0].item, 1.0, [-1.0, math.inf], 1), r[1]], "it needs 2 numbers"),
         (lambda r: [ItemResult(r[0].item, 1.0, [-3.0, -1.0], 9), r[1]], "says 9 bytes"),
     ],
     ids=["short", "swapped", "points", "choices", "infinite", "size"],
 )
 def test_results_that_do_not_follow_are_named(spoil: Callable[[list[ItemResult]], list[ItemResult]], says: str) -> None:
     with pytest.raises(LeaderboardError, match=says):
-        verify_results(ITEMS, spoil(RESULTS), "sums")
+        verify_results("choice", ITEMS, spoil(RESULTS), "sums")
 
 
 def _rules(**changes: object) -> Rules:
-    tasks = tuple(TaskRule(name=name, kind="text", commitment=named(name), items=2) for name in sorted(WEIGHTS))
+    tasks = tuple(TaskRule(name=name, kind=KINDS[name], commitment=named(name), items=2) for name in sorted(WEIGHTS))
     rules = Rules(
         grid=named("grid"), serial=1, issued=1, account=named("board"), graders=(named("grader"),), tasks=tasks
     )
@@ -160,7 +158,8 @@ def test_a_grade_says_what_its_results_say() -> None:
     ):
         with pytest.raises(LeaderboardError, match=says):
             verify_grade(grade, _rules(), draw, one.results)
-    assert task_grade("facts", named("facts"), one.results["facts"]) == one.grade.tasks[0]
+    with pytest.raises(LeaderboardError, match="it has 0"):
+        verify_grade(one.grade, _rules(), draw, {})
 
 
 def _mark(name: str, value: float, half: float, **tasks: tuple[float, float, float]) -> Mark:
