@@ -46,6 +46,12 @@ class TokenBudget:
         """Give back a row's capacity."""
         self.free += capacity
 
+    def resize(self, total: int) -> None:
+        """Hold so many from now on; sessions keep what they have, so ``total`` is not below that."""
+        total = max(total, self.total - self.free)
+        self.free += total - self.total
+        self.total = total
+
 
 class RowCache:
     """Keys and values of one row for the layers of a span: per layer [kv_heads, capacity, head_dim]. Worker only."""

@@ -1,13 +1,14 @@
-"""Where a serving node is paid: till, purse and the way to the keepers, put together for one stay in the grid."""
+"""Where a serving node is paid: tills, purse and the way to the keepers, put together for one stay in the grid."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.errors import LedgerError
 from gridllm.identity.keys import Identity
@@ -21,31 +22,62 @@ from gridllm.node.till import Till
 from gridllm.swarm.interface import Swarm
 
 
-@dataclass(frozen=True, slots=True)
 class Counter:
-    """What the node's service needs to be paid."""
+    """What the services of a node's models need to be paid: a till each, and one purse."""
 
-    till: Till
-    purse: Purse
-    handing: HandIn
+    def __init__(
+        self,
+        signed: SignedCharter,
+        account: str,
+        keepers: Keepers,
+        purse: Purse,
+        handing: HandIn,
+        contribution: Callable[[str], int] | None = None,
+    ) -> None:
+        """``account``: who is paid (hex key); ``contribution``: see ``Till``."""
+        self._contribution = contribution
+        self.purse = purse
+        self.handing = handing
+        self._signed = signed
+        self._account = account
+        self._keepers = keepers
+        self._blocks: dict[str, Sequence[int]] = {}
+        self._first: Till | None = None
+
+    def till(self, entry: ModelEntry, manifest: Manifest) -> Till:
+        """For sessions of that model."""
+        self._blocks[entry.root] = block_parameters(manifest)
+        if self._first is not None:
+            return self._first.beside(entry)
+        rules = Rulebook(self._signed, self._blocks)
+        self._first = Till(
+            self._signed,
+            entry,
+            rules,
+            self._account,
+            self._keepers,
+            self.purse,
+            contribution=self._contribution,
+        )
+        return self._first
 
 
 @asynccontextmanager
 async def counter_in(
     swarm: Swarm,
     signed: SignedCharter,
-    entry: ModelEntry,
-    manifest: Manifest,
     identity: Identity | None,
     path: Path,
     certificate: bytes,
+    board: NoticeBoard | None = None,
 ) -> AsyncIterator[Counter | None]:
-    """Open it until the end of the block, by when the service has stopped; None in a grid that keeps no books.
+    """Open it until the end of the block, by when all services have stopped; None in a grid that keeps no books.
 
     Args:
         identity: whose work is paid.
         path: of the purse.
         certificate: the node's own, for the books.
+        board: tells what submitted models ask for; None: only the charter's are served.
 
     Raises:
         LedgerError: the purse cannot be opened.
@@ -55,16 +87,15 @@ async def counter_in(
         return
     if identity is None:
         raise LedgerError("In this grid nodes are paid, and this one has no key to be paid with.")
-    account = identity.public_key.hex()
     keepers = Keepers(swarm, signed)
-    rules = Rulebook(signed, {entry.root: block_parameters(manifest)})
     async with Purse(path) as purse:
         handing = HandIn(purse, keepers, signed.grid, identity)
         if certificate:
             handing.enrol(certificate)
         running = asyncio.create_task(handing.run())
         try:
-            yield Counter(Till(signed, entry, rules, account, keepers, purse), purse, handing)
+            contribution = None if board is None else Catalogue(signed, board).contribution
+            yield Counter(signed, identity.public_key.hex(), keepers, purse, handing, contribution)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

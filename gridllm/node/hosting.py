@@ -99,6 +99,25 @@ async def check_room(entry: ModelEntry, manifest: Manifest, wishes: Wishes, besi
     _capacity(entry.blocks, size, await _memory_to_use(size, wishes, beside_bytes), wishes)
 
 
+async def expected_span(
+    entry: ModelEntry, manifest: Manifest, wishes: Wishes, presence: Presence, old: Hosting | None
+) -> BlockRange:
+    """About the blocks that ``prepare`` would choose if the memory of ``old`` were free.
+
+    Raises:
+        UsageError: they do not fit, even so.
+        SwarmError: the grid does not answer.
+    """
+    size, held = block_size(manifest, wishes.dtype), 0
+    if old is not None:
+        budget, span = old.engine.budget, old.engine.span
+        held = span.held_bytes + (budget.total - budget.free) * span.bytes_per_token
+    free = await asyncio.to_thread(free_bytes, wishes.device) + held
+    memory_bytes = free if wishes.memory_bytes is None else min(free, wishes.memory_bytes)
+    capacity = _capacity(entry.blocks, size, memory_bytes, wishes)
+    return wishes.blocks or choose_span(await presence.others(), entry.blocks, capacity, presence.record().peer)
+
+
 async def _memory_to_use(size: BlockSize, wishes: Wishes, beside_bytes: int) -> int:
     free = await asyncio.to_thread(free_bytes, wishes.device)
     memory_bytes = memory_to_take(free, beside_bytes, size, wishes.cache_tokens)

@@ -11,35 +11,24 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Final, TypeVar
 
-from gridllm.admission.cards import leaderboard_sources
-from gridllm.admission.proof.sample import sample_bytes
-from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
-from gridllm.errors import GridError, ModelError, SwarmError
+from gridllm.errors import GridError, SwarmError
 from gridllm.ledger.statements import account_of
-from gridllm.models.manifest import Manifest
-from gridllm.models.seeding import Seeding, Shelf
-from gridllm.models.sizes import block_size
-from gridllm.node.counter import Counter, counter_in
-from gridllm.node.enrolment import Enrolment, Membership
-from gridllm.node.hosting import Hosting, check_room, prepare
-from gridllm.node.presence import Presence
-from gridllm.node.pulse import beat
-from gridllm.node.renewal import Renewal
+from gridllm.node.counter import counter_in
+from gridllm.node.enrolment import Membership
+from gridllm.node.following import Following
 from gridllm.node.report import Report
-from gridllm.node.service import NodeService
-from gridllm.node.source import obtain_manifest
+from gridllm.node.site import Site
+from gridllm.node.standing import spell_duration
+from gridllm.node.stay import Stay
 from gridllm.node.stops import Ending, Stops, until_stopped
+from gridllm.node.succession import LAST_SESSIONS_S, Succession
 from gridllm.node.surroundings import Surroundings
+from gridllm.node.tenancy import Tenancy
 from gridllm.node.wishes import Wishes
-from gridllm.planning.placement import BlockRange
 from gridllm.quantities import spell_earnings
-from gridllm.swarm.directory import Directory
-from gridllm.swarm.helpers import Helpers
 from gridllm.swarm.interface import Swarm
 
 log = logging.getLogger(__name__)
@@ -49,9 +38,7 @@ T = TypeVar("T")
 RESTARTS: Final = 6  # in a row, of a swarm that keeps failing
 FIRST_BACKOFF_S: Final = 1.0
 STEADY_S: Final = 60.0  # a swarm that lived this long starts the count anew
-FAREWELL_S: Final = 2.0  # for taking the record back
-SEED_STREAMS: Final = 16  # of weights, to others that lack them
-REVOKED_GRACE_S: Final = 2.0  # for clients to hear that they must move
+ADMISSION_S: Final = 900.0  # for a model that is to follow another: then the node goes back to that one
 
 
 class Volunteer:
@@ -64,24 +51,25 @@ class Volunteer:
         open_swarm: Callable[[], Awaitable[Swarm]],
         report: Report,
         stops: Stops,
+        following: Following | None = None,
     ) -> None:
-        self._signed = membership.signed
-        self._entry = membership.entry
-        self._pins = membership.pins
-        self._identity = membership.identity
-        self._standing = membership.standing
-        self._gate = membership.standing.gate
-        self._enrolment = Enrolment(membership, wishes)
-        self._lapsed = False  # it served before, and waits to be admitted again
-        self._wishes = wishes
+        """
+        Args:
+            following: goes over to each new champion; None: serves the one model for ever.
+        """
+        self._us = membership
         self._open_swarm = open_swarm
         self._report = report
         self._stops = stops
-        self._hosting: Hosting | None = None
-        self._target: BlockRange | None = None  # where to move; None: choose
-        self._left: BlockRange | None = None  # where it served before it moved
-        self._settled = False  # it cannot move: the files of other blocks are not to be had
+        self._following = following
         self._surroundings = Surroundings(membership.signed, membership.pins)
+        self._tenancies = [Tenancy(membership, wishes, self._surroundings)]  # the current one last
+        self._heir: Tenancy | None = None  # for whom it makes way
+        self._fallback: Tenancy | None = None  # what it goes back to, when the one it made way for cannot be served
+
+    @property
+    def _current(self) -> Tenancy:
+        return self._tenancies[-1]
 
     async def run(self) -> None:
         """Serve until stopped. Nothing of it is left running, whatever ends it.
@@ -99,17 +87,22 @@ class Volunteer:
                 try:
                     ending = await self._in_swarm()
                 except SwarmError as error:
-                    if self._hosting is None and not self._lapsed:
+                    if self._current.hosting is None and not self._current.lapsed and self._fallback is None:
                         raise  # it never worked: for the volunteer to mend
                     self._report.note(str(error))
                     ending = Ending.LOST
+                except (GridError, TimeoutError) as error:
+                    if self._following is None or self._fallback is None:
+                        raise
+                    await self._fall_back(self._following, self._fallback, error)
+                    continue
                 if ending is Ending.STOPPED:
                     return
-                if ending in (Ending.MOVING, Ending.LAPSED):
-                    await self._let_go()  # an examination fills the memory that the span takes
+                if ending in (Ending.MOVING, Ending.LAPSED, Ending.MAKING_WAY):
+                    await self._come_back(ending)
                     continue
                 failures = 1 if time.monotonic() - entered_at > STEADY_S else failures + 1
-                if failures > RESTARTS and not self._lapsed:
+                if failures > RESTARTS and not self._current.lapsed:
                     raise SwarmError(
                         f"The connection to the grid failed {failures} times in a row; look at the messages above, "
                         "then run gridllm serve again."
@@ -123,196 +116,131 @@ class Volunteer:
 
     async def _in_swarm(self) -> Ending:
         """One swarm's time, until it fails or the volunteer stops. Raises what cannot be mended by a new swarm."""
-        self._report.phase(f"Entering {self._signed.charter.name}")
+        self._report.phase(f"Entering {self._us.signed.charter.name}")
         async with contextlib.AsyncExitStack() as leaving:
-            presence = await self._or_stop(self._enter(leaving))
-            if isinstance(presence, Ending):
-                return presence
-            hosting = await self._or_stop(self._host(presence), presence.swarm)
-            if isinstance(hosting, Ending):
-                return hosting
-            ending = await self._serve(presence, hosting)
+            site = await self._or_stop(self._enter(leaving))
+            if isinstance(site, Ending):
+                return site
+            stays = await self._or_stop(self._host(site), site.swarm)
+            if isinstance(stays, Ending):
+                return stays
+            ending = await self._serve(site, stays)
             # What comes next enters afresh: handlers cannot be taken back from a swarm.
-            presence.returning = ending in (Ending.LOST, Ending.MOVING)
+            for presence in site.presences:
+                presence.returning = ending in (Ending.LOST, Ending.MOVING)
             return ending
 
-    async def _enter(self, leaving: contextlib.AsyncExitStack) -> Presence:
+    async def _enter(self, leaving: contextlib.AsyncExitStack) -> Site:
         swarm = await self._open_swarm()
         leaving.push_async_callback(swarm.close)
-        await leaving.enter_async_context(gossiping(swarm, self._gate.board, self._surroundings.acquaintances))
-        directory = Directory(swarm, self._signed.grid, self._gate.admit)
-        helpers = Helpers(swarm, self._signed.grid, self._gate.admit_helper)
-        beside = partial(leaderboard_sources, swarm, self._signed, self._gate.board, self._entry.root)
-        presence = Presence(swarm, directory, helpers, self._entry.model_root, self._wishes.dtype, beside)
-        leaving.push_async_callback(_farewell, presence)
-        return presence
+        board = self._us.standing.gate.board
+        await leaving.enter_async_context(gossiping(swarm, board, self._surroundings.acquaintances))
+        site = Site(swarm, self._us)
+        leaving.push_async_callback(site.farewell)
+        return site
 
-    async def _host(self, presence: Presence) -> Hosting:
-        """Admission, then the span: still in memory, or loaded now. Also hands out charter and manifest."""
-        swarm = presence.swarm
-        records = await presence.others()
-        manifest, raw = await obtain_manifest(
-            swarm,
-            self._entry,
-            self._pins,
-            first_peers=self._pins.initial_peers(self._signed),
-            records=records,
-            folder=self._wishes.folder,
-            beside=await leaderboard_sources(swarm, self._signed, self._gate.board, self._entry.root),
-        )
-        await serve_charter(swarm, self._signed.raw, {self._entry.model_root: raw})
-        self._surroundings.remember(records)
-        if self._hosting is not None and not self._standing.good:
-            await self._let_go()
-        if self._hosting is None and self._target is None and not self._lapsed:
-            await check_room(self._entry, manifest, self._wishes, self._beside_bytes(manifest))
-        await self._enrolment.until_admitted(swarm, manifest, self._report, patient=self._lapsed)
-        presence.certificate = self._standing.raw
-        if self._hosting is None:
-            self._hosting = await self._prepare(manifest, presence)
-        await self._seed(swarm, self._hosting)
-        presence.span, presence.engine = self._hosting.span, self._hosting.engine
-        presence.blocks_per_s = self._hosting.blocks_per_s
-        return self._hosting
+    async def _host(self, site: Site) -> Callable[[], list[Stay]]:
+        """The models' spans: still in memory, or loaded now. Returns what makes their stays."""
+        await self._choose()
+        hosted = []
+        for tenancy in self._tenancies:
+            presence = site.presence(tenancy.entry, tenancy.wishes.dtype)
+            async with asyncio.timeout(None if self._fallback is None else ADMISSION_S):
+                hosted.append((tenancy, await tenancy.host(site, presence, self._report), presence))
+        if self._fallback is not None and self._following is not None:
+            self._following.settled(self._current.entry)
+        self._fallback = None
+        return lambda: [Stay(site, tenancy, held, presence, self._report) for tenancy, held, presence in hosted]
 
-    async def _prepare(self, manifest: Manifest, presence: Presence) -> Hosting:
-        """The blocks it is to move to, or such as it chooses; the ones it left where the files of others are not to be
-        had: a move must not cost the grid a node."""
-        beside_bytes = self._beside_bytes(manifest)
-        load = partial(prepare, self._entry, manifest, self._wishes, presence, self._report, beside_bytes=beside_bytes)
-        target, self._target = self._target, None
-        try:
-            return await load(target)
-        except ModelError as error:
-            if target is None or self._left is None:
-                raise
-            self._settled = True
-            self._report.note(f"{error} Going back to blocks {self._left[0]}:{self._left[1]}, and staying there.")
-            return await load(self._left)
+    async def _choose(self) -> None:
+        """Before anything is loaded: whether another model than was thought is the champion."""
+        following, current = self._following, self._current
+        if following is None or current.hosting is not None or self._fallback is not None:
+            return
+        await following.first_word()
+        if not following.crowned:
+            self._report.note(f"The leaderboard has no champion yet; {following.entry.name} is served until it has.")
+        if following.entry.root != current.entry.root and not current.lapsed:
+            self._tenancies = [Tenancy(*following.settle(following.entry), self._surroundings)]
 
-    def _beside_bytes(self, manifest: Manifest) -> int:
-        """Memory to leave free beside the span: a node with a certificate is measured again while it serves."""
-        if not self._standing.required:
-            return 0
-        return sample_bytes(self._entry.blocks, block_size(manifest, self._wishes.dtype).weight_bytes)
-
-    async def _seed(self, swarm: Swarm, hosting: Hosting) -> None:
-        """Hand out what is here of the model's files, less eagerly than a seed would: serving goes first."""
-        shelf = Shelf()
-        try:
-            await asyncio.to_thread(shelf.put, self._entry.model_root, hosting.manifest, hosting.folder)
-        except ModelError as error:
-            log.warning("This node hands out no weights: %s", error)
-        await Seeding(shelf, streams=SEED_STREAMS, reads_at_once=1).serve(swarm)
-
-    async def _serve(self, presence: Presence, hosting: Hosting) -> Ending:
+    async def _serve(self, site: Site, make: Callable[[], list[Stay]]) -> Ending:
         """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
-        async with self._counter(presence.swarm, hosting) as counter:
-            ending = await self._serve_at(counter, presence, hosting)
+        us, first = self._us, self._current
+        path = us.pins.purse_path(us.signed, account_of(site.swarm.peer))
+        board = us.standing.gate.board
+        async with counter_in(site.swarm, us.signed, us.identity, path, first.standing.raw, board) as counter:
+            site.counter = counter
+            stays = make()
+            try:
+                ending = await self._serve_all(site, stays)
+            finally:
+                for stay in stays:
+                    await stay.close()
+                self._tenancies = [stay.tenancy for stay in stays]
         if counter is not None:
             earned, waiting = counter.purse.earnings
             self._report.note(f"This node {spell_earnings(earned, waiting)}.")
-        self._lapsed = ending is Ending.LAPSED
-        if (revoked := self._standing.revoked()) is not None and ending is Ending.LAPSED:
+        self._current.lapsed = ending is Ending.LAPSED
+        if (revoked := self._current.standing.revoked()) is not None and ending is Ending.LAPSED:
             raise revoked
         return ending
 
-    def _counter(self, swarm: Swarm, hosting: Hosting) -> AbstractAsyncContextManager[Counter | None]:
-        path = self._pins.purse_path(self._signed, account_of(swarm.peer))
-        manifest, raw = hosting.manifest, self._standing.raw
-        return counter_in(swarm, self._signed, self._entry, manifest, self._identity, path, raw)
-
-    async def _serve_at(self, counter: Counter | None, presence: Presence, hosting: Hosting) -> Ending:
-        swarm, engine = presence.swarm, hosting.engine
-        till, purse = (counter.till, counter.purse) if counter is not None else (None, None)
-        service = NodeService(swarm, engine, self._entry.model_root, self._gate, self._standing.fault, till)
-        renewal = self._renewal(service, presence, hosting, counter)
-        try:
-            await service.start()
-            await renewal.serve_rechecks(swarm, self._signed)
-            presence.state, presence.since = "serving", time.time()
-            await presence.announce()
-            self._report.serving(presence.record())
-            async with asyncio.TaskGroup() as tasks:
-                background = [
-                    tasks.create_task(beat(service, engine, self._report, purse)),
-                    tasks.create_task(self._surroundings.survey(presence)),
-                ]
-                ending = await self._or_stop(self._until_called_off(service, presence, renewal), swarm)
-                if ending is not Ending.LOST:
-                    grace_s = REVOKED_GRACE_S if self._standing.revoked() else self._wishes.grace_s
-                    await self._drain(service, presence, grace_s)
-                for task in background:
-                    task.cancel()
-        finally:
-            await service.stop()
+    async def _serve_all(self, site: Site, stays: list[Stay]) -> Ending:
+        for stay in stays:
+            await stay.open()
+        async with asyncio.TaskGroup() as tasks:
+            succession = Succession(site, stays, self._following, self._report, tasks)
+            ending = await self._or_stop(succession.run(), site.swarm)
+            if ending is Ending.MAKING_WAY:
+                self._heir = succession.heir
+                drained = await self._or_stop(self._drain(stays, LAST_SESSIONS_S), site.swarm)
+                ending = drained if isinstance(drained, Ending) else ending
+            if ending not in (Ending.LOST, Ending.MAKING_WAY):
+                await self._drain(stays, stays[-1].grace_s)
+            succession.rest()
         return ending
 
-    def _renewal(self, service: NodeService, presence: Presence, hosting: Hosting, counter: Counter | None) -> Renewal:
-        async def show() -> None:
-            presence.certificate = self._standing.raw
-            if counter is not None and self._standing.raw:
-                counter.handing.enrol(self._standing.raw)
-            await presence.announce()
-
-        examine = partial(self._enrolment.examine, presence.swarm, hosting.manifest)
-        return Renewal(self._standing, examine, show, self._report, busy=lambda: service.sessions > 0)
-
-    async def _until_called_off(self, service: NodeService, presence: Presence, renewal: Renewal) -> Ending:
-        """Wait until other blocks need this node more, or it may serve no longer."""
-        moving = asyncio.create_task(self._move(service, presence))
-        lapsing = asyncio.create_task(renewal.run())
+    async def _drain(self, stays: list[Stay], grace_s: float) -> None:
+        for stay in stays:
+            await stay.announce_draining()
+        sessions = sum(stay.service.sessions for stay in stays)
+        if sessions:
+            self._report.phase(f"Draining: {sessions} sessions may go on for {grace_s:g} s; Ctrl-C leaves now")
+        # They share their links: one farewell is for all.
+        draining = [
+            asyncio.create_task(stay.service.drain(grace_s, quietly=number > 0)) for number, stay in enumerate(stays)
+        ]
+        hurry, drained = asyncio.create_task(self._stops.hurry.wait()), asyncio.gather(*draining)
         try:
-            await asyncio.wait((moving, lapsing), return_when=asyncio.FIRST_COMPLETED)
-            if lapsing.done():
-                fault = lapsing.result()
-                if fault.rule != "revoked":
-                    self._report.note(f"{fault} This node serves nobody until it is admitted again.")
-                return Ending.LAPSED
-            self._target, self._left = moving.result(), presence.span
-            return Ending.MOVING
+            await asyncio.wait((hurry, drained), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (moving, lapsing):
+            for task in (hurry, drained):
                 task.cancel()
-            await asyncio.gather(moving, lapsing, return_exceptions=True)
-
-    async def _drain(self, service: NodeService, presence: Presence, grace_s: float) -> None:
-        presence.state = "draining"
-        with contextlib.suppress(GridError, TimeoutError):
-            async with asyncio.timeout(FAREWELL_S):
-                await presence.announce()
-        if service.sessions:
-            self._report.phase(f"Draining: {service.sessions} sessions may go on for {grace_s:g} s; Ctrl-C leaves now")
-        hurry = asyncio.create_task(self._stops.hurry.wait())
-        draining = asyncio.create_task(service.drain(grace_s))
-        try:
-            await asyncio.wait((hurry, draining), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (hurry, draining):
-                task.cancel()
-            await asyncio.gather(hurry, draining, return_exceptions=True)
-
-    async def _move(self, service: NodeService, presence: Presence) -> BlockRange:
-        """Wait until other blocks need this node more; returns them. Never returns when the blocks are fixed."""
-
-        def stays() -> bool:
-            return self._wishes.blocks is not None or self._settled or service.sessions > 0
-
-        target = await self._surroundings.needed_elsewhere(presence, self._entry.blocks, stays)
-        self._report.note(f"Blocks {target[0]}:{target[1]} need this node more; moving there.")
-        return target
+            await asyncio.gather(hurry, drained, return_exceptions=True)
 
     async def _or_stop(self, work: Awaitable[T], swarm: Swarm | None = None) -> T | Ending:
         return await until_stopped(work, self._stops.stop, swarm, self._report.note)
 
+    async def _come_back(self, ending: Ending) -> None:
+        """Free the spans, and choose what is served next. An examination fills the memory that they took."""
+        await self._let_go()
+        self._tenancies = self._tenancies[-1:]
+        if ending is Ending.MAKING_WAY and self._heir is not None:
+            self._fallback, self._tenancies, self._heir = self._current, [self._heir], None
+
+    async def _fall_back(self, following: Following, fallback: Tenancy, error: Exception) -> None:
+        """To the model that was served before."""
+        entry = self._current.entry
+        why = str(error).rstrip(".") or f"not admitted within {spell_duration(ADMISSION_S)}"
+        pause_s = following.put_off(entry)
+        self._report.note(
+            f"{entry.name} cannot be served here: {why}. Going back to {fallback.entry.name}; trying again in "
+            f"{spell_duration(pause_s)}."
+        )
+        await self._let_go()
+        self._tenancies, self._fallback = [fallback], None
+
     async def _let_go(self) -> None:
-        """Free the span."""
-        if self._hosting is not None:
-            await self._hosting.engine.stop()
-            self._hosting = None
-
-
-async def _farewell(presence: Presence) -> None:
-    with contextlib.suppress(TimeoutError, GridError):
-        async with asyncio.timeout(FAREWELL_S):
-            await presence.stop()
+        """Free the spans."""
+        for tenancy in self._tenancies:
+            await tenancy.let_go()

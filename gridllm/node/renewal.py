@@ -83,15 +83,7 @@ class Renewal:
 
     async def serve_rechecks(self, swarm: Swarm, signed: SignedCharter) -> None:
         """Take calls of authorities from now on."""
-
-        async def authorities() -> set[PeerId]:
-            return {PeerId(card.peer) for card in await find_authorities(swarm, signed)}
-
-        async def answer(peer: PeerId, _payload: bytes) -> bytes:
-            await self.on_recheck(peer, authorities)
-            return b""
-
-        await swarm.serve_calls(RECHECK_CALL, answer)
+        await serve_rechecks(swarm, signed, lambda: self)
 
     async def on_recheck(self, peer: PeerId, authorities: Callable[[], Awaitable[set[PeerId]]]) -> None:
         """``peer`` wants this node to be measured again now; ``authorities`` looks up who may.
@@ -219,3 +211,16 @@ async def _nap(news: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(max(bounded_s, SHORTEST_NAP_S)):
             await news.wait()
+
+
+async def serve_rechecks(swarm: Swarm, signed: SignedCharter, renewal: Callable[[], Renewal]) -> None:
+    """Take calls of authorities from now on, for whichever ``renewal`` gives."""
+
+    async def authorities() -> set[PeerId]:
+        return {PeerId(card.peer) for card in await find_authorities(swarm, signed)}
+
+    async def answer(peer: PeerId, _payload: bytes) -> bytes:
+        await renewal().on_recheck(peer, authorities)
+        return b""
+
+    await swarm.serve_calls(RECHECK_CALL, answer)

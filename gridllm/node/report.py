@@ -60,3 +60,37 @@ class Report(Protocol):
     def close(self) -> None:
         """The node is gone; give the terminal back."""
         ...
+
+
+class Aside:
+    """A report of what a node does beside serving: sentences pass, bars and stages would disturb the picture."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def phase(self, sentence: str) -> None:
+        """See ``Report``."""
+        self._report.note(f"{sentence}.")
+
+    def loading(self, done: int, total: int) -> None:
+        """See ``Report``; silent."""
+
+    def stage(self, name: str, done: float) -> None:
+        """See ``Report``; silent."""
+
+    def queued(self, place: int, waiting: int) -> None:
+        """See ``Report``; silent."""
+
+    def serving(self, record: NodeRecord) -> None:
+        """See ``Report``."""
+        self._report.serving(record)
+
+    def pulse(self, pulse: Pulse) -> None:
+        """See ``Report``; silent."""
+
+    def note(self, sentence: str) -> None:
+        """See ``Report``."""
+        self._report.note(sentence)
+
+    def close(self) -> None:
+        """See ``Report``; the other report goes on."""

@@ -20,6 +20,7 @@ class Ending(enum.Enum):
     LOST = enum.auto()  # the swarm failed
     MOVING = enum.auto()  # other blocks need this node more
     LAPSED = enum.auto()  # it is admitted no longer, and may be again
+    MAKING_WAY = enum.auto()  # another model is to be served, and there is no room for both
 
 
 @dataclass(frozen=True, slots=True)

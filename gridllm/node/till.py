@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -57,14 +58,18 @@ class Till:
         purse: Purse,
         *,
         clock: Callable[[], float] = time.time,
+        contribution: Callable[[str], int] | None = None,
     ) -> None:
         """
         Args:
             account: this node's (hex key); it is who is paid.
+            contribution: what an account must have given to use the model of a root (``Catalogue.contribution``), in
+                micro-credits; None: as the charter says.
             clock: Unix time, seconds.
         """
         self.clock = clock
         self._economy = signed.charter.economy
+        self._contribution = contribution or self._economy.tier
         self._entry = entry
         self._rules = rules
         self._account = account
@@ -73,6 +78,12 @@ class Till:
         self._papers = Papers(signed, rules)
         self._on_trust: defaultdict[str, dict[TabKey, Bill]] = defaultdict(dict)  # by payer: open now
         self._left: dict[str, float] = {}  # who was trusted and left something unpaid, and when
+
+    def beside(self, entry: ModelEntry) -> Till:
+        """The till of another model at the same counter: what an account owes at one, it owes at both."""
+        other = copy.copy(self)
+        other._entry = entry
+        return other
 
     @property
     def earnings(self) -> Earnings:
@@ -108,6 +119,7 @@ class Till:
             self._debtors(account) if silent else 0,
             self._purse.left_unpaid(account),
             bill.window,
+            self._contribution(self._entry.root),
         )
         ruling = admit(self._economy, self._entry, shown, facts)
         contribution = shown.access.contribution if shown is not None else 0
@@ -175,7 +187,8 @@ class Till:
     def _debtors(self, besides: str) -> int:
         """How many other accounts this node serves, or served, on trust and has nothing to show for yet."""
         since = self.clock() - LEFT_S
-        self._left = {account: at for account, at in self._left.items() if at > since}
+        for account in [account for account, at in self._left.items() if at <= since]:
+            del self._left[account]  # in place: tills of one counter share it
         return len((self._on_trust.keys() | self._purse.debtors() | self._left.keys()) - {besides})
 
     def _covered(self, bill: Bill) -> None:

@@ -1,0 +1,82 @@
+"""Which model a node serves that follows the leaderboard: the champion; before there is one, the grid's first model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
+from gridllm.charter.document import ModelEntry, SignedCharter
+from gridllm.node.enrolment import Membership
+from gridllm.node.standing import retry_pause_s
+from gridllm.node.wishes import Wishes
+
+FIRST_WORD_S: Final = 5.0  # for the notices of others to come, when none of a champion is kept here
+
+Settle = Callable[[ModelEntry], tuple[Membership, Wishes]]
+"""What a volunteer who follows the champion asks for where it is that model. Raises UsageError, ModelError."""
+
+
+class Following:
+    """One node's; lives on the event loop."""
+
+    def __init__(
+        self,
+        signed: SignedCharter,
+        board: NoticeBoard,
+        settle: Settle,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settle = settle
+        self._catalogue = Catalogue(signed, board)
+        self._clock = clock
+        self._news = asyncio.Event()
+        self._setbacks: dict[str, tuple[int, float]] = {}  # root → failures in a row, when to try again
+        board.listen(self._news.set)
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The model to serve now."""
+        return self._catalogue.champion or self._catalogue.model()
+
+    @property
+    def crowned(self) -> bool:
+        """Whether there is a champion, as far as is known here."""
+        return self._catalogue.champion is not None
+
+    async def first_word(self) -> None:
+        """Wait a little for the notices of others, unless a champion is known."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_WORD_S):
+                while not self.crowned:
+                    self._news.clear()
+                    await self._news.wait()
+
+    async def next_after(self, entry: ModelEntry) -> ModelEntry:
+        """Wait until another model than ``entry`` is to be served."""
+        while True:
+            self._news.clear()
+            wanted = self.entry
+            wait_s = self._setbacks.get(wanted.root, (0, 0.0))[1] - self._clock()
+            if wanted.root != entry.root and wait_s <= 0:
+                return wanted
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s if wanted.root != entry.root else None):
+                    await self._news.wait()
+
+    def put_off(self, entry: ModelEntry) -> float:
+        """That model cannot be served now: seconds until it is tried again, longer each time."""
+        failures = self._setbacks.get(entry.root, (0, 0.0))[0] + 1
+        pause_s = retry_pause_s(failures, 0.0, random.random())  # noqa: S311 - spreads load
+        self._setbacks[entry.root] = failures, self._clock() + pause_s
+        return pause_s
+
+    def settled(self, entry: ModelEntry) -> None:
+        """That model is served."""
+        self._setbacks.pop(entry.root, None)

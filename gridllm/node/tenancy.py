@@ -1,0 +1,138 @@
+"""One model on this node: its admission and its span. Both outlive the swarm: a lost connection costs no loading."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+from gridllm.admission.cards import leaderboard_sources
+from gridllm.admission.proof.sample import sample_bytes
+from gridllm.errors import ModelError
+from gridllm.models.manifest import Manifest
+from gridllm.models.sizes import block_size
+from gridllm.node.enrolment import Enrolment, Membership
+from gridllm.node.hosting import Hosting, check_room, prepare
+from gridllm.node.memory import free_bytes
+from gridllm.node.presence import Presence
+from gridllm.node.report import Report
+from gridllm.node.room import lend_room, room_beside, take_room_back
+from gridllm.node.site import Site
+from gridllm.node.source import obtain_manifest
+from gridllm.node.surroundings import Surroundings
+from gridllm.node.wishes import Wishes
+from gridllm.planning.placement import BlockRange
+
+
+class Tenancy:
+    """A node has one; two, while it goes over from one model to another."""
+
+    def __init__(self, membership: Membership, wishes: Wishes, surroundings: Surroundings) -> None:
+        self.membership = membership
+        self.entry = membership.entry
+        self.standing = membership.standing
+        self.enrolment = Enrolment(membership, wishes)
+        self.wishes = wishes
+        self.hosting: Hosting | None = None  # the span in memory
+        self.lapsed = False  # it served before, and waits to be admitted again
+        self.target: BlockRange | None = None  # where to move; None: choose
+        self.left: BlockRange | None = None  # where it served before it moved
+        self.settled = False  # it cannot move: the files of other blocks are not to be had
+        self.surroundings = surroundings
+        self._room_bytes: int | None = None  # what it may take beside another one's span
+
+    async def learn(self, site: Site, presence: Presence) -> Manifest:
+        """Get the manifest, and hand it out.
+
+        Raises:
+            ModelError: nobody has it.
+            SwarmError: the grid does not answer.
+        """
+        us, entry = self.membership, self.entry
+        records = await presence.others()
+        manifest, raw = await obtain_manifest(
+            site.swarm,
+            entry,
+            us.pins,
+            first_peers=us.pins.initial_peers(us.signed),
+            records=records,
+            folder=self.wishes.folder,
+            beside=await leaderboard_sources(site.swarm, us.signed, us.standing.gate.board, entry.root),
+        )
+        await site.hand_out_papers(entry.model_root, raw)
+        self.surroundings.remember(records)
+        return manifest
+
+    async def host(self, site: Site, presence: Presence, report: Report) -> Hosting:
+        """Admission, then the span: still in memory, or loaded now.
+
+        Raises:
+            UsageError, ModelError: what was asked for cannot be served.
+            AdmissionError, CertificateError: this node is not admitted to serve it.
+            SwarmError: the grid does not answer.
+        """
+        manifest = await self.learn(site, presence)
+        if self.hosting is not None and not self.standing.good:
+            await self.let_go()
+        if self.hosting is None and self.target is None and not self.lapsed:
+            await check_room(self.entry, manifest, self._bounded(), self.margin_bytes(manifest))
+        await self.enrolment.until_admitted(site.swarm, manifest, report, patient=self.lapsed)
+        presence.certificate = self.standing.raw
+        if self.hosting is None:
+            self.hosting = await self._prepare(manifest, presence, report)
+        await site.seed(self.entry.model_root, self.hosting)
+        presence.span, presence.engine = self.hosting.span, self.hosting.engine
+        presence.blocks_per_s = self.hosting.blocks_per_s
+        return self.hosting
+
+    async def find_room(self, manifest: Manifest, other: Tenancy) -> Callable[[], None] | None:
+        """Take room beside another model's span, if there is enough for as large a part of this one; returns what gives
+        it back to the other's caches, or None where there is too little."""
+        if other.hosting is None:
+            return None
+        free = await asyncio.to_thread(free_bytes, self.wishes.device) - self.margin_bytes(manifest)
+        room = room_beside(other.hosting, other.entry.blocks, self.entry, manifest, self.wishes, free)
+        if room is None:
+            return None
+        self._room_bytes = room
+        return lend_room(other.hosting)
+
+    async def take_all(self) -> None:
+        """The other model's span is gone: its room is for this one's caches."""
+        self._room_bytes = None
+        if self.hosting is not None:
+            free = await asyncio.to_thread(free_bytes, self.wishes.device)
+            take_room_back(self.hosting, self.wishes, free - self.margin_bytes(self.hosting.manifest))
+
+    def margin_bytes(self, manifest: Manifest) -> int:
+        """Memory to leave free beside the span: a node with a certificate is measured again while it serves."""
+        if not self.standing.required:
+            return 0
+        return sample_bytes(self.entry.blocks, block_size(manifest, self.wishes.dtype).weight_bytes)
+
+    async def let_go(self) -> None:
+        """Free the span."""
+        if self.hosting is not None:
+            await self.hosting.engine.stop()
+            self.hosting = None
+
+    async def _prepare(self, manifest: Manifest, presence: Presence, report: Report) -> Hosting:
+        """The blocks it is to move to, or such as it chooses; the ones it left where the files of others are not to be
+        had: a move must not cost the grid a node."""
+        beside_bytes = self.margin_bytes(manifest)
+        load = partial(prepare, self.entry, manifest, self._bounded(), presence, report, beside_bytes=beside_bytes)
+        target, self.target = self.target, None
+        try:
+            return await load(target)
+        except ModelError as error:
+            if target is None or self.left is None:
+                raise
+            self.settled = True
+            report.note(f"{error} Going back to blocks {self.left[0]}:{self.left[1]}, and staying there.")
+            return await load(self.left)
+
+    def _bounded(self) -> Wishes:
+        if self._room_bytes is None:
+            return self.wishes
+        return dataclasses.replace(self.wishes, memory_bytes=self._room_bytes)
