@@ -125,8 +125,12 @@ class NoticeBoard:
     @property
     def listings(self) -> list[Listing]:
         """Models that may be served beside the charter's, in no order."""
-        found = (one.notice for one in self._posted.values())
-        return [one for one in found if isinstance(one, Listing) and not one.withdrawn]
+        return [one for one in self.every_listing if not one.withdrawn]
+
+    @property
+    def every_listing(self) -> list[Listing]:
+        """The same, with those that were withdrawn: the books may name them still."""
+        return [one.notice for one in self._posted.values() if isinstance(one.notice, Listing)]
 
     def _of(self, subject: str, kind: type[N]) -> N | None:
         posted = self._posted.get(subject)

@@ -33,6 +33,12 @@ class Catalogue:
         crown = self._board.crown
         return None if crown is None else self.entry(crown.root)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What models are called, by root: also of those that were withdrawn."""
+        listed = {one.model.root: one.model.name for one in self._board.every_listing}
+        return listed | {entry.root: entry.name for entry in self._charter.models}
+
     def entry(self, root: str) -> ModelEntry | None:
         """The model of that root; None: the grid serves no such model, or does so no more."""
         return next((one for one in self.entries if one.root == root), None)
@@ -62,3 +68,6 @@ class Catalogue:
         economy: Economy = self._charter.economy
         listed = next((one.contribution for one in self._board.listings if one.model.root == root), 0)
         return max(economy.tier(root), listed)
+
+    def _of(self, root: str) -> ModelEntry | None:
+        return next((one for one in self.entries if one.root == root), None)

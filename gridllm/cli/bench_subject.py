@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import ModelEntry, SignedCharter
     from gridllm.charter.minimums import Admission
     from gridllm.charter.pin import Pins
@@ -36,14 +37,16 @@ def find_subject(settings: Settings, grid: str | None, model: str | None, path: 
     """
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.pin import Pins
+    from gridllm.cli.catalogue import find_entry
 
     pins = Pins(settings.data_dir)
     if grid is None and not pins.all():
         return _without_grid(model, path)
     signed = pins.current(grid)
-    entry = signed.charter.model(model)
-    admission = NoticeBoard(signed, pins.notices_path(signed)).admission
-    return Subject(entry, _manifest(signed, entry, pins, path), admission, signed.grid, signed.charter.name)
+    board = NoticeBoard(signed, pins.notices_path(signed))
+    entry = find_entry(signed, pins, board, model)
+    manifest = _manifest(signed, board, entry, pins, path)
+    return Subject(entry, manifest, board.admission, signed.grid, signed.charter.name)
 
 
 def _without_grid(model: str | None, path: Path | None) -> Subject:
@@ -67,7 +70,7 @@ def _without_grid(model: str | None, path: Path | None) -> Subject:
     return Subject(entry, manifest, default_admission([shape_of(entry, manifest)]))
 
 
-def _manifest(signed: SignedCharter, entry: ModelEntry, pins: Pins, path: Path | None) -> Manifest:
+def _manifest(signed: SignedCharter, board: NoticeBoard, entry: ModelEntry, pins: Pins, path: Path | None) -> Manifest:
     """As kept from before; else from the folder or from a peer."""
     from gridllm.cli.runtime import run_async
     from gridllm.models.files import DEMO, find_model
@@ -80,10 +83,13 @@ def _manifest(signed: SignedCharter, entry: ModelEntry, pins: Pins, path: Path |
         manifest = build_manifest(find_model(path or DEMO))
         if root(manifest) == entry.root:
             return manifest
-    return run_async(_ask_peers(signed, entry, pins, path))
+    return run_async(_ask_peers(signed, board, entry, pins, path))
 
 
-async def _ask_peers(signed: SignedCharter, entry: ModelEntry, pins: Pins, path: Path | None) -> Manifest:
+async def _ask_peers(
+    signed: SignedCharter, board: NoticeBoard, entry: ModelEntry, pins: Pins, path: Path | None
+) -> Manifest:
+    from gridllm.admission.cards import leaderboard_sources
     from gridllm.identity.keys import Identity
     from gridllm.node.source import obtain_manifest
     from gridllm.swarm.directory import Directory
@@ -93,7 +99,10 @@ async def _ask_peers(signed: SignedCharter, entry: ModelEntry, pins: Pins, path:
     swarm = await open_swarm(Identity.ephemeral(), initial_peers=first_peers, client_only=True, namespace=signed.grid)
     try:
         records = await Directory(swarm, signed.grid).nodes(entry.model_root)
-        manifest, _ = await obtain_manifest(swarm, entry, pins, first_peers=first_peers, records=records, folder=path)
+        beside = await leaderboard_sources(swarm, signed, board, entry.root)
+        manifest, _ = await obtain_manifest(
+            swarm, entry, pins, first_peers=first_peers, records=records, folder=path, beside=beside
+        )
         return manifest
     finally:
         await swarm.close()

@@ -46,6 +46,7 @@ def seek_certificate(
     """
     from gridllm.admission.gate import Gatekeeper
     from gridllm.charter.minimums import ROLES
+    from gridllm.cli.catalogue import find_entry
     from gridllm.cli.compute import device_of, dtype_of
     from gridllm.cli.examination_view import make_watcher
     from gridllm.cli.main import complain
@@ -58,7 +59,7 @@ def seek_certificate(
     from gridllm.node.wishes import Wishes
     from gridllm.quantities import parse_size
 
-    entry = signed.charter.model(model)
+    entry = find_entry(signed, pins, board, model)
     dtype = dtype_of(settings, entry)
     standing = Standing(signed, Gatekeeper(signed, board), identity.peer, entry.model_root, dtype)
     membership = Membership(signed, entry, pins, standing)
@@ -126,6 +127,7 @@ async def be_measured(
         SwarmError: the grid cannot be entered.
         ModelError: nobody has the model's manifest.
     """
+    from gridllm.admission.cards import leaderboard_sources
     from gridllm.admission.store import Certificates
     from gridllm.charter.gossip import gossiping
     from gridllm.errors import AdmissionError, Refusal
@@ -145,8 +147,9 @@ async def be_measured(
     try:
         async with gossiping(swarm, board, lambda: pins.peers(signed), serve=False):
             first = pins.initial_peers(signed)
+            beside = await leaderboard_sources(swarm, signed, board, membership.entry.root)
             manifest, _ = await obtain_manifest(
-                swarm, membership.entry, pins, first_peers=first, records=(), folder=wishes.folder
+                swarm, membership.entry, pins, first_peers=first, records=(), folder=wishes.folder, beside=beside
             )
             enrolment = Enrolment(membership, wishes, tuple(roles))
             try:

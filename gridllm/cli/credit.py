@@ -78,6 +78,8 @@ def history(
     """
     import time
 
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.catalogue import Catalogue
     from gridllm.cli.history_view import history_json, history_table
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, stdout
@@ -85,12 +87,13 @@ def history(
     settings, signed, pins = _opened(identity, grid)
     from_s = 0 if since is None else parse_since(since, time.time())
     lines = run_async(_gather(signed, pins, account_of_whom(account, settings), from_s, limit)).lines[:limit]
+    names = Catalogue(signed, NoticeBoard(signed, pins.notices_path(signed))).names
     if as_json:
-        print_json(history_json(lines, signed.charter))
+        print_json(history_json(lines, names))
     elif not lines:
         stdout().print("Nothing yet." if since is None else f"Nothing since {since}.", markup=False)
     else:
-        stdout().print(history_table(lines, signed.charter), crop=False)
+        stdout().print(history_table(lines, names), crop=False)
 
 
 @app.command(cls=AmountCommand)
@@ -180,14 +183,18 @@ def _opened(identity: Path | None, grid: str | None) -> tuple[Settings, SignedCh
 
 
 async def _look(signed: SignedCharter, pins: Pins, account: str) -> CreditView:
+    from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.news import hear_news
     from gridllm.cli.credit_asking import standing
     from gridllm.cli.credit_view import CreditView
     from gridllm.cli.keeper_link import asking_keepers
     from gridllm.ledger.statements import peer_of_account
 
+    board = NoticeBoard(signed, pins.notices_path(signed))
     async with asking_keepers(signed, pins) as keepers:
+        await hear_news(keepers.swarm, board, pins.peers(signed))
         sums, said_by = await standing(keepers, account)
-        return CreditView(signed, account, peer_of_account(account), keepers.home(account), said_by, sums)
+        return CreditView(signed, account, peer_of_account(account), keepers.home(account), said_by, sums, board)
 
 
 async def _gather(signed: SignedCharter, pins: Pins, account: str, since: int, limit: int) -> Lines:

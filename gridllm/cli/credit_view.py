@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.economy import PARAMETERS
 from gridllm.quantities import count_credits, spell_credits
 
 if TYPE_CHECKING:
-    from gridllm.charter.document import SignedCharter
+    from gridllm.charter.document import ModelEntry, SignedCharter
     from gridllm.ledger.messages import AccountView
 
 BILLION: Final = 10**9
@@ -26,6 +28,13 @@ class CreditView:
     home: str  # its home keeper
     said_by: str  # the keeper that answered
     sums: AccountView
+    board: NoticeBoard | None = None  # tells of listed models; None: only the charter's are shown
+
+    @property
+    def models(self) -> list[tuple[ModelEntry, int]]:
+        """Each model of the grid, and the contribution that it asks for."""
+        catalogue = Catalogue(self.signed, self.board or NoticeBoard(self.signed))
+        return [(entry, catalogue.contribution(entry.root)) for entry in catalogue.entries]
 
     @property
     def balance(self) -> int:
@@ -67,8 +76,8 @@ def credit_facts(view: CreditView) -> dict[str, str | list[str]]:
 
 def _opens(view: CreditView) -> Iterator[str]:
     economy, given = view.signed.charter.economy, view.contribution
-    for entry in view.signed.charter.models:
-        yield f"{entry.name}: {_open_or_lacking(economy.tier(entry.root), given)}"
+    for entry, needed in view.models:
+        yield f"{entry.name}: {_open_or_lacking(needed, given)}"
     now = economy.priority(given)
     last = f"priority class {now} of {len(economy.classes) + 1} for sessions that pay"
     if now <= len(economy.classes):
@@ -126,10 +135,7 @@ def credit_json(view: CreditView) -> dict[str, Any]:
         "allowance": sums.allowance,
         "contribution": given,
         "opens": {
-            "models": [
-                {"model": entry.name, "root": entry.root} | door(economy.tier(entry.root))
-                for entry in view.signed.charter.models
-            ],
+            "models": [{"model": entry.name, "root": entry.root} | door(needed) for entry, needed in view.models],
             "priority": economy.priority(given),
             "classes": list(economy.classes),
             "next_class": None

@@ -46,6 +46,7 @@ def help_out(
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.pin import Pins
     from gridllm.cli.bench_view import figures_table
+    from gridllm.cli.catalogue import find_entry
     from gridllm.cli.compute import device_of, dtype_of
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import stdout
@@ -65,7 +66,8 @@ def help_out(
     check_places(settings.host_maddrs, settings.announce_maddrs)
     pins = Pins(settings.data_dir)
     signed = pins.current(grid)
-    entry = signed.charter.model(model)
+    board = NoticeBoard(signed, pins.notices_path(signed))
+    entry = find_entry(signed, pins, board, model)
     level = logging.INFO if settings.debug else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s")
     dtype = dtype_of(settings, entry)
@@ -73,7 +75,7 @@ def help_out(
     mine = load_or_create(settings.identity_path)
     with hold(mine):
         wishes = Wishes(None, None, None, device_of(settings), dtype, folder, 0.0, settings.cache_dir)
-        gate = Gatekeeper(signed, NoticeBoard(signed, pins.notices_path(signed)))
+        gate = Gatekeeper(signed, board)
         store = Certificates(settings.data_dir)
         standing = Standing(signed, gate, mine.peer, entry.model_root, dtype, role=role, store=store)
         try:

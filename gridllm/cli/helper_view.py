@@ -11,7 +11,6 @@ from gridllm.cli.grid_view import age_of, printable, short_peer
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from gridllm.charter.document import Charter
     from gridllm.errors import CertificateError
     from gridllm.ids import PeerId
     from gridllm.swarm.helpers import Helpers
@@ -30,8 +29,12 @@ class HelperView:
     outsiders: Sequence[tuple[HelperRecord, CertificateError]] | None = None  # not admitted, and why; None: not asked
 
 
-async def look_for_helpers(swarm: Swarm, helpers: Helpers, charter: Charter, *, everything: bool) -> HelperView:
-    """Fetch the records and measure the way to each admitted helper; with ``everything``, list others."""
+async def look_for_helpers(swarm: Swarm, helpers: Helpers, names: Mapping[str, str], *, everything: bool) -> HelperView:
+    """Fetch the records and measure the way to each admitted helper; with ``everything``, list others.
+
+    Args:
+        names: of the grid's models, by root.
+    """
     import asyncio
     import time
 
@@ -44,7 +47,7 @@ async def look_for_helpers(swarm: Swarm, helpers: Helpers, charter: Charter, *, 
     return HelperView(
         records,
         {record.peer: rtt for record, rtt in zip(records, rtts, strict=True)},
-        {entry.root: entry.name for entry in charter.models},
+        names,
         time.time(),
         outside if everything else None,
     )

@@ -16,7 +16,6 @@ from gridllm.quantities import spell_credits
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gridllm.charter.document import Charter
     from gridllm.ledger.messages import HistoryRow
 
 
@@ -116,15 +115,14 @@ def _settle(bill: _Bill, served: bool) -> None:
     bill.line.micro = paid if served else -paid
 
 
-def history_table(lines: Iterable[Line], charter: Charter) -> Table:
-    """One row for each line."""
+def history_table(lines: Iterable[Line], names: Mapping[str, str]) -> Table:
+    """One row for each line; ``names``: of models, by root."""
     from rich.table import Table
     from rich.text import Text
 
     from gridllm.cli.grid_view import printable
     from gridllm.node.standing import spell_time
 
-    names = model_names(charter)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("time", "what", "with"):
         table.add_column(title, no_wrap=True)
@@ -149,9 +147,8 @@ def _for(line: Line, names: Mapping[str, str]) -> str:
     return f"{names.get(line.model, line.model[:8])} {line.blocks[0]}:{line.blocks[1]}"
 
 
-def history_json(lines: Iterable[Line], charter: Charter) -> list[dict[str, Any]]:
+def history_json(lines: Iterable[Line], names: Mapping[str, str]) -> list[dict[str, Any]]:
     """The same for programs; amounts in micro-credits."""
-    names = model_names(charter)
     return [
         {
             "time": line.at,
@@ -165,11 +162,6 @@ def history_json(lines: Iterable[Line], charter: Charter) -> list[dict[str, Any]
         }
         for line in lines
     ]
-
-
-def model_names(charter: Charter) -> Mapping[str, str]:
-    """By root."""
-    return {entry.root: entry.name for entry in charter.models}
 
 
 def signed_credits(line: Line) -> str:

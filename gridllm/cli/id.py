@@ -56,6 +56,7 @@ def _certificates(data_dir: Path, peer: PeerId) -> list[tuple[str, Certificate]]
     from gridllm.admission.gate import Gatekeeper
     from gridllm.admission.store import Certificates
     from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.catalogue import Catalogue
     from gridllm.charter.pin import Pins
     from gridllm.cli.compute import DTYPES
     from gridllm.errors import CertificateError, CharterError
@@ -66,8 +67,9 @@ def _certificates(data_dir: Path, peer: PeerId) -> list[tuple[str, Certificate]]
     except CharterError:  # who this machine is can be said all the same
         joined = []
     for signed in joined:
-        gate = Gatekeeper(signed, NoticeBoard(signed, pins.notices_path(signed)))
-        for model, dtype in ((entry.model_root, dtype) for entry in signed.charter.models for dtype in DTYPES):
+        board = NoticeBoard(signed, pins.notices_path(signed))
+        gate, entries = Gatekeeper(signed, board), Catalogue(signed, board).entries
+        for model, dtype in ((entry.model_root, dtype) for entry in entries for dtype in DTYPES):
             raw = store.load(signed, peer, model, dtype)
             if raw is None:
                 continue

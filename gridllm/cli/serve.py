@@ -41,7 +41,9 @@ def serve(
     Example: gridllm serve --memory 4GiB
     """
     from gridllm.charter.address import check_places
+    from gridllm.charter.board import NoticeBoard
     from gridllm.charter.pin import Pins
+    from gridllm.cli.catalogue import find_entry
     from gridllm.identity.keys import hold, load_or_create
     from gridllm.settings import load_settings
 
@@ -57,7 +59,8 @@ def serve(
     check_places(settings.host_maddrs, settings.announce_maddrs)
     pins = Pins(settings.data_dir)
     signed = pins.current(grid)
-    entry = signed.charter.model(model)
+    board = NoticeBoard(signed, pins.notices_path(signed))
+    entry = find_entry(signed, pins, board, model)
     _set_logging(debug=settings.debug)
     mine = load_or_create(settings.identity_path)
     with hold(mine):
@@ -65,14 +68,13 @@ def serve(
 
         from gridllm.admission.gate import Gatekeeper
         from gridllm.admission.store import Certificates
-        from gridllm.charter.board import NoticeBoard
         from gridllm.cli.candidate_view import Outcome
         from gridllm.cli.runtime import run_async
         from gridllm.errors import AdmissionError
         from gridllm.node.enrolment import Membership
         from gridllm.node.standing import Standing
 
-        gate = Gatekeeper(signed, NoticeBoard(signed, pins.notices_path(signed)))
+        gate = Gatekeeper(signed, board)
         store = Certificates(settings.data_dir)
         standing = Standing(signed, gate, mine.peer, entry.model_root, wishes.dtype, store=store)
         try:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from gridllm.admission.certificate import Certificate
     from gridllm.admission.gate import Gatekeeper
-    from gridllm.charter.board import NoticeBoard
     from gridllm.charter.document import ModelEntry, SignedCharter
     from gridllm.charter.pin import Pins
     from gridllm.cli.grid_view import ModelView
@@ -29,7 +28,6 @@ PING_TIMEOUT_S: Final = 2.0
 PINGS_AT_ONCE: Final = 32
 WATCH_S: Final = 2.0
 NEWS_TIMEOUT_S: Final = 2.0  # for a first peer to tell of new notices; without it, those known before hold
-NEWS_PEERS: Final = 3
 
 
 def status(
@@ -55,13 +53,12 @@ def status(
     settings = load_settings()
     pins = Pins(settings.data_dir)
     signed = pins.current(grid)
-    entries = signed.charter.models if everything else [signed.charter.model(model)]
-    run_async(_show(signed, entries, pins, everything=everything, as_json=as_json, watch=watch))
+    run_async(_show(signed, model, pins, everything=everything, as_json=as_json, watch=watch))
 
 
 async def _show(
     signed: SignedCharter,
-    entries: Sequence[ModelEntry],
+    model: str | None,
     pins: Pins,
     *,
     everything: bool,
@@ -70,7 +67,9 @@ async def _show(
 ) -> None:
     from gridllm.admission.gate import Gatekeeper
     from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.catalogue import Catalogue
     from gridllm.charter.gossip import gossiping
+    from gridllm.charter.news import hear_news
     from gridllm.cli.grid_view import WIDE, view_json
     from gridllm.cli.helper_view import helpers_json, look_for_helpers
     from gridllm.cli.show import print_json, stderr, stdout
@@ -87,13 +86,17 @@ async def _show(
         board = NoticeBoard(signed, pins.notices_path(signed))
         gate = Gatekeeper(signed, board)
         directory = Directory(swarm, signed.grid, gate.admit)
-        await _hear_news(swarm, board, signed, pins)
+        await hear_news(swarm, board, pins.peers(signed), timeout_s=NEWS_TIMEOUT_S)
         helpers = Helpers(swarm, signed.grid, gate.admit_helper)
+        catalogue = Catalogue(signed, board)
 
         async def look_once() -> tuple[list[ModelView], HelperView]:
+            served = catalogue.entries
+            entries = served if everything else [catalogue.model(model)]
+            names = {entry.root: entry.name for entry in served}
             return (
                 await look(swarm, directory, gate, entries, everything=everything),
-                await look_for_helpers(swarm, helpers, signed.charter, everything=everything),
+                await look_for_helpers(swarm, helpers, names, everything=everything),
             )
 
         if watch:
@@ -110,22 +113,6 @@ async def _show(
             console.print(_everything(views, helping, width), width=width, crop=False)
     finally:
         await swarm.close()
-
-
-async def _hear_news(swarm: Swarm, board: NoticeBoard, signed: SignedCharter, pins: Pins) -> None:
-    """Ask some first peers for notices of the maintainers; whoever does not answer is passed over."""
-    import asyncio
-    import contextlib
-
-    from gridllm.charter.gossip import fetch_notices
-    from gridllm.errors import GridError
-
-    async def ask(peer: PeerId, addresses: tuple[str, ...]) -> None:
-        with contextlib.suppress(GridError):
-            await swarm.connect(peer, addresses, timeout_s=NEWS_TIMEOUT_S)
-            await fetch_notices(swarm, peer, board, timeout_s=NEWS_TIMEOUT_S)
-
-    await asyncio.gather(*(ask(*one) for one in pins.peers(signed)[:NEWS_PEERS]))
 
 
 def _everything(views: Sequence[ModelView], helping: HelperView, width: int) -> Group:

@@ -121,6 +121,7 @@ class Reader(threading.Thread):
         self.texts.append(text)
 
 
+@pytest.mark.soak  # a minute; renewal itself is in tests/unit, coming back after expiry below
 def test_renewed_while_a_client_generates_without_pause(grid: ProcessGrid) -> None:
     (number,) = grid.add("0:8")
     node, until_s = grid.nodes[number], time.monotonic() + LIFE_S

@@ -1,0 +1,37 @@
+"""Asking at once what the maintainers said, where waiting for gossip's turn would answer wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from gridllm.charter.board import NoticeBoard
+from gridllm.charter.gossip import fetch_notices
+from gridllm.errors import GridError
+from gridllm.ids import PeerId
+from gridllm.swarm.interface import Swarm
+
+log = logging.getLogger(__name__)
+
+ASKED: Final = 3  # peers
+TIMEOUT_S: Final = 3.0  # for connecting to one, and for each page of its notices
+
+
+async def hear_news(
+    swarm: Swarm, board: NoticeBoard, peers: Sequence[tuple[PeerId, tuple[str, ...]]], *, timeout_s: float = TIMEOUT_S
+) -> bool:
+    """Take over what the first few of ``peers`` know. False: none of them answered, and the board says what it did."""
+
+    async def ask(peer: PeerId, addresses: tuple[str, ...]) -> bool:
+        try:
+            await swarm.connect(peer, addresses, timeout_s=timeout_s)
+            await fetch_notices(swarm, peer, board, timeout_s=timeout_s)
+        except GridError as error:
+            log.debug("Peer %s told no notices: %s", peer, error)
+            return False
+        return True
+
+    others = [one for one in peers if one[0] != swarm.peer][:ASKED]
+    return any(await asyncio.gather(*(ask(*one) for one in others)))
