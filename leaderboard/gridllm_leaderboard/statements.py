@@ -107,7 +107,10 @@ class TaskGrade(Strict):
 
 
 class Grade(Strict):
-    """What a model scored in one round. Signed by the grader's account."""
+    """What a model scored in one round. Signed by the grader's account.
+
+    ``practice`` counts for nothing but the report on models that learnt the public items by heart (contamination.py).
+    """
 
     grid: HexDigest
     round: Annotated[int, Field(ge=1)]
@@ -119,6 +122,7 @@ class Grade(Strict):
     dtype: Literal["float32", "bfloat16", "float16"]
     via: Literal["local", "grid"]
     tasks: Annotated[tuple[TaskGrade, ...], Field(min_length=1, max_length=32)]
+    practice: Annotated[tuple[TaskGrade, ...], Field(max_length=32)] = ()  # the same on public items: no part of it
     issued: UnixSeconds
 
 

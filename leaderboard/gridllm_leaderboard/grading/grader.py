@@ -1,0 +1,163 @@
+"""One account's grader: everything that the leaderboard wants of it now, model by model.
+
+Whatever stops it, it goes on there: files that came stay, the journal knows each item that was scored, and a grade that
+was signed is sent as it was signed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from gridllm.charter.pin import Pins
+from gridllm.disk import write_atomically
+from gridllm.errors import GridError, ModelError, SwarmError
+from gridllm.identity.keys import Identity
+from gridllm.ids import ModelRoot
+from gridllm.ledger.paper import sign as sign_paper
+from gridllm.ledger.statements import Delegation
+from gridllm_leaderboard.grading.job import Via
+from gridllm_leaderboard.grading.kept import Ledge, keep_signed, signed_in
+from gridllm_leaderboard.grading.obtain import Larder
+from gridllm_leaderboard.grading.papers import PRACTICE, failure_said, grade_said
+from gridllm_leaderboard.grading.plan import Means, TooLargeError, way_for
+from gridllm_leaderboard.grading.preparing import Questions, Subject, Ways, prepare
+from gridllm_leaderboard.grading.running import CannotRunError, Ran, run_job
+from gridllm_leaderboard.grading.sending import send
+from gridllm_leaderboard.grading.work import Assignment, Sheet, Wanted, read_work
+from gridllm_leaderboard.link import LeaderboardLink
+from gridllm_leaderboard.messages import WORK_CALL, AskWork, Work
+from gridllm_leaderboard.statements import Failure, Grade, id_of, sign
+
+DELEGATION_S: Final = 3600
+
+Stage = Literal["fetching", "grading"]
+OnStage = Callable[[str, Stage, int, int], None]
+"""Called on the event loop with (name of the model, stage, done, in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One model that was graded, or could not be."""
+
+    submission: str
+    name: str
+    grade: Grade | None
+    failure: Failure | None
+
+
+class PutOffError(GridError):
+    """The model cannot be graded just now, through no fault of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """A grader at work."""
+
+    identity: Identity  # the account that signs
+    pins: Pins
+    cache_dir: Path
+    means: Means
+    ways: Ways  # into the grid, for models that run there
+    on_stage: OnStage = lambda *_: None
+    clock: Callable[[], float] = time.time
+
+    @property
+    def account(self) -> str:
+        """Hex key."""
+        return self.identity.public_key.hex()
+
+    async def assignment(self, link: LeaderboardLink) -> Assignment | None:
+        """What is there to grade? None: nothing.
+
+        Raises:
+            LeaderboardError: what came cannot be trusted.
+            SwarmError, Refusal, WireError: the leaderboard does not say.
+        """
+        work = await link.ask(WORK_CALL, AskWork(self.delegation(link)), Work)
+        return await asyncio.to_thread(read_work, work, link.signed, self.account)
+
+    def delegation(self, link: LeaderboardLink) -> bytes:
+        """The account's word that this connection is its."""
+        now = int(self.clock())
+        said = Delegation(
+            grid=link.signed.grid, account=self.account, client=link.swarm.peer, issued=now, expires=now + DELEGATION_S
+        )
+        return sign_paper(said, self.identity)
+
+    async def grade(self, link: LeaderboardLink, given: Assignment, model: Wanted, sheets: Sequence[Sheet]) -> Done:
+        """Grade one model, sign, and hand it in.
+
+        Raises:
+            PutOffError: not now; later may do.
+            LeaderboardError, SwarmError, Refusal: the leaderboard does not take it.
+        """
+        ledge = Ledge(self.pins.data_dir, link.signed.grid, self.account)
+        folder = await asyncio.to_thread(ledge.folder, id_of(given.draw), model.id)
+        held = await asyncio.to_thread(signed_in, folder)
+        if held is None:
+            said = await self._judged(link, given, model, sheets, folder)
+            failed = isinstance(said, Failure)
+            raw = await asyncio.to_thread(sign, said, self.identity)
+            held = await asyncio.to_thread(keep_signed, folder, raw, failed), failed
+        grade, failure = await send(link, self.delegation(link), folder, *held)
+        return Done(model.id, model.submission.name, grade, failure)
+
+    async def _judged(
+        self, link: LeaderboardLink, given: Assignment, model: Wanted, sheets: Sequence[Sheet], folder: Path
+    ) -> Grade | Failure:
+        """What is to be signed. Raises PutOffError, LeaderboardError."""
+        name = model.submission.name
+        try:
+            via = way_for(self.means, model.submission.parameters, model.serve)
+            ran = await self._run(link, model, sheets, folder, via)
+        except TooLargeError as error:
+            return failure_said(given, model, str(error), self.account, int(self.clock()))
+        except CannotRunError as error:
+            if error.fault == "grid":
+                raise PutOffError(f"{name!r} cannot be graded by way of the grid now: {error}") from error
+            return failure_said(given, model, str(error), self.account, int(self.clock()))
+        except OSError as error:
+            raise PutOffError(f"{name!r} cannot be graded: {folder} cannot be written ({error.strerror}).") from error
+        return grade_said(given, model, sheets, ran, self.account, self.means.dtype, via, int(self.clock()))
+
+    async def _run(self, link: LeaderboardLink, model: Wanted, sheets: Sequence[Sheet], folder: Path, via: Via) -> Ran:
+        """Raises CannotRunError, PutOffError, OSError."""
+        said, root = model.submission, ModelRoot(model.submission.root)
+        larder = Larder(link.swarm, {link.peer: link.addresses}, self.pins, self.cache_dir)
+        was_here = larder.has(root)
+        subject = Subject(root, said.parameters, via, root, None)
+        if via == "local":
+            where, manifest = await self._files(larder, root, said.name, folder)
+            subject = Subject(root, said.parameters, via, str(where), manifest)
+        questions = [
+            question
+            for sheet in sheets
+            for question in (
+                Questions(sheet.task.name, sheet.task, sheet.items),
+                Questions(sheet.task.name + PRACTICE, sheet.task, sheet.practice),
+            )
+        ]
+        job, wall_s = await asyncio.to_thread(prepare, folder, subject, questions, self.means, self.ways)
+        ran = await run_job(job, wall_s, self._told(said.name, "grading"))
+        if via == "local" and not was_here:
+            await larder.clear(root)
+        return ran
+
+    async def _files(self, larder: Larder, root: ModelRoot, name: str, folder: Path) -> tuple[Path, Path]:
+        """The model's folder, and the file of its manifest. Raises PutOffError, OSError."""
+        try:
+            manifest, raw = await larder.manifest(root, name)
+            where = await larder.weights(root, manifest, name, self._told(name, "fetching"))
+        except (SwarmError, ModelError) as error:
+            raise PutOffError(f"The files of {name!r} do not come: {error}") from error
+        path = folder / "manifest.json"
+        await asyncio.to_thread(write_atomically, path, raw)
+        return where, path
+
+    def _told(self, name: str, stage: Stage) -> Callable[[int, int], None]:
+        return lambda done, total: self.on_stage(name, stage, done, total)
