@@ -57,6 +57,10 @@ class Shelf:
         """
         self._books[root] = manifest, Checkpoint.open(folder), folder
 
+    def take(self, root: ModelRoot) -> None:
+        """Hand it out no more."""
+        self._books.pop(root, None)
+
     @property
     def roots(self) -> list[ModelRoot]:
         """Of the models."""
@@ -83,8 +87,17 @@ class Shelf:
 class Seeding:
     """Answers questions for what is on a shelf: ``await Seeding(shelf).serve(swarm)``."""
 
-    def __init__(self, shelf: Shelf, *, streams: int = STREAMS, reads_at_once: int = READS_AT_ONCE) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        *,
+        streams: int = STREAMS,
+        reads_at_once: int = READS_AT_ONCE,
+        may: Callable[[PeerId, str], bool] = lambda _peer, _root: True,
+    ) -> None:
+        """``may``: whether that peer may have the weights of that root; to others it is as if they were not here."""
         self.shelf = shelf
+        self._may = may
         self.sent_bytes = 0
         self._streams = streams
         self._reading = asyncio.Semaphore(reads_at_once)  # first come, first served
@@ -128,14 +141,16 @@ class Seeding:
                 return
             body = b""
             try:
-                size, body = await self._piece(want)
+                size, body = await self._piece(stream.peer, want)
                 answer: Piece | Declined = Piece(size)
             except Refusal as refusal:
                 answer = _declined(refusal)
             await _write(stream, answer, body)
             self.sent_bytes += len(body)
 
-    async def _piece(self, want: Want) -> tuple[int, bytes]:
+    async def _piece(self, peer: PeerId, want: Want) -> tuple[int, bytes]:
+        if not self._may(peer, want.root):
+            raise WrongModel(f"This peer holds no weights of the model {want.root[:16]}… for you; ask another.")
         slot = self.shelf.locate(want)
         if want.offset > slot.size:
             raise BadPosition(f"{want.name[:200]!r} has {slot.size} bytes; there is nothing at {want.offset}.")

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from gridllm.charter.document import SignedCharter
-from gridllm.errors import LeaderboardError, LedgerError
+from gridllm.errors import LeaderboardError, LedgerError, StatementError
+from gridllm.identity.statement import only_signed_by
 from gridllm.ledger.log.heads import Head, verify_head
 from gridllm_leaderboard.statements import Lock
 
@@ -24,7 +25,8 @@ def seed_of(lock_id: str, head: bytes) -> bytes:
 
     Args:
         lock_id: ``statements.id_of`` the lock, hex.
-        head: the envelope as the keeper sent it.
+        head: the envelope, with its keeper's signature alone, in ``only_signed_by``'s spelling: whoever adds another
+            must not thereby choose among seeds.
     """
     return hashlib.sha256(b"%s|%s|%s" % (DRAW, lock_id.encode(), head)).digest()
 
@@ -41,6 +43,8 @@ def verify_beacon(raw: bytes, lock: Lock, signed: SignedCharter) -> Head:
         raise LeaderboardError(f"The head that decided a round's items cannot be used: {error}") from error
     if head.keeper != lock.keeper:
         raise LeaderboardError(f"The head is of {head.keeper[:16]}…'s log; the lock names {lock.keeper[:16]}….")
+    if raw != only_signed_by(raw, [lock.keeper]):
+        raise LeaderboardError("The head bears other signatures than its keeper's, or is spelled in another way.")
     if head.issued <= lock.issued or head.size < lock.size:
         raise LeaderboardError(
             f"The head of {head.size} entries was signed at {head.issued}; the lock, over {lock.size}, at "
@@ -50,11 +54,12 @@ def verify_beacon(raw: bytes, lock: Lock, signed: SignedCharter) -> Head:
 
 
 def beacon_among(raws: Iterable[bytes], lock: Lock, signed: SignedCharter) -> bytes | None:
-    """The earliest of these heads that may decide; None: there is none yet."""
+    """The earliest of these heads that may decide, with its keeper's signature alone; None: there is none yet."""
     found = []
     for raw in raws:
         try:
-            found.append((verify_beacon(raw, lock, signed).issued, raw))
-        except LeaderboardError:
+            plain = only_signed_by(raw, [lock.keeper])
+            found.append((verify_beacon(plain, lock, signed).issued, plain))
+        except (LeaderboardError, StatementError):
             continue
     return min(found)[1] if found else None

@@ -1,4 +1,4 @@
-"""How much of a keeper's time one peer, and one address, may take: nobody's questions hold up the others'."""
+"""How much of a keeper's time (or a leaderboard's) one peer, and one address, may take: nobody holds up the others."""
 
 from __future__ import annotations
 
@@ -24,8 +24,16 @@ SeenAt = Callable[[PeerId], Awaitable[tuple[str, ...]]]
 class Patience:
     """What is left for each."""
 
-    def __init__(self, seen_at: SeenAt, *, units: float = UNITS, clock: Callable[[], float] = time.monotonic) -> None:
-        """``seen_at``: of the swarm."""
+    def __init__(
+        self,
+        seen_at: SeenAt,
+        *,
+        units: float = UNITS,
+        clock: Callable[[], float] = time.monotonic,
+        who: str = "keeper",
+    ) -> None:
+        """``seen_at``: of the swarm; ``who``: as it calls itself."""
+        self._who = who
         self._seen_at = seen_at
         self._clock = clock
         self._peers = Tries(units, clock=clock)
@@ -44,7 +52,7 @@ class Patience:
             places = await self._at(peer)
             wait_s = max((self._places.take(one, UNIT_EVERY_S / PLACE_TIMES, units) for one in places), default=0.0)
         if wait_s:
-            raise TooSoon(f"This keeper has others to answer as well; ask again in {spell_wait(wait_s)}.")
+            raise TooSoon(f"This {self._who} has others to answer as well; ask again in {spell_wait(wait_s)}.")
 
     @contextmanager
     def turn(self, peer: PeerId, statements: int) -> Iterator[None]:

@@ -1,0 +1,130 @@
+"""What happens to a submission between its upload and the queue: it is looked at, and waits for its fee."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from gridllm.errors import ModelError, NotAccepted
+from gridllm_leaderboard.desk.consequences import Shape
+
+if TYPE_CHECKING:
+    from gridllm.models.manifest import Manifest
+    from gridllm_leaderboard.desk.desk import Desk
+    from gridllm_leaderboard.store.batch import Batch
+    from gridllm_leaderboard.store.records import Entry
+    from gridllm_leaderboard.store.view import View
+
+SHAPE_KEY: Final = "shape:"  # in the store's settings, with the root
+ABANDONED_S: Final = 7 * 86_400  # an upload, or a fee, that did not come in so long
+
+Check = Callable[[Path, "Manifest"], Awaitable[None]]
+"""``checking``'s: raises ModelError."""
+
+
+class Arrivals:
+    """The part of the desk that looks at models."""
+
+    def __init__(self, desk: Desk, check: Check) -> None:
+        self._desk = desk
+        self._check = check
+
+    async def begin(self) -> None:
+        """After a start: promise room again to uploads under way, and go on with those that came whole meanwhile."""
+        desk = self._desk
+        for entry in await desk.books.read(lambda view: view.in_state("uploading")):
+            if await asyncio.to_thread(desk.vault.folder, entry.submission.root) is not None:
+                await desk.books.write(lambda batch, id_=entry.id: batch.state(id_, "checking"))  # type: ignore[misc]
+                continue
+            try:
+                await asyncio.to_thread(desk.vault.reserve, entry.submission.root, entry.submission.size)
+            except NotAccepted as error:
+                desk.tell("trouble", {"text": f"Submission {entry.id[:16]}…: {error}"})
+
+    async def look(self) -> None:
+        """Look at all that came whole, the oldest first. Raises LeaderboardError: the store cannot be written."""
+        while waiting := await self._desk.books.read(lambda view: view.in_state("checking")):
+            await self._look_at(waiting[0])
+
+    async def tidy(self) -> None:
+        """Give up what was never brought or paid, and take the weights of what is down off the disk."""
+        desk = self._desk
+        for entry in await desk.books.read(lambda view: view.in_state("uploading", "unpaid")):
+            if entry.entered < desk.now - ABANDONED_S:
+                what = "its files did not come" if entry.state == "uploading" else "its fee was not paid"
+                await self._refuse(entry, f"{what} within {ABANDONED_S // 86_400} days")
+        keep = await desk.books.read(_roots_kept)
+        await asyncio.to_thread(desk.vault.sweep, keep)
+
+    async def _look_at(self, entry: Entry) -> None:
+        desk, root = self._desk, entry.submission.root
+        folder = await asyncio.to_thread(desk.vault.folder, root)
+        manifest = None if folder is None else await asyncio.to_thread(desk.vault.manifest, root)
+        if folder is None or manifest is None:
+            await desk.books.write(lambda batch: batch.state(entry.id, "uploading", "Its files were lost; bring them."))
+            return
+        try:
+            await self._check(folder, manifest)
+            shape = await asyncio.to_thread(shape_of, folder, manifest)
+        except ModelError as error:
+            await self._refuse(entry, str(error))
+            return
+
+        def work(batch: Batch) -> str:
+            now = batch.entry(entry.id)
+            if now is None or now.state != "checking":
+                return ""  # withdrawn meanwhile
+            batch.keep(SHAPE_KEY + root, msgspec.json.encode(shape).decode())
+            state = "queued" if now.paid or not desk.rules.fee else "unpaid"
+            batch.state(entry.id, "queued" if state == "queued" else "unpaid")
+            return state
+
+        if state := await desk.books.write(work):
+            desk.tell("checked", {"submission": entry.id, "state": state})
+            desk.ring()
+
+    async def _refuse(self, entry: Entry, why: str) -> None:
+        desk = self._desk
+
+        def work(batch: Batch) -> bool:
+            now = batch.entry(entry.id)
+            if now is None or now.state != entry.state:
+                return False
+            batch.state(entry.id, "refused", why)
+            return True
+
+        if await desk.books.write(work):
+            desk.tell("refused", {"submission": entry.id, "text": why})
+            await asyncio.to_thread(desk.vault.remove, entry.submission.root)
+
+
+def shape_of(folder: Path, manifest: Manifest) -> Shape:
+    """What a listing says of a model. Imports transformers: for a thread. Raises ModelError."""
+    from gridllm.models.families import read_config
+    from gridllm.models.sizes import block_parameters
+    from gridllm_bootstrap.offer import WIRE_DTYPES
+
+    config = read_config(folder)
+    largest = max(manifest.tensors.values(), key=lambda tensor: math.prod(tensor.shape))
+    return Shape(
+        blocks=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        dtype=WIRE_DTYPES.get(largest.dtype, "float32"),
+        block_parameters=sum(block_parameters(manifest)),
+    )
+
+
+def kept_shape(view: View, root: str) -> Shape | None:
+    """As it was found when the model was checked."""
+    kept = view.value(SHAPE_KEY + root)
+    return None if kept is None else msgspec.json.decode(kept, type=Shape)
+
+
+def _roots_kept(view: View) -> set[str]:
+    kept = view.in_state("uploading", "checking", "unpaid", "queued", "locked", "graded", "failed")
+    return {entry.submission.root for entry in kept}

@@ -1,0 +1,198 @@
+"""The course of a round: locked, drawn, judged. Each step looks at the store first, so that it may be tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from gridllm.errors import LeaderboardError
+from gridllm_leaderboard.beacon import seed_of
+from gridllm_leaderboard.desk.beacons import head_after, newest_head
+from gridllm_leaderboard.desk.evidence import facts_of, judged_counts
+from gridllm_leaderboard.desk.rounds import lock_of, to_lock
+from gridllm_leaderboard.desk.work import may_be_judged
+from gridllm_leaderboard.ranking.judge import RoundFacts, judge, verdict_of
+from gridllm_leaderboard.results import digest_of, items_root, write_items
+from gridllm_leaderboard.statements import Draw, ItemSet, Lock, id_of, sign
+from gridllm_leaderboard.store.records import ReignRow, Round
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gridllm.charter.contest import Rules
+    from gridllm_leaderboard.desk.desk import Desk
+    from gridllm_leaderboard.ranking.judge import Judgement
+    from gridllm_leaderboard.results import Line
+    from gridllm_leaderboard.store.batch import Batch
+    from gridllm_leaderboard.store.view import View
+
+SINCE_KEY: Final = "queue:since"  # Unix time; empty: nobody waits
+
+
+class Course:
+    """Leads rounds from one step to the next."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.missing: Mapping[str, tuple[str, ...]] = {}
+        """Where grades disagree: submission → graders who may be asked for one more."""
+        self._judged_at: tuple[int, int] = (0, -1)  # round, grades and failures when it was judged last
+
+    async def go_on(self) -> float:
+        """Do what can be done now; in how many seconds to look again, unless the bell rings before.
+
+        Raises:
+            KeeperSilent, Refusal: a keeper does not answer.
+            LeaderboardError: the store or a task cannot be used.
+        """
+        round_ = await self._desk.books.read(lambda view: view.open_round())
+        if round_ is None:
+            self.missing = {}
+            return await self._lock()
+        if round_.draw is None:
+            return 0.0 if await self._draw(round_) else 1.0
+        return 0.0 if await self._judge(round_) else 30.0
+
+    async def _lock(self) -> float:
+        desk, rules = self._desk, self._desk.rules
+        queued = await desk.books.read(lambda view: view.in_state("queued"))
+        since = await desk.books.read(lambda view: view.value(SINCE_KEY))
+        if not queued:
+            return 30.0
+        if not since:
+            since = str(desk.now)
+            await desk.books.write(lambda batch: batch.keep(SINCE_KEY, str(desk.now)))
+        chosen = to_lock(queued, rules, int(since), desk.now)
+        if not chosen:
+            return max(1.0, min(30.0, int(since) + rules.round_s - desk.now))
+        self._check_tasks(rules)
+        beacon = await newest_head(desk.keepers, desk.account)
+
+        def work(batch: Batch) -> int:
+            rules_id = desk.keep_rules(batch, rules)
+            number = batch.last_round() + 1
+            lock = lock_of(desk.signed.grid, number, rules_id, chosen, batch.champion(), beacon, desk.now)
+            batch.lock(number, sign(lock, desk.identity), list(chosen))
+            batch.keep(SINCE_KEY, "")
+            return number
+
+        number = await desk.books.write(work)
+        desk.tell("locked", {"round": number, "submissions": list(chosen)})
+        desk.ring()
+        return 0.0
+
+    def _check_tasks(self, rules: Rules) -> None:
+        """Raises LeaderboardError: a task of the rules is not the one that is here."""
+        for rule in rules.tasks:
+            task = self._desk.tasks.get(rule.name)
+            if task is None or task.commitment != rule.commitment:
+                found = "is not here" if task is None else "is not the one that is here"
+                raise LeaderboardError(
+                    f"The task {rule.name!r} that the rules commit to {found}; issue rules with it: gridllm "
+                    "leaderboard init --task"
+                )
+
+    async def _draw(self, round_: Round) -> bool:
+        desk, lock = self._desk, round_.lock
+        head = await head_after(desk.keepers, lock)
+        if head is None:
+            return False
+        rules = await desk.books.read(lambda view: desk.rules_of(view, lock.rules))
+        self._check_tasks(rules)
+        spent = await desk.books.read(partial(self._spent, rules=rules))
+        drawn = await asyncio.to_thread(self._items, rules, seed_of(id_of(lock), head), spent)
+        raw = await asyncio.to_thread(self._signed_draw, rules, lock, head, drawn)
+
+        def work(batch: Batch) -> bool:
+            found = batch.round(lock.round)
+            if found is None or found.draw is not None:
+                return False
+            for name, (root, items) in drawn.items():
+                batch.put_lines(root, write_items(items))
+                if not desk.tasks[name].generated:
+                    batch.spend(name, [digest_of(item) for item in items])
+            return batch.draw(lock.round, raw)
+
+        if await desk.books.write(work):
+            desk.tell("drawn", {"round": lock.round, "items": {name: len(items) for name, (_, items) in drawn.items()}})
+            desk.ring()
+        return True
+
+    def _spent(self, view: View, rules: Rules) -> dict[str, set[str]]:
+        """Of pools: what rounds before used. A generated task needs none, so that anyone can draw it again."""
+        return {rule.name: view.spent(rule.name) for rule in rules.tasks if not self._desk.tasks[rule.name].generated}
+
+    def _items(self, rules: Rules, seed: bytes, spent: Mapping[str, set[str]]) -> dict[str, tuple[str, Sequence[Line]]]:
+        drawn: dict[str, tuple[str, Sequence[Line]]] = {}
+        for rule in rules.tasks:
+            items = self._desk.tasks[rule.name].draw(seed, rule.items, spent.get(rule.name, ()))
+            drawn[rule.name] = items_root(items), items
+        return drawn
+
+    def _signed_draw(
+        self, rules: Rules, lock: Lock, head: bytes, drawn: Mapping[str, tuple[str, Sequence[Line]]]
+    ) -> bytes:
+        items = tuple(
+            ItemSet(task=rule.name, commitment=rule.commitment, root=drawn[rule.name][0], count=rule.items)
+            for rule in rules.tasks
+        )
+        said = Draw(
+            grid=lock.grid,
+            round=lock.round,
+            lock=id_of(lock),
+            head=head.decode("ascii"),
+            items=items,
+            issued=self._desk.now,
+        )
+        return sign(said, self._desk.identity)
+
+    async def _judge(self, round_: Round) -> bool:
+        """Whether the round has come to its end."""
+        desk = self._desk
+        ready, count = await desk.books.read(partial(self._ready, round_=round_))
+        if not ready or self._judged_at == (round_.number, count):
+            return False
+        facts = await desk.books.read(lambda view: facts_of(view, round_, desk.rules_of(view, round_.lock.rules)))
+        judgement = await asyncio.to_thread(judge, facts)
+        self._judged_at = round_.number, count
+        self.missing = {one: lacking.of for one, lacking in judgement.missing.items()}
+        if judgement.missing:
+            names = {one: {"more": lacking.more, "of": list(lacking.of)} for one, lacking in judgement.missing.items()}
+            desk.tell("regrade", {"round": round_.number, "missing": names, "outliers": list(judgement.outliers)})
+            return False
+        await self._end(round_, facts, judgement)
+        return True
+
+    def _ready(self, view: View, round_: Round) -> tuple[bool, int]:
+        rules = self._desk.rules_of(view, round_.lock.rules)
+        counts = judged_counts(view, round_.number)
+        authors = {id_: entry.submission.account for id_, entry in view.several(round_.graded).items()}
+        return may_be_judged(rules, round_.graded, authors, counts), sum(counts.values())
+
+    async def _end(self, round_: Round, facts: RoundFacts, judgement: Judgement) -> None:
+        desk = self._desk
+        rules = await desk.books.read(lambda view: desk.rules_of(view, round_.lock.rules))
+        verdict = verdict_of(judgement, facts, desk.signed.grid, desk.now)
+        raw = await asyncio.to_thread(sign, verdict, desk.identity)
+        reign = reign_of(judgement, round_.number, verdict.issued, rules) if verdict.changed else None
+        await desk.books.write(lambda batch: batch.judge(round_.number, raw, verdict, judgement.marks, reign))
+        facts_told = {"champion": verdict.champion, "changed": verdict.changed, "outliers": list(verdict.outliers)}
+        desk.tell("judged", {"round": round_.number, **facts_told})
+        desk.reranked()
+
+
+def reign_of(judgement: Judgement, number: int, since: int, rules: Rules) -> ReignRow:
+    """The new champion's. Pure."""
+    mark = next(mark for mark in judgement.marks if mark.submission == judgement.champion)
+    lead = next((one for one in judgement.comparisons if one.submission == mark.submission), None)
+    return ReignRow(
+        submission=mark.submission,
+        since=since,
+        round=number,
+        score=mark.score,
+        low=mark.low,
+        high=mark.high,
+        lead=None if lead is None else (lead.difference, lead.low, lead.high),
+        bounty=rules.bounty,
+    )

@@ -1,0 +1,78 @@
+"""What is told of submissions and rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from gridllm_leaderboard.messages import Interval as Told
+from gridllm_leaderboard.messages import Reign, RoundView, SubmissionView
+
+if TYPE_CHECKING:
+    from gridllm.charter.contest import Rules
+    from gridllm_leaderboard.messages import State
+    from gridllm_leaderboard.store.records import Entry, ReignRow, Round
+
+NEXT: Final[Mapping[State, str]] = {
+    "uploading": "Its files are awaited; the same gridllm leaderboard submit goes on where it was.",
+    "checking": "Its files are here and are looked at.",
+    "unpaid": "The fee is due.",
+    "queued": "It waits for the next round.",
+    "locked": "It is graded now.",
+    "graded": "It has its place.",
+    "failed": "No grader could run it.",
+    "refused": "It was not taken.",
+    "withdrawn": "Its author took it down.",
+}
+
+
+def submission_view(entry: Entry, rules: Rules, champion: str | None) -> SubmissionView:
+    """One submission as it stands."""
+    said = entry.submission
+    due = rules.fee if not entry.paid and entry.state in ("uploading", "checking", "unpaid") else 0
+    return SubmissionView(
+        id=entry.id,
+        account=said.account,
+        root=said.root,
+        name=said.name,
+        message=said.message,
+        license=said.license,
+        base=said.base,
+        serve=said.serve,
+        parameters=said.parameters,
+        size=said.size,
+        issued=said.issued,
+        state=entry.state,
+        why=(entry.why or NEXT[entry.state])[:1024],
+        fee=due,
+        pay_to=rules.account,
+        round=entry.round,
+        champion=entry.id == champion,
+    )
+
+
+def round_view(round_: Round, graded: int) -> RoundView:
+    """One round."""
+    state = "judged" if round_.verdict_raw is not None else "drawn" if round_.draw_raw is not None else "locked"
+    return RoundView(
+        round=round_.number,
+        state=state,  # type: ignore[arg-type]
+        submissions=list(round_.lock.submissions),
+        graded=graded,
+        locked=round_.lock.issued,
+    )
+
+
+def reign_view(row: ReignRow, entry: Entry) -> Reign:
+    """One champion."""
+    return Reign(
+        submission=row.submission,
+        name=entry.submission.name,
+        account=entry.submission.account,
+        root=entry.submission.root,
+        since=row.since,
+        round=row.round,
+        score=Told(row.score, row.low, row.high),
+        lead=None if row.lead is None else Told(*row.lead),
+        bounty=row.bounty,
+    )
