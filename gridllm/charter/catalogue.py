@@ -34,6 +34,12 @@ class Catalogue:
         return None if crown is None else self.entry(crown.root)
 
     @property
+    def former(self) -> ModelEntry | None:
+        """The champion before; None: there was none, or it may not be served any more."""
+        crown = self._board.crown
+        return None if crown is None or crown.former is None else self.entry(crown.former)
+
+    @property
     def names(self) -> dict[str, str]:
         """What models are called, by root: also of those that were withdrawn."""
         listed = {one.model.root: one.model.name for one in self._board.every_listing}
@@ -68,6 +74,3 @@ class Catalogue:
         economy: Economy = self._charter.economy
         listed = next((one.contribution for one in self._board.listings if one.model.root == root), 0)
         return max(economy.tier(root), listed)
-
-    def _of(self, root: str) -> ModelEntry | None:
-        return next((one for one in self.entries if one.root == root), None)

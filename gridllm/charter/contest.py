@@ -77,4 +77,5 @@ class Crown(Strict):
     root: HexDigest
     submission: HexDigest
     verdict: HexDigest  # id of the leaderboard's verdict that says why
+    former: HexDigest | None = None  # root of the champion before: who has no nodes of the new one yet uses that
     issued: UnixSeconds

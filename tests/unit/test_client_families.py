@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from gridllm_client.loaded import Loaded
 from gridllm_client.model import GridModel
-from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
 from gridllm_client.terms import Terms
 from tests.unit.memory_grid import ROOT, MemoryGrid, memory_grid
@@ -33,7 +33,7 @@ def test_padded_batches_beams_and_seeds_equal_local(family: str, tmp_path: Path)
     grid = runtime.run(enter())
     try:
         terms = Terms(model=ROOT, blocks=LAYERS, hidden_size=grid.ends.hidden_size, dtype=torch.float32)
-        model = GridModel(runtime, grid.pool, Routes(grid, grid.pool, ROOT, "float32"), terms, grid.ends, family)
+        model = GridModel(runtime, grid.pool, Loaded(family, terms, grid.routes(), grid.ends))
         torch.manual_seed(4)
         ids = torch.randint(3, VOCAB, (3, 14))
         mask = torch.ones_like(ids)

@@ -15,6 +15,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokeniz
 
 from gridllm.errors import ModelError, UsageError
 from gridllm_client.generation import Generation
+from gridllm_client.loaded import Loaded
 from gridllm_client.model import GridModel
 from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
@@ -51,7 +52,7 @@ class Local:
         self.runtime = runtime
         terms = Terms(model=ROOT, blocks=LAYERS, hidden_size=grid.ends.hidden_size, dtype=torch.float32)
         routes = Routes(grid, grid.pool, ROOT, "float32")
-        self.model = GridModel(runtime, grid.pool, routes, terms, grid.ends, "tiny")
+        self.model = GridModel(runtime, grid.pool, Loaded("tiny", terms, routes, grid.ends))
         self.tokenizer = self.model.tokenizer
 
     def text(self, prompt: str, seed: int | None = None, **wishes: Any) -> str:

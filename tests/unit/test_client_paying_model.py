@@ -20,6 +20,7 @@ from gridllm_client.cli.generate import generate
 from gridllm_client.cli.show import cost_line
 from gridllm_client.generation import Generation
 from gridllm_client.grid import _account
+from gridllm_client.loaded import Loaded
 from gridllm_client.model import GridModel
 from gridllm_client.runtime import Runtime
 from gridllm_client.tab import Bill
@@ -50,7 +51,7 @@ def paying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paying]:
 
     grid = runtime.run(enter())
     terms = Terms(model=ROOT, blocks=LAYERS, hidden_size=grid.ends.hidden_size, dtype=torch.float32)
-    model = GridModel(runtime, grid.pool, grid.routes(), terms, grid.ends, "tiny", wallet=grid.wallet)
+    model = GridModel(runtime, grid.pool, Loaded("tiny", terms, grid.routes(), grid.ends), wallet=grid.wallet)
     yield Paying(runtime, grid, model)
     runtime.close(stack.aclose(), 20)
 

@@ -12,7 +12,7 @@ from gridllm.ids import PeerId
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.record import NodeRecord
-from gridllm_client.grid import MAX_REMEMBERED, _Net, _remember
+from gridllm_client.net import MAX_REMEMBERED, Net, remember
 from tests.charters import MAINTAINERS, charter
 
 SIGNED = sign_charter(charter(), MAINTAINERS[:2])
@@ -26,7 +26,7 @@ def places(count: int) -> dict[PeerId, tuple[str, ...]]:
 def test_nodes_in_use_come_first_and_not_all_are_kept(tmp_path: Path) -> None:
     pins, seen = Pins(tmp_path), places(3 * MAX_REMEMBERED)
     used = list(seen)[-2:]
-    _remember(pins, SIGNED, seen, used)
+    remember(pins, SIGNED, seen, used)
     kept = pins.known_peers(SIGNED)
     assert len(kept) == MAX_REMEMBERED
     assert set(list(kept)[-2:]) == set(used), "the latest last"
@@ -35,7 +35,7 @@ def test_nodes_in_use_come_first_and_not_all_are_kept(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "grids").write_text("no folder")
-    _remember(Pins(tmp_path), SIGNED, places(1), [])
+    remember(Pins(tmp_path), SIGNED, places(1), [])
 
 
 async def test_who_leaves_the_grid_knows_more_than_its_first_peers(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ async def test_who_leaves_the_grid_knows_more_than_its_first_peers(tmp_path: Pat
         since=time.time(),
     )
     await Directory(node, SIGNED.grid).publish(record)
-    net = _Net()
-    await net.enter(SIGNED, pins, network.join(Identity.ephemeral()), None)
-    assert len((await net.status(SIGNED))[entry.name]) == 1
+    net = Net(SIGNED, pins)
+    await net.enter(network.join(Identity.ephemeral()), None)
+    assert len((await net.status())[entry.name]) == 1
     await net.leave()
     assert pins.initial_peers(SIGNED) == (*SIGNED.charter.first_peers, *record.addresses)

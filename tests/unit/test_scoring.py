@@ -17,8 +17,8 @@ from gridllm.models.local_scorer import LocalScorer
 from gridllm.models.manifest import build_manifest, root
 from gridllm.models.scoring import Scorer, Scores, batches
 from gridllm.models.weights import Checkpoint
+from gridllm_client.loaded import Loaded
 from gridllm_client.model import GridModel
-from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
 from gridllm_client.scoring import ChainScorer
 from gridllm_client.terms import Terms
@@ -46,7 +46,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     runtime, stack = Runtime(), AsyncExitStack()
     grid = runtime.run(stack.enter_async_context(memory_grid(tiny.folder, LAYERS, (0, 2, 3, 5))))
     terms = Terms(model=ROOT, blocks=LAYERS, hidden_size=grid.ends.hidden_size, dtype=torch.float32)
-    model = GridModel(runtime, grid.pool, Routes(grid, grid.pool, ROOT, "float32"), terms, grid.ends, "tiny")
+    model = GridModel(runtime, grid.pool, Loaded("tiny", terms, grid.routes(), grid.ends))
     yield Both(tiny, grid, runtime, LocalScorer.load(tiny.folder), ChainScorer(model, wait_s=0))
     runtime.close(stack.aclose(), 20)
 
@@ -130,13 +130,13 @@ def test_nodes_lost_on_the_way_are_replaced(both: Both):
 
 def test_blocks_that_nobody_serves(both: Both):
     listed, both.grid.listed = both.grid.listed, both.grid.listed[:1]
-    both.chain._model._routes.forget()
+    both.chain._model._source.now.routes.forget()
     try:
         with pytest.raises(RouteError):
             both.chain.logprobs(rows_of([10]), [1])
     finally:
         both.grid.listed = listed
-        both.chain._model._routes.forget()
+        both.chain._model._source.now.routes.forget()
 
 
 def test_a_folder_of_the_cache_loads_and_another_models_does_not(both: Both, tmp_path: Path):

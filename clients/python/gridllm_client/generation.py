@@ -30,6 +30,8 @@ class Generation:
     """A text and how it came about. ``str()`` gives the text."""
 
     text: str = ""  # after the prompt, without stop string and end-of-text token
+    model: str = ""  # which made it, by its own name: of @champion, the one that reigned when it began
+    root: str = ""
     ids: list[int] = field(default_factory=list)  # the tokens generated
     prompt_tokens: int = 0
     finish_reason: FinishReason = "length"
@@ -61,6 +63,8 @@ class Generation:
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
         return {
+            "model": self.model,
+            "root": self.root,
             "text": self.text,
             "tokens": list(self.ids),
             "prompt_tokens": self.prompt_tokens,

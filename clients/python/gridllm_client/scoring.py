@@ -30,8 +30,8 @@ class ChainScorer:
             wait_s: seconds to wait for nodes where no chain covers the model.
             on_event: called on the grid's thread when nodes are lost and replaced.
         """
+        self._model = model = model.fixed()
         self.max_length = length_of(model.ends.config)
-        self._model = model
         self._patience = Patience(wait_s=wait_s)
         self._on_event = on_event
         self._vocabulary: int = model.ends.config.vocab_size

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gridllm_client.cli.fleet import Fleet, Process
     from gridllm_client.generation import Generation
     from gridllm_client.grid import Grid
-    from gridllm_client.model import Wishes
+    from gridllm_client.prompts import Wishes
 
 READY_S: Final = 120.0  # for all blocks to be served
 LOOK_S: Final = 0.5  # between looks into the directory
@@ -65,7 +65,7 @@ def _show(
     seed: int | None,
 ) -> None:
     from gridllm_client.grid import Grid
-    from gridllm_client.model import Wishes
+    from gridllm_client.prompts import Wishes
 
     with console.status("Founding a grid…"):
         address = _found(fleet)

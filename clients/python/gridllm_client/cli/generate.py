@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from gridllm_client.cli.show import Progress
     from gridllm_client.generation import Generation
     from gridllm_client.grid import Grid
-    from gridllm_client.model import GridModel, Wishes
+    from gridllm_client.model import GridModel
+    from gridllm_client.prompts import Prompt, Wishes
     from gridllm_client.terms import ChainEvent
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from the standard input.")],
-    model: Annotated[str | None, typer.Option(help="Model to use; the default is the grid's first.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to use, or @champion; the default is the grid's first.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0: always the likeliest token; more: bolder. Default: the model's.")
@@ -50,10 +53,11 @@ def generate(
 
     Example: gridllm generate "Once upon a time" --temperature 0.7
     """
+    from gridllm.charter.catalogue import CHAMPION
     from gridllm_client.cli.show import Progress
     from gridllm_client.generation import Generation
     from gridllm_client.grid import Grid
-    from gridllm_client.model import Wishes
+    from gridllm_client.prompts import Wishes
 
     text = sys.stdin.read() if prompt == "-" else prompt
     given = {
@@ -73,27 +77,29 @@ def generate(
             progress.phase("Loading embedding and head")
             found = entered.model(model, dtype=dtype, path=path)
             progress.phase("Opening a chain of nodes")
-            ids = found.chat_prompt([{"role": "user", "content": text}]) if chat else None
             made = Generation()
             try:
-                _stream(found, text if ids is None else ids, wishes, progress, made, silent=as_json)
+                asked: Prompt = [{"role": "user", "content": text}] if chat else text
+                _stream(found, asked, wishes, progress, made, silent=as_json)
             except Exception:
                 if made.bills and (show_chain or made.spent):  # what failed may have cost something all the same
                     progress.cost(made, None, always=True)
                 raise
             balance = entered.balance() if as_json or show_chain else None
     if as_json:
-        facts = {"prompt": text, "model": found.name, **_grid_facts(entered), **made.as_json(), "balance": balance}
+        facts = {"prompt": text, **_grid_facts(entered), **made.as_json(), "balance": balance}
         sys.stdout.write(json.dumps(facts, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
         return
     if show_chain:
+        if model == CHAMPION:
+            progress.remark(f"{CHAMPION} is {made.model}.")
         progress.chain(made)
     if made.bills:
         progress.cost(made, balance, always=show_chain)
 
 
 def _stream(
-    model: GridModel, prompt: str | list[int], wishes: Wishes, progress: Progress, made: Generation, *, silent: bool
+    model: GridModel, prompt: Prompt, wishes: Wishes, progress: Progress, made: Generation, *, silent: bool
 ) -> None:
     def on_event(event: ChainEvent) -> None:
         if event.kind != "opened":
