@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gridllm_leaderboard.cli.backup import backup, restore
 from gridllm_leaderboard.cli.rank import rank
 from gridllm_leaderboard.cli.submissions import submissions
 
@@ -15,3 +16,5 @@ app = typer.Typer(
 )
 app.command()(rank)
 app.command()(submissions)
+app.command()(backup)
+app.command()(restore)

@@ -7,13 +7,14 @@ another document in the place of one that is there is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
 from gridllm.database.engine import reading, writing
 from gridllm_leaderboard.store.batch import Batch
+from gridllm_leaderboard.store.copying import Page, fill, pages, size_of
 from gridllm_leaderboard.store.view import View
 
 
@@ -45,6 +46,21 @@ class LeaderboardStore:
         """
         with reading(self._engine) as connection:
             yield View(connection)
+
+    @contextmanager
+    def copied(self) -> Iterator[tuple[int, Iterator[Page]]]:
+        """All rows, as of one moment, and about how many bytes they are. Raises LeaderboardError: unreadable."""
+        with reading(self._engine) as connection:
+            yield size_of(connection), pages(connection)
+
+    def restore(self, coming: Iterable[Page], *, force: bool = False) -> None:
+        """Write all rows of a copy, or none; with ``force`` in place of what is here.
+
+        Raises:
+            LeaderboardError: something is here, or the database cannot be written; whatever ``coming`` raises.
+        """
+        with writing(self._engine) as connection:
+            fill(connection, coming, force=force)
 
     def close(self) -> None:
         """Let go of the database."""

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from gridllm_leaderboard.messages import State
+from gridllm_leaderboard.results import MAX_LINES_BYTES
 from gridllm_leaderboard.statements import Failure, Grade
 from gridllm_leaderboard.store.records import Entry, Kept, Mark, ReignRow, Round
 from gridllm_leaderboard.store.schema import grades, lines, reigns, rounds, settings, spent, submissions
@@ -176,6 +177,6 @@ class View:
 def unpacked(root: str, data: bytes) -> bytes:
     """A list as it lies in the database → JSON lines. Raises LeaderboardError: it has rotted."""
     try:
-        return zlib.decompress(data)
+        return zlib.decompressobj().decompress(data, MAX_LINES_BYTES + 1)  # no more than a list may have
     except zlib.error as error:
         raise damaged(f"the list {root[:16]}…", error) from error

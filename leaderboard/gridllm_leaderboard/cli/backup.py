@@ -1,0 +1,145 @@
+"""``gridllm leaderboard backup`` and ``restore``: all of a leaderboard but its key, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gridllm_leaderboard.backup.saving import Saved
+    from gridllm_leaderboard.place import Place
+    from gridllm_leaderboard.store.store import LeaderboardStore
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="The maintainer's folder; the default is in the data folder.")
+]
+NameOption = Annotated[str | None, typer.Option(help="Which grid, when several were founded here.")]
+DatabaseOption = Annotated[
+    str | None, typer.Option(help="URL of the leaderboard's database, as given to run; default: a SQLite file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; replaced as a whole, or not at all.")],
+    no_weights: Annotated[bool, typer.Option("--no-weights", help="Leave the models' weights out.")] = False,
+    database: DatabaseOption = None,
+    home: HomeOption = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Save the leaderboard in one file, while it runs: submissions, rounds, grades, lists, weights. Not its key.
+
+    Example: gridllm leaderboard backup /mnt/backups/leaderboard.tar
+    """
+    from gridllm.identity.keys import load
+    from gridllm_leaderboard.backup.saving import save
+    from gridllm_leaderboard.vault.vault import Vault
+
+    grid, place = _place(home, name)
+    account = load(place.key).public_key.hex()
+    with ExitStack() as stack:
+        store = stack.enter_context(_store(place, database, there=True))
+        vault = None if no_weights or not place.vault.is_dir() else Vault(place.vault)
+        tell = stack.enter_context(_progress("Saving"))
+        saved = save(file.expanduser(), store, vault, grid, account, tell)
+    _say(saved, file, "saved", as_json, lacking_is_news=not no_weights)
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by gridllm leaderboard backup.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the database's rows that are there.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Verify the backup and write nothing.")] = False,
+    database: DatabaseOption = None,
+    home: HomeOption = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup back, into an empty place; every signature, digest and root in it is verified first.
+
+    Example: gridllm leaderboard restore /mnt/backups/leaderboard.tar
+    """
+    from gridllm.identity.keys import hold, load
+    from gridllm_leaderboard.backup.restoring import Target
+    from gridllm_leaderboard.backup.restoring import restore as put_back
+    from gridllm_leaderboard.vault.vault import Vault
+
+    if check:
+        with _progress("Checking") as tell:
+            found = put_back(file.expanduser(), None, None, tell)
+        _say(found, file, "sound", as_json, lacking_is_news=True)
+        return
+    grid, place = _place(home, name)
+    with ExitStack() as stack:
+        if place.key.exists():
+            stack.enter_context(hold(load(place.key), otherwise="restore once it has ended"))
+        store = stack.enter_context(_store(place, database, there=False))
+        tell = stack.enter_context(_progress("Restoring"))
+        restored = put_back(file.expanduser(), grid, Target(store, Vault(place.vault), force), tell)
+    _say(restored, file, "restored", as_json, lacking_is_news=True)
+
+
+def _place(home: Path | None, name: str | None) -> tuple[str, Place]:
+    """The grid's id and where its leaderboard lies. Raises UsageError: no such grid was founded here."""
+    from gridllm_bootstrap.cli_common import grid_at, home_at
+    from gridllm_leaderboard.place import Place
+
+    here = home_at(home)
+    signed = grid_at(here, name)
+    return signed.grid, Place(here.folder(signed.charter.name))
+
+
+@contextmanager
+def _store(place: Place, database: str | None, *, there: bool) -> Iterator[LeaderboardStore]:
+    """The leaderboard's database; ``there``: it must exist. Raises LeaderboardError, UsageError."""
+    from gridllm.errors import UsageError
+    from gridllm_leaderboard.store.engine import open_engine
+    from gridllm_leaderboard.store.store import LeaderboardStore
+
+    if there and database is None and not place.database.exists():
+        raise UsageError(
+            f"There is no leaderboard's database {place.database}; run gridllm leaderboard run first, or name another "
+            "with --database."
+        )
+    store = LeaderboardStore(open_engine(database or place.database_url))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes on stderr, where that is a terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from gridllm.cli.show import stderr
+
+    columns: Any = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = stderr()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _say(found: Saved, file: Path, done: str, as_json: bool, *, lacking_is_news: bool) -> None:
+    from dataclasses import asdict
+
+    from gridllm.cli.show import print_json, stdout
+
+    if as_json:
+        print_json({"file": str(file), **asdict(found)})
+        return
+    stdout().print(
+        f"{file}: {found.submissions:,} submissions, {found.rounds:,} rounds, weights of {found.models:,} models "
+        f"({found.size / 1e6:,.1f} MB): {done}.",
+        markup=False,
+    )
+    if found.lacking and lacking_is_news:
+        stdout().print(f"Without weights: {', '.join(one[:16] for one in found.lacking)}", markup=False)
+    if done == "saved":
+        stdout().print("The leaderboard's key is not in it; keep a copy of leaderboard.key apart.", markup=False)
