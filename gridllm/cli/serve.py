@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gridllm.charter.document import ModelEntry
     from gridllm.identity.keys import Identity
     from gridllm.node.enrolment import Membership
+    from gridllm.node.following import Following
     from gridllm.node.wishes import Wishes
     from gridllm.settings import Settings
     from gridllm.swarm.interface import Swarm
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 def serve(
     blocks: Annotated[str, typer.Option(help="Blocks to serve, like 4:12; auto: those the grid needs most.")] = "auto",
-    model: Annotated[str | None, typer.Option(help="Model to serve; the default is the grid's first.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model to serve, or @champion: whichever leads the leaderboard; default: the grid's first."),
+    ] = None,
     path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
     memory: Annotated[
         str | None, typer.Option(help="For weights and caches, like 4GiB; default: what is free.")
@@ -33,17 +37,27 @@ def serve(
     announce_maddrs: Annotated[
         list[str] | None, typer.Option(help="Address others reach it at, if another (a forwarded port).")
     ] = None,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds that sessions may go on after Ctrl-C.")] = 30.0,
+    grace: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds that sessions may go on after Ctrl-C, and that a champion of old takes new ones."
+        ),
+    ] = 30.0,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
     """Serve blocks of a model to the grid until Ctrl-C; a second Ctrl-C leaves without waiting for sessions.
+
+    With --model @champion it goes over to each new champion by itself, once a chain of that one stands; sessions of the
+    old one end in peace (docs/champion.md).
 
     Example: gridllm serve --memory 4GiB
     """
     from gridllm.charter.address import check_places
     from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.catalogue import CHAMPION, Catalogue
     from gridllm.charter.pin import Pins
     from gridllm.cli.catalogue import find_entry
+    from gridllm.errors import UsageError
     from gridllm.identity.keys import hold, load_or_create
     from gridllm.settings import load_settings
 
@@ -60,11 +74,22 @@ def serve(
     pins = Pins(settings.data_dir)
     signed = pins.current(grid)
     board = NoticeBoard(signed, pins.notices_path(signed))
-    entry = find_entry(signed, pins, board, model)
+    follows = model == CHAMPION
+    if follows and path is not None:
+        raise UsageError(
+            "--path has one model's files, and @champion changes; leave it out: they are fetched from seeds."
+        )
+    catalogue = Catalogue(signed, board)
+    # Without a champion the grid's first model: who leads by now is asked once the node is in the grid.
+    entry = catalogue.champion or catalogue.model() if follows else find_entry(signed, pins, board, model)
     _set_logging(debug=settings.debug)
     mine = load_or_create(settings.identity_path)
     with hold(mine):
-        wishes = _wishes(settings, entry, span, memory=memory, cache_tokens=cache_tokens, path=path, grace_s=grace)
+
+        def wishes_for(served: ModelEntry) -> Wishes:
+            return _wishes(settings, served, span, memory=memory, cache_tokens=cache_tokens, path=path, grace_s=grace)
+
+        wishes = wishes_for(entry)
 
         from gridllm.admission.gate import Gatekeeper
         from gridllm.admission.store import Certificates
@@ -72,13 +97,23 @@ def serve(
         from gridllm.cli.runtime import run_async
         from gridllm.errors import AdmissionError
         from gridllm.node.enrolment import Membership
+        from gridllm.node.following import Following
         from gridllm.node.standing import Standing
 
         gate = Gatekeeper(signed, board)
         store = Certificates(settings.data_dir)
-        standing = Standing(signed, gate, mine.peer, entry.model_root, wishes.dtype, store=store)
+
+        def member_for(served: ModelEntry, dtype: str) -> Membership:
+            standing = Standing(signed, gate, mine.peer, served.model_root, dtype, store=store)
+            return Membership(signed, served, pins, standing, mine)
+
+        def settle(served: ModelEntry) -> tuple[Membership, Wishes]:
+            wishes = wishes_for(served)
+            return member_for(served, wishes.dtype), wishes
+
+        following = Following(signed, board, settle) if follows else None
         try:
-            run_async(_volunteer(mine, Membership(signed, entry, pins, standing, mine), wishes, settings))
+            run_async(_volunteer(mine, member_for(entry, wishes.dtype), wishes, settings, following))
         except AdmissionError as error:
             outcome = Outcome(None, error=error)
             if outcome.figures is not None:  # measured, and found short: say of what, as join does
@@ -86,7 +121,10 @@ def serve(
             raise
 
 
-async def _volunteer(identity: Identity, membership: Membership, wishes: Wishes, settings: Settings) -> None:
+async def _volunteer(
+    identity: Identity, membership: Membership, wishes: Wishes, settings: Settings, following: Following | None
+) -> None:
+    from gridllm.charter.catalogue import Catalogue
     from gridllm.cli.serve_view import make_report
     from gridllm.cli.signals import two_stops
     from gridllm.node.lifecycle import Volunteer
@@ -104,10 +142,11 @@ async def _volunteer(identity: Identity, membership: Membership, wishes: Wishes,
             namespace=membership.signed.grid,
         )
 
-    report = make_report(membership.entry.name)
+    catalogue = Catalogue(membership.signed, membership.standing.gate.board)
+    report = make_report(membership.entry.name, lambda: catalogue.names)
     with two_stops() as (stop, hurry):
         try:
-            await Volunteer(membership, wishes, enter, report, Stops(stop, hurry)).run()
+            await Volunteer(membership, wishes, enter, report, Stops(stop, hurry), following).run()
         finally:
             report.close()
     report.note("Left the grid.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gridllm.cli.examination_view import BarWatcher, queue_sentence, stage_sentence
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
     from gridllm.wire.record import NodeRecord
 
 
-def make_report(model: str) -> Report:
-    """The report that fits stdout."""
+Names = Callable[[], Mapping[str, str]]
+"""What models are called, by root, as far as is known at the moment."""
+
+
+def make_report(model: str, names: Names = dict) -> Report:
+    """The report that fits stdout. ``model``: what one is called that ``names`` does not have."""
     from gridllm.cli.show import stdout
 
-    return LiveReport(stdout(), model) if sys.stdout.isatty() else PlainReport(model)
+    return LiveReport(stdout(), model, names) if sys.stdout.isatty() else PlainReport(model, names)
 
 
 def serving_line(record: NodeRecord, model: str) -> str:
@@ -54,8 +59,9 @@ def _earnings(pulse: Pulse) -> str:
 class PlainReport:
     """One line for each event, flushed; no pulse."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, names: Names = dict) -> None:
         self._model = model
+        self._names = names
         self._last = ""
 
     def phase(self, sentence: str) -> None:
@@ -75,7 +81,7 @@ class PlainReport:
 
     def serving(self, record: NodeRecord) -> None:
         """See ``Report``."""
-        self.note(serving_line(record, self._model))
+        self.note(serving_line(record, self._names().get(record.model, self._model)))
 
     def pulse(self, pulse: Pulse) -> None:
         """See ``Report``; silent."""
@@ -98,9 +104,10 @@ class PlainReport:
 class LiveReport:
     """A terminal that shows what the node does now, and keeps what matters."""
 
-    def __init__(self, console: Console, model: str) -> None:
+    def __init__(self, console: Console, model: str, names: Names = dict) -> None:
         self._console = console
         self._model = model
+        self._names = names
         self._bar: tuple[Progress, TaskID] | None = None
         self._status: Status | None = None
         self._examination = BarWatcher(console)
@@ -132,7 +139,9 @@ class LiveReport:
         """See ``Report``."""
         self._end_bar()
         self._end_line()
-        self._console.print(serving_line(record, self._model), style="bold green", markup=False)
+        self._console.print(
+            serving_line(record, self._names().get(record.model, self._model)), style="bold green", markup=False
+        )
         self._line("waiting for sessions  (Ctrl-C drains and leaves)")
 
     def pulse(self, pulse: Pulse) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from typing import Final
 
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.catalogue import Catalogue
@@ -15,8 +14,6 @@ from gridllm.charter.document import ModelEntry, SignedCharter
 from gridllm.node.enrolment import Membership
 from gridllm.node.standing import retry_pause_s
 from gridllm.node.wishes import Wishes
-
-FIRST_WORD_S: Final = 5.0  # for the notices of others to come, when none of a champion is kept here
 
 Settle = Callable[[ModelEntry], tuple[Membership, Wishes]]
 """What a volunteer who follows the champion asks for where it is that model. Raises UsageError, ModelError."""
@@ -49,14 +46,6 @@ class Following:
     def crowned(self) -> bool:
         """Whether there is a champion, as far as is known here."""
         return self._catalogue.champion is not None
-
-    async def first_word(self) -> None:
-        """Wait a little for the notices of others, unless a champion is known."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_WORD_S):
-                while not self.crowned:
-                    self._news.clear()
-                    await self._news.wait()
 
     async def next_after(self, entry: ModelEntry) -> ModelEntry:
         """Wait until another model than ``entry`` is to be served."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from gridllm.charter.gossip import gossiping
+from gridllm.charter.news import hear_news
 from gridllm.errors import GridError, SwarmError
 from gridllm.ledger.statements import account_of
 from gridllm.node.counter import counter_in
@@ -141,7 +142,7 @@ class Volunteer:
 
     async def _host(self, site: Site) -> Callable[[], list[Stay]]:
         """The models' spans: still in memory, or loaded now. Returns what makes their stays."""
-        await self._choose()
+        await self._choose(site)
         hosted = []
         for tenancy in self._tenancies:
             presence = site.presence(tenancy.entry, tenancy.wishes.dtype)
@@ -152,12 +153,12 @@ class Volunteer:
         self._fallback = None
         return lambda: [Stay(site, tenancy, held, presence, self._report) for tenancy, held, presence in hosted]
 
-    async def _choose(self) -> None:
-        """Before anything is loaded: whether another model than was thought is the champion."""
+    async def _choose(self, site: Site) -> None:
+        """Before anything is loaded: whether another model than was thought is the champion by now."""
         following, current = self._following, self._current
         if following is None or current.hosting is not None or self._fallback is not None:
             return
-        await following.first_word()
+        await hear_news(site.swarm, self._us.standing.gate.board, self._surroundings.acquaintances())
         if not following.crowned:
             self._report.note(f"The leaderboard has no champion yet; {following.entry.name} is served until it has.")
         if following.entry.root != current.entry.root and not current.lapsed:
