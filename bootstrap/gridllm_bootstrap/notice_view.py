@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.text import Text
 
 from gridllm.charter.board import NoticeBoard
+from gridllm.charter.contest import Crown, Listing, Rules
 from gridllm.charter.document import Charter, SignedCharter
 from gridllm.charter.minimums import Admission
 from gridllm.charter.notices import Amendment, Revocation
@@ -15,6 +15,7 @@ from gridllm.cli.minimums_view import admission_lines
 from gridllm.cli.show import charter_facts, facts_text, print_json, stdout
 from gridllm.ledger.statements import Grant, peer_of_account
 from gridllm.quantities import spell_credits
+from gridllm_bootstrap.contest_view import contest_facts, moment
 from gridllm_bootstrap.cosign import Case, look
 from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.minimums import rows
@@ -28,14 +29,14 @@ def notice_facts(content: Content, charter: Charter) -> dict[str, str | list[str
             "Revocation": content.peer,
             "Grid": charter.name,
             "Why": content.why,
-            "Issued": _moment(content.issued),
-            "No new certificate": f"before {_moment(content.until)}",
+            "Issued": moment(content.issued),
+            "No new certificate": f"before {moment(content.until)}",
         }
     if isinstance(content, Amendment):
         return {
             "Amendment": f"number {content.serial}",
             "Grid": charter.name,
-            "Issued": _moment(content.issued),
+            "Issued": moment(content.issued),
             "Admission": admission_lines(content.admission),
         }
     if isinstance(content, Grant):
@@ -44,8 +45,10 @@ def notice_facts(content: Content, charter: Charter) -> dict[str, str | list[str
             "Grid": charter.name,
             "To": [peer_of_account(content.account), f"account {content.account}"],
             "Why": content.reason,
-            "Issued": _moment(content.issued),
+            "Issued": moment(content.issued),
         }
+    if isinstance(content, Rules | Listing | Crown):
+        return contest_facts(content, charter)
     return {"Charter": content.name}
 
 
@@ -106,10 +109,3 @@ def print_minimums(signed: SignedCharter, board: NoticeBoard, *, as_json: bool) 
         print_json({"grid": signed.grid, "serial": serial, **admission.model_dump(mode="json")})
         return
     stdout().print(minimums_table(admission))
-
-
-def _moment(unix_s: int) -> str:
-    try:
-        return datetime.fromtimestamp(unix_s, UTC).isoformat(sep=" ", timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return f"{unix_s} s after 1970"

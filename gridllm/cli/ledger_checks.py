@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,27 +20,43 @@ if TYPE_CHECKING:
 async def verify_live(signed: SignedCharter, pins: Pins, holders: list[str], *, as_json: bool) -> None:
     """Audit what the keepers ``holders`` hold. Raises Wrong, LedgerError, SwarmError; Exit."""
     from gridllm.cli.keeper_link import asking_keepers
-    from gridllm.cli.ledger_files import SeenHeads, always_admitted, manifests_of
+    from gridllm.cli.ledger_files import SeenHeads, always_admitted, manifests_of, unlisted
+    from gridllm.cli.show import stderr
+    from gridllm.errors import LedgerError
     from gridllm.ledger.audit.examine import Audit
-    from gridllm.models.sizes import block_parameters
 
     async with asking_keepers(signed, pins) as keepers:
         manifests = await manifests_of(signed, pins, keepers.swarm)
-        blocks = {root: block_parameters(manifest) for root, (manifest, _) in manifests.items()}
+
+        async def learn(root: str) -> Sequence[int]:
+            if not await manifests.find(keepers.swarm, root):
+                raise LedgerError(
+                    f"Entries name the model {root[:16]}…, and nobody sent its manifest: their prices cannot be "
+                    "checked. A keeper holds the manifest of every model in its books; try again when all are on line."
+                )
+            return manifests.blocks[root]
+
         seen = SeenHeads(signed, pins)
         with _progress("Checking entries") as progress:
             audit = Audit(
                 keepers,
                 signed,
-                blocks,
+                dict(manifests.blocks),
                 holders=holders,
                 known=seen.load(),
                 progress=progress,
                 admitted=always_admitted(signed, pins),
+                learn=learn,
             )
             fault = await _run(audit)
         if fault is None:
             seen.save({log.keeper: log.raw for log in audit.report.logs.values() if log.head is not None})
+        for root in unlisted(manifests, signed, pins):
+            stderr().print(
+                f"Entries name the model {root}, which is not listed now: it was once, or the keepers that took them "
+                "must say why. What its service costs follows from its manifest.",
+                markup=False,
+            )
     _show(audit, signed, fault, pins, as_json=as_json)
 
 
@@ -131,13 +147,22 @@ async def export_books(signed: SignedCharter, pins: Pins, path: Path, *, as_json
     from gridllm.cli.ledger_files import manifests_of
     from gridllm.cli.ledger_view import export_json
     from gridllm.cli.show import print_json, stderr, stdout
+    from gridllm.ids import ModelRoot
     from gridllm.ledger.audit.archive import export as write_archive
     from gridllm.quantities import count_things
 
     async with asking_keepers(signed, pins) as keepers:
-        manifests = {root: raw for root, (_, raw) in (await manifests_of(signed, pins, keepers.swarm)).items()}
+        manifests = await manifests_of(signed, pins, keepers.swarm)
+        charters = {str(root): raw for root, raw in manifests.raws.items()}
+
+        async def find(root: str) -> bytes | None:
+            if await manifests.find(keepers.swarm, root):
+                return manifests.raws[ModelRoot(root)]
+            stderr().print(f"Nobody sent the manifest of the model {root}, which entries name.", markup=False)
+            return None
+
         with _progress("Fetching entries") as progress:
-            done: Follower = await write_archive(keepers, signed, manifests, path, progress)
+            done: Follower = await write_archive(keepers, signed, charters, path, progress, find)
     for keeper, why in done.silent.items():
         copied = f"its log is as {done.logs[keeper].holder[:16]}… holds it" if done.logs[keeper].holder else "left out"
         stderr().print(f"{why} ({copied})", markup=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridllm.charter.board import NoticeBoard
 from gridllm.charter.pin import Pins
 from gridllm.errors import LedgerError, UsageError
 from gridllm.ledger.paper import Rulebook
@@ -33,10 +34,10 @@ def charter_here(url: str, data_dir: Path, grid: str | None) -> tuple[SignedChar
 
 
 def rulebook_here(signed: SignedCharter, pins: Pins) -> Rulebook:
-    """The grid's rules, with block sizes from manifests kept here.
+    """The grid's rules, with block sizes from manifests kept here: the charter's, and listed ones.
 
     Raises:
-        LedgerError: one is not here.
+        LedgerError: one of the charter's is not here.
     """
     blocks = {}
     for entry in signed.charter.models:
@@ -47,6 +48,11 @@ def rulebook_here(signed: SignedCharter, pins: Pins) -> Rulebook:
                 "machine, or first: gridllm ledger verify"
             )
         blocks[entry.root] = block_parameters(verify_manifest(raw, entry.model_root))
+    board = NoticeBoard(signed, pins.notices_path(signed))
+    for root in {*pins.models(signed), *(one.model.model_root for one in board.every_listing)}:
+        raw = pins.manifest(root)
+        if raw is not None:  # else the first entry that names it is said to
+            blocks[root] = block_parameters(verify_manifest(raw, root))
     return Rulebook(signed, blocks)
 
 

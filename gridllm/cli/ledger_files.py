@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gridllm.admission.manifests import Manifests
 from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import SignedCharter
+from gridllm.charter.news import hear_news
 from gridllm.charter.pin import Pins
 from gridllm.disk import make_private_dir, write_atomically
-from gridllm.errors import LedgerError
+from gridllm.errors import LedgerError, ModelError
 from gridllm.ledger.log.heads import verify_head
-from gridllm.models.manifest import Manifest, verify_manifest
 
 if TYPE_CHECKING:
     from gridllm.swarm.interface import Swarm
@@ -21,24 +23,27 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES: Final = 256 * 1024
 
 
-async def manifests_of(signed: SignedCharter, pins: Pins, swarm: Swarm) -> dict[str, tuple[Manifest, bytes]]:
-    """By model root, each model's manifest and its bytes: as kept from before, else from the first peers.
+async def manifests_of(signed: SignedCharter, pins: Pins, swarm: Swarm) -> Manifests:
+    """Those of the charter's models, as kept from before, else from whoever has them; others can be found by root.
 
     Raises:
-        ModelError: nobody has one.
+        ModelError: nobody has one of the charter's.
     """
-    found = {}
+    board = NoticeBoard(signed, pins.notices_path(signed))
+    await hear_news(swarm, board, pins.peers(signed))
+    known = Manifests(signed, board, pins)
     for entry in signed.charter.models:
-        raw = pins.manifest(entry.model_root)
-        if raw is not None:
-            found[entry.root] = verify_manifest(raw, entry.model_root), raw
-            continue
-        from gridllm.node.source import obtain_manifest  # imports much: for when it is needed
+        if not await known.find(swarm, entry.root):
+            raise ModelError(
+                f"No peer could send the manifest of {entry.name!r}; try again when the first peer or a node is up."
+            )
+    return known
 
-        found[entry.root] = await obtain_manifest(
-            swarm, entry, pins, first_peers=signed.charter.first_peers, records=[], folder=None
-        )
-    return found
+
+def unlisted(known: Manifests, signed: SignedCharter, pins: Pins) -> list[str]:
+    """Roots of models that entries named, and that neither charter nor board names."""
+    names = Catalogue(signed, NoticeBoard(signed, pins.notices_path(signed))).names
+    return sorted(known.models.keys() - names.keys())
 
 
 def always_admitted(signed: SignedCharter, pins: Pins) -> bool:

@@ -50,6 +50,9 @@ TYPES: Final[Mapping[type[BaseModel], str]] = {
 }
 
 
+_ON_TAB: Final[Mapping[str, type[OnTab]]] = {ESCROW_TYPE: Escrow, VOUCHER_TYPE: Voucher, RELEASE_TYPE: Release}
+
+
 class Entry(NamedTuple):
     """A statement whose signatures were verified."""
 
@@ -188,6 +191,16 @@ def verify_pass(raw: bytes, signed: SignedCharter) -> Pass:
 def id_of(statement: BaseModel) -> bytes:
     """SHA-256 of the statement's type and content, whoever signed it."""
     return hashlib.sha256(f"{TYPES[type(statement)]}\n{statement.model_dump_json()}".encode()).digest()
+
+
+def model_of(raw: bytes) -> str | None:
+    """Root of the model that a statement on a tab names, WITHOUT any check; None: it is no such statement."""
+    try:
+        kind = type_of(raw)
+        said = read_unverified(raw, _ON_TAB[kind], kind)[0] if kind in _ON_TAB else None
+    except StatementError:
+        return None
+    return said.model if said is not None else None
 
 
 def _read_own(raw: bytes, model: type[M], signer: str, grid: str) -> M:

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from gridllm.errors import LedgerError
+from gridllm.errors import LedgerError, UnknownModel
 from gridllm.ledger.paper import Entry, Rulebook
 from gridllm.ledger.statements import Escrow, OnTab, Release, Voucher
 from gridllm.merkle import leaf_digest
@@ -31,6 +31,7 @@ class Read(NamedTuple):
     digests: list[bytes]  # of the leaves
     told: list[tuple[Any, ...]]  # for ``entry_of``
     wrong: str = ""  # about the entry after those
+    unknown: str = ""  # root of the model that it is of, where nothing else can be said about it: see ``Readers.learn``
 
 
 class Readers:
@@ -42,13 +43,9 @@ class Readers:
             workers = 0 if entries < WORTH_PROCESSES else min(os.cpu_count() or 1, MOST_PROCESSES)
         self.depth = 2 * workers + 1
         """How many pages to hand in before the first is asked for."""
-        self._executor: Executor
-        if workers:
-            self._executor = ProcessPoolExecutor(workers, get_context("spawn"), _start, (rules,))
-            self._read = _read_here
-        else:
-            self._executor = ThreadPoolExecutor(1)
-            self._read = partial(read, rules)
+        self._rules, self._workers = rules, workers
+        self._executor: Executor = self._pool() if workers else ThreadPoolExecutor(1)
+        self._read = _read_here if workers else partial(read, rules)
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +54,20 @@ class Readers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._executor.shutdown(wait=kind is None, cancel_futures=True)
+
+    def learn(self, root: str, blocks: Sequence[int]) -> None:
+        """From now on the model of that root is known; what was handed in before is read without it."""
+        self._rules.blocks = {**self._rules.blocks, root: blocks}
+        if self._workers:
+            before, self._executor = self._executor, self._pool()
+            before.shutdown(wait=False)
+
+    def knows(self, root: str) -> bool:
+        """Whether what is handed in now is read with the model of that root."""
+        return root in self._rules.blocks
+
+    def _pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self._workers, get_context("spawn"), _start, (self._rules,))
 
     def hand_in(self, log: str, raws: Sequence[bytes]) -> Future[Read]:
         """Have entries read that stand in the log of that keeper (hex key) one after the other."""
@@ -83,6 +94,8 @@ def read(rules: Rulebook, log: str, raws: Sequence[bytes]) -> Read:
     for raw in raws:
         try:
             told.append(_tell(rules.read(raw, log), names))
+        except UnknownModel as error:
+            return Read(digests, told, str(error), error.root)
         except LedgerError as error:
             return Read(digests, told, str(error))
         digests.append(leaf_digest(raw))

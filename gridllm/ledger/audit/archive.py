@@ -4,7 +4,7 @@ A zip file with these members and no others; ``<key>`` is a keeper's key in hex:
 
 ===================================  =======================================================================
 ``charter.json``                     the charter, as its maintainers signed it (DSSE)
-``manifests/<root>.json``            the manifest of each model: its blocks' sizes, for the prices
+``manifests/<root>.json``            the manifest of each model that the charter or an entry names, for the prices
 ``heads/<key>/<key>-<n>.json``       a signed head: by which keeper it was shown / of whose log; the n-th, 2 digits
 ``logs/<key>/<first>.entries``       1024 entries of a log from number ``first`` on (12 digits), the last fewer:
                                      each as its length in bytes (4, big-endian) and the signed statement
@@ -17,7 +17,7 @@ import asyncio
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.log.frontier import Frontier
 from gridllm.ledger.log.heads import MAX_HEAD_BYTES
 from gridllm.ledger.messages import MAX_PAGE, Heads
+from gridllm.ledger.paper import model_of
 from gridllm.ledger.statements import MAX_LEDGER_STATEMENT_BYTES
 from gridllm.merkle import leaf_digest
 from gridllm.models.manifest import verify_manifest
@@ -43,6 +44,7 @@ from gridllm.models.sizes import block_parameters
 
 SEGMENT: Final = 1024  # entries
 LENGTH_BYTES: Final = 4
+MAX_MANIFESTS: Final = 1024
 MAX_SEGMENT_BYTES: Final = SEGMENT * (LENGTH_BYTES + MAX_LEDGER_STATEMENT_BYTES)
 CHARTER: Final = "charter.json"
 KEY: Final = "[0-9a-f]{64}"
@@ -55,10 +57,23 @@ MEMBERS: Final = {  # what there may be → its size, in bytes, at most
 _DAMAGE: Final = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
+Find = Callable[[str], Awaitable[bytes | None]]
+"""The manifest of the model of a root; None: nobody has it."""
+
+
 async def export(
-    keepers: Keepers, signed: SignedCharter, manifests: Mapping[str, bytes], path: Path, progress: Progress
+    keepers: Keepers,
+    signed: SignedCharter,
+    manifests: Mapping[str, bytes],
+    path: Path,
+    progress: Progress,
+    find: Find | None = None,
 ) -> Follower:
     """Write all logs, as far as keepers' newest heads go; what was seen of them is returned.
+
+    Args:
+        manifests: of the charter's models, by root.
+        find: gets those of other models that entries name; None: those are left out.
 
     Raises:
         LedgerError: entries do not lead to their head, or nobody answers; or the file cannot be written.
@@ -75,11 +90,16 @@ async def export(
         ):
             made.writestr(CHARTER, signed.raw)
             for root, raw in manifests.items():
-                made.writestr(f"manifests/{root}.json", raw)
+                made.writestr(_manifest_name(root), raw)
             for number, one in enumerate(follower.seen):
                 made.writestr(f"heads/{one.holder}/{one.head.keeper}-{number % 100:02}.json", one.raw)
+            named = set[str]()
             for best in follower.best():
-                await _write_log(made, keepers, best, follower, progress)
+                named |= await _write_log(made, keepers, best, follower, progress)
+            for root in sorted(named - manifests.keys())[: MAX_MANIFESTS - len(manifests)]:
+                found = None if find is None else await find(root)
+                if found is not None:
+                    made.writestr(_manifest_name(root), found)
     except OSError as error:
         raise LedgerError(f"The ledger cannot be written to {path} ({error.strerror or error}).") from error
     return follower
@@ -87,8 +107,9 @@ async def export(
 
 async def _write_log(
     made: zipfile.ZipFile, keepers: Keepers, best: Seen, follower: Follower, progress: Progress
-) -> None:
-    log, size = best.head.keeper, best.head.size
+) -> set[str]:
+    """Returns roots of the models that its entries name."""
+    log, size, named = best.head.keeper, best.head.size, set[str]()
     edge, held = Frontier(), list[bytes]()
     while edge.size < size:
         page = await keepers.entries(best.holder, log, edge.size, min(MAX_PAGE, size - edge.size))
@@ -96,6 +117,7 @@ async def _write_log(
             text = f"The keeper {short(best.holder)} shows {len(page)} entries of {short(log)} from {edge.size} on."
             raise Wrong(text, keeper=best.holder, log=log, index=edge.size)
         edge.extend([leaf_digest(raw) for raw in page])
+        named |= await asyncio.to_thread(_models_of, page)
         held += page
         while len(held) >= SEGMENT or (held and edge.size == size):
             first = edge.size - len(held)
@@ -112,6 +134,7 @@ async def _write_log(
         )
     state = follower.logs[log]
     state.holder, state.head, state.raw = best.holder, best.head, best.raw
+    return named
 
 
 class Archive:
@@ -154,12 +177,14 @@ class Archive:
             LedgerError: a manifest is missing, or not the one of its root.
         """
         found = {}
-        for entry in self.signed.charter.models:
+        charters = {entry.root for entry in self.signed.charter.models}
+        others = {name[len("manifests/") : -len(".json")] for name in self._names if name.startswith("manifests/")}
+        for root in sorted(charters | others):
             try:
-                manifest = verify_manifest(self._member(f"manifests/{entry.root}.json"), ModelRoot(entry.root))
+                manifest = verify_manifest(self._member(_manifest_name(root)), ModelRoot(root))
             except ModelError as error:
-                raise LedgerError(f"In {self._path} the manifest of {entry.name!r} is not the charter's.") from error
-            found[entry.root] = block_parameters(manifest)
+                raise LedgerError(f"In {self._path} a manifest is not that of the model {short(root)}.") from error
+            found[root] = block_parameters(manifest)
         return found
 
     async def heads(self, keeper: str, /) -> Heads:
@@ -184,10 +209,12 @@ class Archive:
         return frozenset(names)
 
     def _check_keys(self) -> None:
-        """Each member must be of this grid's models and keepers: what nobody asks for would go unread."""
-        known = {*self.signed.charter.keepers, *(entry.root for entry in self.signed.charter.models)}
-        for name in sorted(self._names):
-            if not set(re.findall(KEY, name)) <= known:
+        """Each member must be of this grid's keepers, or a manifest: what nobody asks for would go unread."""
+        manifests = [name for name in self._names if name.startswith("manifests/")]
+        if len(manifests) > MAX_MANIFESTS:
+            raise LedgerError(f"{self._path} is no exported ledger: it holds more than {MAX_MANIFESTS} manifests.")
+        for name in sorted(self._names.difference(manifests)):
+            if not set(re.findall(KEY, name)) <= set(self.signed.charter.keepers):
                 raise LedgerError(f"{self._path} is no exported ledger of its grid: {name} is of nobody there.")
 
     def _member(self, name: str) -> bytes:
@@ -208,6 +235,14 @@ class Archive:
             entries.append(raw[at + LENGTH_BYTES : end])
             at = end
         return entries
+
+
+def _manifest_name(root: str) -> str:
+    return f"manifests/{root}.json"
+
+
+def _models_of(raws: Iterable[bytes]) -> set[str]:
+    return {root for root in map(model_of, raws) if root is not None}
 
 
 def _segment_name(log: str, first: int) -> str:

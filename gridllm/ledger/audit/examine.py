@@ -25,7 +25,7 @@ from gridllm.errors import LedgerError, SwarmError
 from gridllm.ledger.audit.asking import Statements, check_proofs
 from gridllm.ledger.audit.faults import Wrong, short
 from gridllm.ledger.audit.following import Follower
-from gridllm.ledger.audit.logs import Log, Progress, Source
+from gridllm.ledger.audit.logs import Learn, Log, Progress, Source
 from gridllm.ledger.audit.tally import Tally
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.messages import Heads
@@ -60,6 +60,7 @@ class Audit:
         progress: Progress = lambda done, total: None,
         workers: int | None = None,
         admitted: bool | None = None,
+        learn: Learn | None = None,
     ) -> None:
         """
         Args:
@@ -69,6 +70,7 @@ class Audit:
             known: heads seen before, by keeper: the logs must continue them.
             workers: processes to check entries with; None: as many as are worth it.
             admitted: see ``Tally``.
+            learn: see ``Follower``.
         """
         self._source, self._signed, self._blocks = source, signed, blocks
         self._keepers = source if isinstance(source, Keepers) else None
@@ -76,7 +78,7 @@ class Audit:
         self._known, self._workers = known or {}, workers
         self.tally = Tally(signed, admitted=admitted)
         prove = None if self._keepers is None else self._keepers.proof
-        self._follower = Follower(source, signed, self.tally.take, prove=prove, progress=progress)
+        self._follower = Follower(source, signed, self.tally.take, prove=prove, progress=progress, learn=learn)
         self.report = Report(self._follower.logs, self._follower.silent, self.tally)
 
     async def run(self) -> Report:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from gridllm.charter.document import SignedCharter
 from gridllm.errors import LedgerError, SwarmError
 from gridllm.ledger.audit.faults import Wrong, short
-from gridllm.ledger.audit.logs import Log, Progress, Prove, Seen, Source, Take
+from gridllm.ledger.audit.logs import Learn, Log, Progress, Prove, Seen, Source, Take
 from gridllm.ledger.log.evidence import fork, verify_equivocation
 from gridllm.ledger.log.heads import cosigners, verify_head
 from gridllm.ledger.log.proof import verify_consistency
@@ -23,9 +23,21 @@ class Follower:
     """All logs of a grid."""
 
     def __init__(
-        self, source: Source, signed: SignedCharter, take: Take, *, prove: Prove | None, progress: Progress
+        self,
+        source: Source,
+        signed: SignedCharter,
+        take: Take,
+        *,
+        prove: Prove | None,
+        progress: Progress,
+        learn: Learn | None = None,
     ) -> None:
-        """``prove``: to name an altered entry; None: nobody can be asked."""
+        """
+        Args:
+            prove: to name an altered entry; None: nobody can be asked.
+            learn: gets to know models that entries name and the charter does not; None: that ends it.
+        """
+        self._learn = learn
         self._source, self._signed, self._take, self._prove = source, signed, take, prove
         self._progress = progress
         self.logs = {keeper: Log(keeper) for keeper in signed.charter.keepers}
@@ -116,17 +128,17 @@ class Follower:
         """Fetch, check and fold go on side by side: a page is under way while earlier ones are read."""
         started, known, size = time.monotonic(), log.entries, best.head.size
         log.holder, first = best.holder, known
-        waiting: deque[Future[Read]] = deque()
+        waiting: deque[tuple[Sequence[bytes], Future[Read]]] = deque()
         page = asyncio.create_task(self._page(best, first)) if first < size else None
         try:
             while page is not None or waiting:
                 if page is not None:
                     raws = await page
-                    waiting.append(readers.hand_in(log.keeper, raws))
+                    waiting.append((raws, readers.hand_in(log.keeper, raws)))
                     first += len(raws)
                     page = asyncio.create_task(self._page(best, first)) if first < size else None
                 if page is None or len(waiting) > readers.depth:
-                    await asyncio.to_thread(self._took, log, waiting.popleft())
+                    await self._taken(log, *waiting.popleft(), readers)
                     self._progress(self.entries, self.entries + self.ahead)
         finally:
             if page is not None:
@@ -150,11 +162,35 @@ class Follower:
             )
         return raws
 
-    def _took(self, log: Log, reading: Future[Read]) -> None:
+    async def _taken(self, log: Log, raws: Sequence[bytes], reading: Future[Read], readers: Readers) -> None:
+        """Fold in a page, once all models that it names are known."""
+        while True:
+            first = log.entries
+            unknown = await asyncio.to_thread(self._took, log, reading)
+            if not unknown:
+                return
+            if not readers.knows(unknown):
+                readers.learn(unknown, await self._blocks_of(unknown, log))
+            raws = raws[log.entries - first :]
+            reading = readers.hand_in(log.keeper, raws)
+
+    async def _blocks_of(self, root: str, log: Log) -> Sequence[int]:
+        """Raises LedgerError."""
+        if self._learn is None:
+            raise LedgerError(
+                f"Entry {log.entries} in the log of {short(log.keeper)} names the model {short(root)}, whose manifest "
+                "is not here: its price cannot be checked."
+            )
+        return await self._learn(root)
+
+    def _took(self, log: Log, reading: Future[Read]) -> str:
+        """Fold in what was read; the root of a model that is not known, where that broke off the reading."""
         batch = result_of(reading)
         log.tiles.append(batch.digests)
         self._take(batch.told)
         log.entries += len(batch.digests)
+        if batch.unknown:
+            return batch.unknown
         if batch.wrong:
             raise Wrong(
                 f"Entry {log.entries} in the log of {short(log.keeper)} (as {short(log.holder)} holds it): "
@@ -163,6 +199,7 @@ class Follower:
                 log=log.keeper,
                 index=log.entries,
             )
+        return ""
 
     async def _other_entries(self, log: Log, best: Seen, known: int) -> Wrong:
         """Which entry is the first that the signed head does not stand for; entries before ``known`` are right."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -55,6 +55,8 @@ class Prove(Protocol):
         ...
 
 
+Learn = Callable[[str], Awaitable[Sequence[int]]]
+"""Parameters of each block of the model of a root that entries name; raises LedgerError: nobody knows it."""
 Take = Callable[[Sequence[tuple[Any, ...]]], None]
 Progress = Callable[[int, int], None]
 """Is told of entries read, and of entries in all as far as heads tell."""
