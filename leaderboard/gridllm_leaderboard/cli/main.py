@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from gridllm_leaderboard.cli.backup import backup, restore
+from gridllm_leaderboard.cli.grade import grade
+from gridllm_leaderboard.cli.practice import practice
 from gridllm_leaderboard.cli.rank import rank
 from gridllm_leaderboard.cli.submissions import submissions
 
@@ -15,6 +17,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(rank)
+app.command()(grade)
+app.command()(practice)
 app.command()(submissions)
 app.command()(backup)
 app.command()(restore)

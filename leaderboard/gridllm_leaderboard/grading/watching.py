@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gridllm.errors import GridError, LeaderboardError, NotAccepted
+from gridllm.errors import GridError, LeaderboardError, NotAccepted, SwarmError
 from gridllm_leaderboard.grading.grader import Done, Grader, PutOffError
 from gridllm_leaderboard.grading.work import fetch_sheets
 from gridllm_leaderboard.link import LeaderboardLink
@@ -18,6 +18,7 @@ from gridllm_leaderboard.tasks import Task
 log = logging.getLogger(__name__)
 
 ASK_EVERY_S: Final = 5.0  # while there is nothing to do: a question of a few hundred bytes
+SILENT: Final = 2  # questions in a row without an answer; then the leaderboard is looked up again
 PATIENCE_S: Final = 60.0  # the longest pause after what failed
 
 
@@ -65,12 +66,20 @@ async def grade_all(link: LeaderboardLink, grader: Grader, own: Mapping[str, Tas
 
 
 async def watch(link: LeaderboardLink, grader: Grader, own: Mapping[str, Task], told: Told) -> None:
-    """Grade whatever comes until cancelled; what fails is told, and tried again."""
-    pause_s = ASK_EVERY_S
+    """Grade whatever comes until cancelled; what fails is told, and tried again.
+
+    Raises:
+        SwarmError: the leaderboard has not answered for a while; it may be elsewhere by now.
+    """
+    pause_s, silent = ASK_EVERY_S, 0
     while True:
         try:
             await grade_all(link, grader, own, told)
-            pause_s = ASK_EVERY_S
+            pause_s, silent = ASK_EVERY_S, 0
+        except SwarmError:
+            silent += 1
+            if silent >= SILENT:
+                raise
         except LeaderboardError as error:
             told.trouble(str(error))
             pause_s = PATIENCE_S

@@ -1,0 +1,151 @@
+"""``gridllm leaderboard grade``: grade what others submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from gridllm_leaderboard.cli.asking import GridOption, JsonOption
+from gridllm_leaderboard.cli.means import DtypeOption, MemoryOption, ViaOption
+
+if TYPE_CHECKING:
+    from gridllm.charter.document import SignedCharter
+    from gridllm.charter.pin import Pins
+    from gridllm_leaderboard.grading.grader import Done, Grader
+    from gridllm_leaderboard.grading.watching import Told
+    from gridllm_leaderboard.link import LeaderboardLink
+    from gridllm_leaderboard.tasks import Task
+
+AGAIN_S: Final = 10.0  # before a leaderboard that is not on line is looked for again
+
+
+def grade(
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C: grade whatever comes.")] = False,
+    via: ViaOption = "auto",
+    memory: MemoryOption = None,
+    dtype: DtypeOption = "float32",
+    task: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a task that you keep with its pool; may be repeated.")
+    ] = None,
+    identity: Annotated[Path | None, typer.Option(help="Key file of the grader's account.")] = None,
+    grid: GridOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Grade the models that others submitted, and sign what they scored.
+
+    The leaderboard's rules name who may. Each model runs in a process of its own with bounded memory and time; stopped
+    at any moment, grading goes on at the item where it was.
+
+    Example: gridllm leaderboard grade --watch
+    """
+    from gridllm.charter.pin import Pins
+    from gridllm.cli.runtime import run_async
+    from gridllm.identity.keys import load
+    from gridllm.settings import load_settings
+    from gridllm_leaderboard.cli.means import check_installed, means_of, ways_of
+    from gridllm_leaderboard.grading.grader import Grader
+    from gridllm_leaderboard.grading.kept import Ledge
+    from gridllm_leaderboard.tasks import load as load_task
+
+    check_installed()
+    settings = load_settings(identity=identity)
+    pins = Pins(settings.data_dir)
+    signed = pins.current(grid)
+    means = means_of(settings, via, memory, dtype)
+    mine = load(settings.identity_path)
+    own = {one.name: one for one in map(load_task, task or [])}
+    grader = Grader(mine, pins, settings.cache_dir, means, ways_of(pins, signed, settings.identity_path))
+    ledge = Ledge(pins.data_dir, signed.grid, grader.account)
+    with ledge.alone():
+        ledge.sweep()
+        run_async(_grade(signed, pins, grader, own, watch=watch, as_json=as_json))
+
+
+async def _grade(
+    signed: SignedCharter, pins: Pins, grader: Grader, own: Mapping[str, Task], *, watch: bool, as_json: bool
+) -> None:
+    """Raises GridError."""
+    from dataclasses import replace
+
+    from gridllm.cli.show import print_json, stderr
+    from gridllm_leaderboard.cli.grading_view import progress_bar
+    from gridllm_leaderboard.grading.watching import Told, grade_all
+    from gridllm_leaderboard.link import asking_leaderboard
+
+    told = Told(lambda done: None, lambda text: stderr().print(text, style="yellow", markup=False))
+    with progress_bar() as report:
+        telling = replace(grader, on_stage=lambda name, stage, done, total: report(f"{stage} {name}", done, total))
+        if watch:
+            await _watch(signed, pins, telling, own, told, as_json=as_json)
+            return
+        async with asking_leaderboard(signed, pins) as link:
+            _check_named(link, grader)
+            count = await grade_all(link, telling, own, _telling(told, link, as_json=as_json))
+    if not count and as_json:
+        print_json({"event": "idle"})
+    elif not count:
+        stderr().print("There is nothing to grade now; --watch waits for it.")
+
+
+async def _watch(
+    signed: SignedCharter, pins: Pins, grader: Grader, own: Mapping[str, Task], told: Told, *, as_json: bool
+) -> None:
+    """Until Ctrl-C or SIGTERM; a leaderboard that went away is looked for again."""
+    import asyncio
+
+    from gridllm.cli.runtime import stop_on_signals
+    from gridllm.cli.show import print_json
+    from gridllm.errors import SwarmError
+    from gridllm_leaderboard.grading.watching import watch
+    from gridllm_leaderboard.link import asking_leaderboard
+
+    async def forever() -> None:
+        while True:
+            try:
+                async with asking_leaderboard(signed, pins) as link:
+                    _check_named(link, grader)
+                    if as_json:
+                        print_json({"event": "watching", "account": grader.account})
+                    await watch(link, grader, own, _telling(told, link, as_json=as_json))
+            except SwarmError as error:
+                told.trouble(str(error))
+            await asyncio.sleep(AGAIN_S)
+
+    with stop_on_signals() as stop:
+        work, stopped = asyncio.create_task(forever()), asyncio.create_task(stop.wait())
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for one in (work, stopped):
+            one.cancel()
+        await asyncio.wait({work, stopped})
+        if not work.cancelled() and (fault := work.exception()) is not None:
+            raise fault
+
+
+def _telling(told: Told, link: LeaderboardLink, *, as_json: bool) -> Told:
+    from dataclasses import replace
+
+    from gridllm.cli.grid_view import printable
+    from gridllm.cli.show import print_json, stdout
+    from gridllm_leaderboard.cli.grading_view import done_json, done_line
+
+    def say(done: Done) -> None:
+        if as_json:
+            print_json(done_json(done))
+        else:
+            stdout().print(printable(done_line(done, link.rules)), markup=False)
+
+    return replace(told, done=say)
+
+
+def _check_named(link: LeaderboardLink, grader: Grader) -> None:
+    """Raises LeaderboardError: the rules do not name this account."""
+    from gridllm.errors import LeaderboardError
+
+    if grader.account not in link.rules.graders:
+        raise LeaderboardError(
+            f"This account, {grader.account}, is no grader by the leaderboard's rules. Its maintainers add it with: "
+            f"gridllm leaderboard init --grader {grader.account}"
+        )

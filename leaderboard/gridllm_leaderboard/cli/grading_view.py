@@ -1,0 +1,92 @@
+"""How grading looks: progress while it runs, a table of what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gridllm.charter.contest import Rules
+    from gridllm_leaderboard.grading.grader import Done
+    from gridllm_leaderboard.statements import TaskGrade
+
+Kind = Literal["text", "choice"]
+Report = Callable[[str, int, int], None]
+"""Called with (what is done, done, in all)."""
+
+UNITS: Final[Mapping[str, str]] = {"text": "bits per byte", "choice": "right"}
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Report]:
+    """A bar on stderr for whatever is under way; nothing where no terminal is."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gridllm.cli.grid_view import printable
+    from gridllm.cli.show import stderr
+
+    console = stderr()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        running: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in running:
+                for old in running.values():
+                    bar.remove_task(old)
+                running.clear()
+                running[what] = bar.add_task(printable(what), total=total)
+            bar.update(running[what], completed=done, total=total)
+
+        yield report
+
+
+def score_of(grades: Sequence[TaskGrade], weights: Mapping[str, int]) -> float:
+    """0 to 100, as the ranking counts it; tasks without a weight count once."""
+    shares = [(weights.get(one.task, 1), one.points) for one in grades]
+    return 100 * sum(weight * points for weight, points in shares) / sum(weight for weight, _ in shares)
+
+
+def grades_table(grades: Sequence[TaskGrade], kinds: Mapping[str, Kind]) -> Table:
+    """Each task's line."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("task")
+    for title in ("items", "value", "points ±"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for one in grades:
+        said = f"{one.value:.4f}" if kinds.get(one.task) == "text" else f"{100 * one.value:.1f} %"
+        points = f"{100 * one.points:.2f} ± {196 * one.stderr:.2f}"
+        table.add_row(one.task, str(one.count), said, points, UNITS.get(kinds.get(one.task, ""), ""))
+    return table
+
+
+def done_line(done: Done, rules: Rules) -> str:
+    """One model, for people."""
+    if done.grade is None:
+        why = "" if done.failure is None else done.failure.reason
+        return f"{done.name} ({done.submission[:16]}): {why}"
+    weights = {task.name: task.weight for task in rules.tasks}
+    kinds = {task.name: task.kind for task in rules.tasks}
+    parts = [
+        f"{one.task} {one.value:.4f}" if kinds.get(one.task) == "text" else f"{one.task} {100 * one.value:.1f} %"
+        for one in done.grade.tasks
+    ]
+    score = score_of(done.grade.tasks, weights)
+    return f"{done.name} ({done.submission[:16]}): score {score:.2f}; {', '.join(parts)}; graded {done.grade.via}"
+
+
+def done_json(done: Done) -> dict[str, Any]:
+    """One model, for programs."""
+    said = done.grade or done.failure
+    return {
+        "event": "failed" if done.grade is None else "graded",
+        "submission": done.submission,
+        "name": done.name,
+        **({} if said is None else {"document": said.model_dump(mode="json")}),
+    }
