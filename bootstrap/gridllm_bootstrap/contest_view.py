@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from gridllm.admission.spelling import spell_bytes
 from gridllm.charter.contest import Crown, Listing, Rules
 from gridllm.charter.document import Charter
 from gridllm.cli.show import count_of
@@ -51,7 +52,7 @@ def _rules(rules: Rules, charter: Charter) -> dict[str, str | list[str]]:
         "Bounty": count_credits(rules.bounty),
         "At most": [
             f"{rules.daily} submissions of one account in a day",
-            f"{rules.largest_bytes / 2**30:.3g} GiB of weights",
+            f"{spell_bytes(rules.largest_bytes)} of weights",
         ],
         "Tier": f"a listed model is for those who gave {count_credits(rules.tier)} more than they took"
         if rules.tier
