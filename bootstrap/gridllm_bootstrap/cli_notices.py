@@ -127,7 +127,7 @@ def minimums(
     if not change:
         print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=as_json)
         return
-    _say(
+    say(
         home,
         signed,
         "amendment",
@@ -164,7 +164,7 @@ def revoke(
     revoked = check_wish(peer, why, for_s := parse_duration(for_time))
     home = home_at(out)
     signed = grid_at(home, name)
-    _say(
+    say(
         home,
         signed,
         "revocation",
@@ -173,7 +173,7 @@ def revoke(
     )
 
 
-def _say(
+def say(
     home: Home,
     signed: SignedCharter,
     kind: str,

@@ -5,6 +5,7 @@
     <grid's folder>/leaderboard.key       signs rounds and verdicts, takes the fees, and is the peer that answers
     <grid's folder>/leaderboard.sqlite    submissions, rounds, grades, lists; where no other database is named
     <grid's folder>/leaderboard/          the vault: weights by digest
+    <grid's folder>/leaderboard-tasks.json   where its tasks come from
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ class Place:
     def database_url(self) -> str:
         """The URL of ``database``."""
         return f"sqlite:///{self.database.absolute()}"
+
+    @property
+    def tasks(self) -> Path:
+        """Which folder each task of the rules comes from: its sealed pool lies there."""
+        return self.folder / "leaderboard-tasks.json"
 
     @property
     def vault(self) -> Path:

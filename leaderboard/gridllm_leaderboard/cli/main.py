@@ -6,9 +6,12 @@ import typer
 
 from gridllm_leaderboard.cli.backup import backup, restore
 from gridllm_leaderboard.cli.grade import grade
+from gridllm_leaderboard.cli.init import init
 from gridllm_leaderboard.cli.practice import practice
 from gridllm_leaderboard.cli.rank import rank
+from gridllm_leaderboard.cli.run import run
 from gridllm_leaderboard.cli.submissions import submissions
+from gridllm_leaderboard.cli.withdraw import withdraw
 
 app = typer.Typer(
     help="Submit models, have them graded by others, see who is best.",
@@ -20,5 +23,8 @@ app.command()(rank)
 app.command()(grade)
 app.command()(practice)
 app.command()(submissions)
+app.command()(withdraw)
+app.command()(init)
+app.command()(run)
 app.command()(backup)
 app.command()(restore)

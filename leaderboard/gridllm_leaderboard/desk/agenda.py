@@ -1,4 +1,4 @@
-"""What the leaderboard does by itself, again and again: looks at models, books fees, leads rounds, says what follows."""
+"""What the leaderboard does by itself: it looks at models, books fees, leads rounds, and says what follows."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.beacon import seed_of
+from gridllm_leaderboard.contamination import overlaps_of
 from gridllm_leaderboard.desk.beacons import head_after, newest_head
 from gridllm_leaderboard.desk.evidence import facts_of, judged_counts
 from gridllm_leaderboard.desk.rounds import lock_of, to_lock
@@ -176,7 +177,15 @@ class Course:
         verdict = verdict_of(judgement, facts, desk.signed.grid, desk.now)
         raw = await asyncio.to_thread(sign, verdict, desk.identity)
         reign = reign_of(judgement, round_.number, verdict.issued, rules) if verdict.changed else None
-        await desk.books.write(lambda batch: batch.judge(round_.number, raw, verdict, judgement.marks, reign))
+        counted = [one.grade for one in facts.grades if one.id in judgement.counted]
+
+        def work(batch: Batch) -> None:
+            batch.judge(round_.number, raw, verdict, judgement.marks, reign)
+            for mark in judgement.marks:
+                mine = [grade for grade in counted if grade.submission == mark.submission]
+                batch.overlaps(mark.submission, overlaps_of(mine))
+
+        await desk.books.write(work)
         facts_told = {"champion": verdict.champion, "changed": verdict.changed, "outliers": list(verdict.outliers)}
         desk.tell("judged", {"round": round_.number, **facts_told})
         desk.reranked()

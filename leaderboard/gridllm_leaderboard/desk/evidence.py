@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gridllm.charter.contest import Rules
     from gridllm_leaderboard.results import ItemResult
-    from gridllm_leaderboard.statements import Grade
+    from gridllm_leaderboard.statements import Failure, Grade
     from gridllm_leaderboard.store.records import Round
     from gridllm_leaderboard.store.view import View
 
@@ -60,9 +60,9 @@ def results_of(view: View, grade: Grade) -> Mapping[str, Sequence[ItemResult]]:
 def graders_by_model(view: View, number: int) -> dict[str, set[str]]:
     """Who graded each model of a round, or could not run it."""
     found: dict[str, set[str]] = {}
-    graded = [kept.document for kept in view.grades(number)]
-    failed = [kept.document for kept in view.failures(number)]
-    for said in (*graded, *failed):
+    documents: list[Grade | Failure] = [kept.document for kept in view.grades(number)]
+    documents += [kept.document for kept in view.failures(number)]
+    for said in documents:
         found.setdefault(said.submission, set()).add(said.grader)
     return found
 

@@ -127,6 +127,21 @@ class Reception:
             self._desk.tell("uploaded", {"submission": submission})
             self._desk.ring()
 
+    async def refused(self, submission: str, why: str) -> None:
+        """Its manifest is none that can be graded."""
+
+        def work(batch: Batch) -> str | None:
+            entry = batch.entry(submission)
+            if entry is None or entry.state != "uploading":
+                return None
+            batch.state(submission, "refused", why)
+            return entry.submission.root
+
+        root = await self._desk.books.write(work)
+        if root is not None:
+            await asyncio.to_thread(self._desk.vault.remove, root)
+            self._desk.tell("refused", {"submission": submission, "text": why})
+
     def _view(self, view: View, id_: str) -> SubmissionView | None:
         entry = view.entry(id_)
         return None if entry is None else submission_view(entry, self._desk.rules, view.champion())

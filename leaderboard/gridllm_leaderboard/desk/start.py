@@ -37,11 +37,19 @@ class Office:
     check: Check | None = None  # of models; None: in a child process
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A leaderboard that answers."""
+
+    desk: Desk
+    working: asyncio.Task[None]  # ends only when something ends the work
+
+
 @asynccontextmanager
 async def open_leaderboard(
     office: Office, swarm: Swarm, signed: SignedCharter, board: NoticeBoard, tell: Tell = lambda _kind, _facts: None
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Answer and work until the block is left. What is handed over ends only when something ends the work.
+) -> AsyncIterator[Opened]:
+    """Answer and work until the block is left.
 
     Raises:
         LeaderboardError: the rules name another leaderboard, or the store cannot be used.
@@ -99,7 +107,7 @@ async def open_leaderboard(
         stack.push_async_callback(_end, card)
         working = asyncio.create_task(agenda.run())
         stack.push_async_callback(_end, working)
-        yield working
+        yield Opened(desk, working)
 
 
 async def _end(task: asyncio.Task[None]) -> None:
