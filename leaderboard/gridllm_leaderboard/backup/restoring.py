@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -21,7 +21,7 @@ from gridllm_leaderboard.store.store import LeaderboardStore
 from gridllm_leaderboard.vault.vault import Lack, Vault
 
 NAME: Final = re.compile(r"(?:rows/(?P<table>[a-z]+)/\d+\.msgpack|weights/(?P<root>[0-9a-f]{64})/(?P<file>[0-9a-z.]+))")
-_rows: Final = msgspec.msgpack.Decoder(list[dict[str, Value]])
+_rows: Final = msgspec.msgpack.Decoder(list[dict[str, Any]])  # msgspec cannot tell text from bytes in a union
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class Integrity:
         for row in page.rows:
             if row.keys() != set(table.columns.keys()):
                 raise LeaderboardError(f"A row of {page.table} has other columns than this GridLLM knows.")
+            if not all(isinstance(value, str | int | float | bytes | None) for value in row.values()):
+                raise LeaderboardError(f"A row of {page.table} holds what no column can.")
             try:
                 if check is not None:
                     check(row)

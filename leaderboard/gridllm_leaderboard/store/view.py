@@ -176,7 +176,11 @@ class View:
 
 def unpacked(root: str, data: bytes) -> bytes:
     """A list as it lies in the database → JSON lines. Raises LeaderboardError: it has rotted."""
+    unpacking = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(data, MAX_LINES_BYTES + 1)  # no more than a list may have
+        raw = unpacking.decompress(data, MAX_LINES_BYTES + 1)  # no more than a list may have
+        if not unpacking.eof:
+            raise zlib.error("its end is missing")
+        return raw
     except zlib.error as error:
         raise damaged(f"the list {root[:16]}…", error) from error
