@@ -79,7 +79,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise ModelError(f"The weights in {folder} are quantised; GridLLM serves float32, bfloat16 or float16 weights.")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, TypeError, KeyError, OSError, AttributeError, StrictDataclassError) as error:
+    except (ValueError, TypeError, KeyError, OSError, AttributeError, ArithmeticError, StrictDataclassError) as error:
         why = " ".join(str(error).split())
         raise ModelError(f"{folder / 'config.json'} is not a config transformers understands: {why}") from error
     _check_causal(config)

@@ -130,7 +130,7 @@ def test_configs_that_are_none(manifest: Manifest, change: Json, sentence: str) 
 
 @pytest.mark.parametrize("change, sentence", [
     ({"model_type": "t5"}, "is not a decoder-only language model"),
-    ({"model_type": "mamba"}, "mamba.* is not supported"),
+    ({"model_type": "mamba"}, "mamba.*, which GridLLM cannot split"),
     ({"model_type": "none-such"}, "not a config transformers understands"),
     ({"quantization_config": {"quant_method": "gptq"}}, "are quantised"),
     ({"num_attention_heads": 0}, "."),
