@@ -89,12 +89,15 @@ async def dossier(link: LeaderboardLink, said: str) -> Dossier:
         LeaderboardError: it names none.
         SwarmError, Refusal: see ``link.ask``.
     """
-    from gridllm.errors import NotHeld
+    from gridllm.errors import LeaderboardError, NotHeld
     from gridllm_leaderboard.messages import DOSSIER_CALL, AskDossier, Dossier
 
     if re.fullmatch(r"[0-9a-f]{8,64}", said.lower()):
         try:
-            return await link.ask(DOSSIER_CALL, AskDossier(said.lower()), Dossier)
+            found = await link.ask(DOSSIER_CALL, AskDossier(said.lower()), Dossier)
+            if not found.view.id.startswith(said.lower()):
+                raise LeaderboardError(f"The leaderboard sent the submission {found.view.id} in place of {said}.")
+            return found
         except NotHeld:
             if len(said) == 64:  # no model's name is that long
                 raise

@@ -11,6 +11,7 @@ from gridllm_leaderboard.cli.practice import practice
 from gridllm_leaderboard.cli.rank import rank
 from gridllm_leaderboard.cli.run import run
 from gridllm_leaderboard.cli.submissions import submissions
+from gridllm_leaderboard.cli.verify import verify
 from gridllm_leaderboard.cli.withdraw import withdraw
 
 app = typer.Typer(
@@ -28,3 +29,4 @@ app.command()(init)
 app.command()(run)
 app.command()(backup)
 app.command()(restore)
+app.command()(verify)

@@ -1,0 +1,198 @@
+"""All checks of one submission, in the order in which one thing follows from the other."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gridllm.charter.contest import Rules, TaskRule
+from gridllm.charter.document import SignedCharter
+from gridllm.errors import LeaderboardError
+from gridllm.quantities import count_things
+from gridllm_leaderboard.messages import Dossier, RankRow
+from gridllm_leaderboard.ranking.claims import SAME
+from gridllm_leaderboard.ranking.judge import Judgement
+from gridllm_leaderboard.results import ItemResult, Line, lines_root, read_results
+from gridllm_leaderboard.statements import Draw, Failure, Grade, Lock, Submission, id_of
+from gridllm_leaderboard.store.records import Mark
+from gridllm_leaderboard.tasks.task import Task
+from gridllm_leaderboard.verifying.items import verify_drawn, verify_items
+from gridllm_leaderboard.verifying.papers import (
+    verify_draw,
+    verify_failures,
+    verify_grades,
+    verify_lock,
+    verify_rules,
+    verify_submission,
+    verify_verdict,
+)
+from gridllm_leaderboard.verifying.rounds import RoundPapers, facts_of, verify_judgement, verify_one_grade
+from gridllm_leaderboard.verifying.walk import Walk
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, of how many)."""
+
+
+class Evidence(Protocol):
+    """Where papers come from: the leaderboard, or a test."""
+
+    async def dossier(self, submission: str, round_: int) -> Dossier:
+        """Documents about a submission in that round; 0: its last."""
+        ...
+
+    async def lines(self, root: str) -> bytes:
+        """A list of items or results."""
+        ...
+
+    async def task(self, rule: TaskRule) -> Task | None:
+        """A task, as far as it is to be had."""
+        ...
+
+    async def row(self, submission: str) -> RankRow | None:
+        """Its row of the ranking; None: it has none."""
+        ...
+
+
+@dataclass(slots=True)
+class Found:
+    """What was learned on the way, for a run here."""
+
+    submission: Submission
+    rules: Rules | None = None
+    grades: list[Grade] = field(default_factory=list)  # of this submission that count
+    items: dict[str, list[Line]] = field(default_factory=dict)
+    results: dict[str, dict[str, list[ItemResult]]] = field(default_factory=dict)  # by grade's id, by task
+
+
+async def examine(
+    evidence: Evidence, signed: SignedCharter, asked: str, walk: Walk, progress: Progress = lambda *_: None
+) -> Found:
+    """Check everything about one submission but its weights.
+
+    Raises:
+        UnsoundError: the first thing that is wrong.
+        SwarmError: nobody answers.
+    """
+    dossier = await evidence.dossier(asked, 0)
+    with walk.step("the author's signature") as step:
+        said = verify_submission(dossier, asked, signed.grid)
+        step.detail = f"{said.name!r} by {said.account[:16]}…, root {said.root[:16]}…"
+    found = Found(said)
+    if dossier.lock is None:
+        walk.leave_out("the round", f"it is {dossier.view.state}, and in no round yet")
+        return found
+    with walk.step("the maintainers' signatures on the rules") as step:
+        rules = found.rules = verify_rules(dossier.rules, signed)
+        graders = count_things(len(rules.graders), "grader")
+        step.detail = f"rules {rules.serial}, {count_things(len(rules.tasks), 'task')}, {graders}"
+    with walk.step("the lock") as step:
+        lock = verify_lock(dossier, id_of(said), rules)
+        step.detail = (
+            f"round {lock.round}, {count_things(len(lock.submissions), 'submission')}, signed by the leaderboard"
+        )
+    if dossier.draw is None:
+        walk.leave_out("the draw", f"round {lock.round} waits for the ledger's next head")
+        return found
+    with walk.step("the head and the draw") as step:
+        draw = verify_draw(dossier, lock, rules, signed)
+        step.detail = f"by a head that {lock.keeper[:16]}… signed after the lock"
+    await _items(evidence, walk, rules, draw, found)
+    papers = await _papers(evidence, walk, dossier, rules, lock, draw, progress)
+    await _grades(evidence, walk, papers, found, progress)
+    found.grades = [one for one in papers.grades.values() if one.submission == id_of(said)]
+    if dossier.verdict is None:
+        walk.leave_out("the verdict", f"round {lock.round} is graded still")
+        return found
+    with walk.step("the verdict") as step:
+        verdict = verify_verdict(dossier.verdict, draw, rules)
+        judgement, step.detail = await asyncio.to_thread(verify_judgement, facts_of(papers, found.results), verdict)
+    found.grades = [one for one in found.grades if id_of(one) in judgement.counted]
+    await _place(evidence, walk, judgement, id_of(said))
+    return found
+
+
+async def _items(evidence: Evidence, walk: Walk, rules: Rules, draw: Draw, found: Found) -> None:
+    for rule, drawn in zip(rules.tasks, draw.items, strict=True):
+        what = f"the items of {rule.name}"
+        with walk.step(what) as step:
+            raw = await evidence.lines(drawn.root)
+            items = found.items[rule.name] = await asyncio.to_thread(verify_items, raw, drawn, rule)
+            task = await evidence.task(rule)
+            again, why = await asyncio.to_thread(verify_drawn, items, draw, rule, task)
+            step.detail = why if again else f"{count_things(len(items), 'item')} of the root that the draw names"
+        if not again:
+            walk.leave_out(f"drawing the items of {rule.name} again", why)
+
+
+async def _papers(
+    evidence: Evidence, walk: Walk, own: Dossier, rules: Rules, lock: Lock, draw: Draw, progress: Progress
+) -> RoundPapers:
+    """Documents about everybody in the round: the verdict follows from all of them."""
+    submissions: dict[str, Submission] = {}
+    grades: dict[str, Grade] = {}
+    failures: dict[str, Failure] = {}
+    everyone = [*lock.submissions, *([lock.champion] if lock.champion is not None else [])]
+    with walk.step("the signatures of all graders and authors of the round") as step:
+        for number, submission in enumerate(everyone):
+            progress("Fetching documents", number, len(everyone))
+            paper = own if submission == own.view.id else await evidence.dossier(submission, lock.round)
+            submissions[submission] = said = verify_submission(paper, submission, rules.grid)
+            if (paper.lock, paper.draw, paper.verdict) != (own.lock, own.draw, own.verdict):
+                raise LeaderboardError(f"About {said.name!r} the leaderboard shows another round {lock.round}.")
+            grades |= verify_grades([*paper.grades, *paper.champion_grades], rules, draw)
+            failures |= verify_failures(paper.failures, rules, draw)
+        step.detail = f"{count_things(len(grades), 'grade')} of {count_things(len(everyone), 'model')}"
+    return RoundPapers(rules, lock, draw, submissions, grades, list(failures.values()))
+
+
+async def _grades(evidence: Evidence, walk: Walk, papers: RoundPapers, found: Found, progress: Progress) -> None:
+    lists: dict[str, list[ItemResult]] = {}
+    with walk.step("the results that the grades name") as step:
+        for number, (id_, grade) in enumerate(papers.grades.items()):
+            progress("Checking results", number, len(papers.grades))
+            for task in grade.tasks:
+                if task.results not in lists:
+                    raw = await evidence.lines(task.results)
+                    lists[task.results] = await asyncio.to_thread(_results, raw, task.results)
+            results = found.results[id_] = {task.task: lists[task.results] for task in grade.tasks}
+            await asyncio.to_thread(verify_one_grade, grade, papers, found.items, results)
+        items = sum(map(len, lists.values()))
+        step.detail = f"{count_things(items, 'result')}: items, points, means and standard errors follow"
+
+
+def _results(raw: bytes, root: str) -> list[ItemResult]:
+    if lines_root(raw) != root:
+        raise LeaderboardError(f"A list of results is not the one that a grade names ({root[:16]}…).")
+    return read_results(raw)
+
+
+async def _place(evidence: Evidence, walk: Walk, judgement: Judgement, submission: str) -> None:
+    """The ranking shows the score that follows, unless it shows that of a later round."""
+    mark = next((one for one in judgement.marks if one.submission == submission), None)
+    if mark is None:
+        walk.leave_out("the ranking", "the submission has no score")
+        return
+    with walk.step("the ranking") as step:
+        row = await evidence.row(submission)
+        if row is None:
+            raise LeaderboardError(f"The ranking lacks it; its score is {mark.score:.2f}.")
+        if row.round == mark.round:
+            _verify_row(row, mark)
+        step.detail = f"place {row.place}, score {mark.score:.2f} ({mark.low:.2f} to {mark.high:.2f})"
+
+
+def _verify_row(row: RankRow, mark: Mark) -> None:
+    told = {"the score": (row.score.value, row.score.low, row.score.high)}
+    told |= {task: (one.value, one.low, one.high) for task, one in row.tasks.items()}
+    facts = {"the score": (mark.score, mark.low, mark.high), **mark.tasks}
+    for name in sorted({*told, *facts}):
+        if name not in told or name not in facts:
+            continue  # the rules' tasks have changed since
+        if not all(
+            math.isclose(one, other, rel_tol=SAME, abs_tol=SAME)
+            for one, other in zip(told[name], facts[name], strict=True)
+        ):
+            raise LeaderboardError(f"The ranking shows {told[name]} as {name}; from the results follows {facts[name]}.")

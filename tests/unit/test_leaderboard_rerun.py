@@ -1,0 +1,38 @@
+"""``verify`` runs a sample itself: liars are found, and noise is borne."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gridllm.errors import LeaderboardError
+from gridllm_leaderboard.grading.points import result_of
+from gridllm_leaderboard.results import ItemResult, Line
+from gridllm_leaderboard.verifying.rerun import sample_of, verify_rerun
+from tests.unit.graded_rounds import with_points
+
+
+def _one_task(points: list[float]) -> tuple[dict[str, list[Line]], dict[str, list[ItemResult]]]:
+    items: list[Line] = [{"query": f"{number}?", "choices": ["a", "b"], "gold": 0} for number in range(len(points))]
+    results = [
+        result_of("choice", item, [-1.0, -2.0] if one else [-2.0, -1.0])
+        for item, one in zip(items, points, strict=True)
+    ]
+    return {"t": items}, {"t": results}
+
+
+def test_a_run_here_finds_a_liar_and_bears_noise() -> None:
+    items, said = _one_task([1.0] * 40)
+    sample = sample_of(items, 20, random.Random(1))
+    assert len(sample["t"]) == 20 == len(set(sample["t"]))
+    chosen = [said["t"][number] for number in sample["t"]]
+    assert "20 items run here, points at most 0.0e+00 apart" in verify_rerun(sample, items, {"t": chosen}, said)
+    noisy = {"t": [with_points(chosen[0], 0.0), *chosen[1:]]}
+    assert "which is noise" in verify_rerun(sample, items, noisy, said)
+    lied = {"t": [*(with_points(one, 0.0) for one in chosen[:2]), *chosen[2:]]}
+    with pytest.raises(LeaderboardError, match=r"first at item \d+ of 't': 1.0000 points said, 0.0000 found here"):
+        verify_rerun(sample, items, lied, said)
+    with pytest.raises(LeaderboardError, match="is another one"):
+        verify_rerun(sample, items, {"t": chosen[::-1]}, said)
+    assert sample_of(items, 1000, random.Random(1)) == {"t": list(range(40))}
