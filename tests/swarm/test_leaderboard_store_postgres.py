@@ -21,10 +21,14 @@ from gridllm.errors import LeaderboardError
 from gridllm.ledger.store import engine as ledger
 from gridllm.ledger.store.migrate import migrate as migrate_ledger
 from gridllm.ledger.store.schema import metadata as ledger_metadata
-from gridllm_leaderboard.store.engine import LEADERBOARD, open_engine
+from gridllm_leaderboard.backup.restoring import Target, restore
+from gridllm_leaderboard.backup.saving import save
+from gridllm_leaderboard.store.engine import LEADERBOARD as PURPOSE
+from gridllm_leaderboard.store.engine import open_engine
 from gridllm_leaderboard.store.schema import metadata
 from gridllm_leaderboard.store.store import LeaderboardStore
-from tests.leaderboard_seasons import emptied
+from gridllm_leaderboard.vault.vault import Vault
+from tests.leaderboard_seasons import GRID, LEADERBOARD, digest, emptied, submitted, whole_round
 from tests.postgres import PostgresServer
 from tests.unit.test_leaderboard_store import *  # noqa: F403
 
@@ -61,7 +65,7 @@ def test_the_migrated_database_is_what_the_schema_says_and_a_ledger_has_room_bes
     engine, books = open_engine(database_url), ledger.open_engine(database_url)
     migrate_ledger(books)
     open_engine(database_url).dispose()  # nothing is left to do
-    tables = {*metadata.tables, *ledger_metadata.tables, "alembic_version", LEADERBOARD.version_table}
+    tables = {*metadata.tables, *ledger_metadata.tables, "alembic_version", PURPOSE.version_table}
     with reading(engine) as connection:
         assert set(inspect(connection).get_table_names()) == tables
         options = {
@@ -79,6 +83,31 @@ def test_troubles_are_the_leaderboards_own(tmp_path: Path) -> None:
         open_engine(f"sqlite:///{tmp_path}/nowhere/leaderboard.db")
     with pytest.raises(LeaderboardError, match="the leaderboard cannot be kept in 'mysql'"):
         open_engine("mysql://somewhere/leaderboard")
+
+
+def test_a_backup_of_sqlite_comes_back_in_postgresql_and_from_there(store: LeaderboardStore, tmp_path: Path) -> None:
+    def quiet(done: int, total: int) -> None:
+        pass
+
+    vaults = [Vault(tmp_path / name) for name in ("first", "second")]
+    stores = [LeaderboardStore(open_engine(f"sqlite:///{tmp_path / name}.db")) for name in ("a", "b")]
+    with stores[0].writing() as batch:
+        whole_round(batch, 2, [submitted(3), submitted(4)], whole_round(batch, 1, [submitted(1), submitted(2)]))
+        batch.spend("facts", [digest(1)])
+        batch.paid(submitted(1).id, digest("transfer"))
+    account = LEADERBOARD.public_key.hex()
+    saved = save(tmp_path / "one.tar", stores[0], None, GRID, account, quiet)
+    restored = restore(tmp_path / "one.tar", GRID, Target(store, vaults[0]), quiet)
+    assert restored == saved and (saved.submissions, saved.rounds) == (4, 2)
+    save(tmp_path / "two.tar", store, None, GRID, account, quiet)
+    restore(tmp_path / "two.tar", GRID, Target(stores[1], vaults[1]), quiet)
+    copies = []
+    for one in (*stores, store):
+        with one.copied() as (_, pages):
+            copies.append(list(pages))
+    assert copies[0] == copies[1] == copies[2] and sum(len(page.rows) for page in copies[0]) == 19
+    for one in stores:
+        one.close()
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.soak)])

@@ -139,6 +139,7 @@ def test_a_season(store: LeaderboardStore) -> None:
         marks = {one.submission: one.round for one in view.marks()}
         assert marks == {entry.id: 1 if entry in entries[1:3] else 2 for entry in entries}
         assert {one.state for one in view.entries()} == {"graded"}
+        assert view.graded([1, 2, 3]) == {1: 3, 2: 4, 3: 0}
         kept = view.grades(2, first)
         assert [one.document.submission for one in kept] == [first] and len(view.grades(2)) == 4
         root = kept[0].document.tasks[0].results
