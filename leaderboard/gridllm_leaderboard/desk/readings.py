@@ -75,7 +75,8 @@ class Readings:
 
         def work(view: View) -> Rounds:
             page = view.rounds(asked.offset, asked.limit)
-            told = fitting(round_view(one, len(view.grades(one.number))) for one in page)
+            graded = view.graded([one.number for one in page])
+            told = fitting(round_view(one, graded[one.number]) for one in page)
             return Rounds(view.last_round(), told)
 
         return await self._desk.books.read(work)
