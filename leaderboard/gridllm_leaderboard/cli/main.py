@@ -6,11 +6,13 @@ import typer
 
 from gridllm_leaderboard.cli.backup import backup, restore
 from gridllm_leaderboard.cli.grade import grade
+from gridllm_leaderboard.cli.history import history
 from gridllm_leaderboard.cli.init import init
 from gridllm_leaderboard.cli.practice import practice
 from gridllm_leaderboard.cli.rank import rank
 from gridllm_leaderboard.cli.run import run
 from gridllm_leaderboard.cli.submissions import submissions
+from gridllm_leaderboard.cli.submit import submit
 from gridllm_leaderboard.cli.verify import verify
 from gridllm_leaderboard.cli.withdraw import withdraw
 
@@ -23,6 +25,7 @@ app = typer.Typer(
 app.command()(rank)
 app.command()(grade)
 app.command()(practice)
+app.command()(submit)
 app.command()(submissions)
 app.command()(withdraw)
 app.command()(init)
@@ -30,3 +33,4 @@ app.command()(run)
 app.command()(backup)
 app.command()(restore)
 app.command()(verify)
+app.command()(history)
