@@ -187,6 +187,7 @@ class Authority:
         if too_soon is not None:
             raise too_soon
         if entry.model_root not in self._manifests:
+            self._limits.give_back(peer, places)
             raise NodeFault(
                 f"This authority has no manifest of {entry.name} yet, which was listed a moment ago; try again in a "
                 "minute, or another authority."

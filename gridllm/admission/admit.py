@@ -173,13 +173,19 @@ class _Application:
                 raw = await self._measured_by(card)
             except NotAdmittedHere as verdict:
                 self._denied(card, verdict)
-            except FOR_GOOD as refusal:
-                self._denied(card, NotAdmittedHere(refusal.code, str(refusal)))
             except (SwarmError, WireError, Refusal) as error:
+                if isinstance(error, FOR_GOOD) and not self._unheard_of(error):
+                    self._denied(card, NotAdmittedHere(error.code, str(error)))
+                    continue
                 self._watcher.note(f"Authority {name} did not measure this machine: {error}")
                 self._rounds.failed(card.maintainer, error, _now())
             else:
                 self._rounds.measured(card, raw, _now())
+
+    def _unheard_of(self, refusal: Refusal) -> bool:
+        """Whether the authority may not have heard yet that the model is listed: that takes notices some seconds."""
+        own = {entry.root for entry in self._signed.charter.models}
+        return isinstance(refusal, WrongModel) and self._candidacy.entry.root not in own
 
     def _denied(self, card: AuthorityCard, verdict: NotAdmittedHere) -> None:
         """One authority said no. Raises NotAdmittedHere when that settles it."""
