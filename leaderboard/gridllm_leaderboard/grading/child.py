@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from gridllm.errors import GridError, ModelError, RouteError, SwarmError
+from gridllm.errors import GridError, LeaderboardError, ModelError, UsageError
 from gridllm_leaderboard.grading.job import Job, read_job
 from gridllm_leaderboard.tasks.taskfile import read_task_file
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from gridllm.models.scoring import Scorer
     from gridllm_leaderboard.grading.harness import Asked
 
-Fault = Literal["model", "memory", "grid", "killed", "time", "other"]
-"""model: it cannot be run at all; memory: not within its bounds; grid: nodes are lacking now; killed: its process died;
-time: it was not done in time; other: see the text."""
+Fault = Literal["model", "memory", "grid", "machine", "killed", "time"]
+"""model: it cannot be run at all; memory: not within its bounds; grid: nodes are lacking now; machine: ours is at
+fault; killed: its process died; time: it was not done in time."""
 
 ORPHANED: Final = 3  # exit status
+MOST_SAID: Final = 400  # characters of a sentence
 OUT_OF_MEMORY: Final = (
     "can't allocate memory",
     "out of memory",
@@ -55,10 +56,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _grade(read_job(Path(sys.argv[1])), say)
-    except MemoryError:
-        say(Said(fault="memory", why="it ran out of the memory that it may take"))
-        sys.exit(1)
-    except (GridError, RuntimeError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever libraries make of a stranger's model
         say(_fault_of(error))
         sys.exit(1)
 
@@ -144,16 +142,16 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _fault_of(error: Exception) -> Said:
-    text = " ".join(str(error).split())[:400]
-    if any(sign in text for sign in OUT_OF_MEMORY):
+    text = "".join(letter for letter in " ".join(str(error).split()) if letter.isprintable())[:MOST_SAID].rstrip(".")
+    if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY):
         return Said(fault="memory", why="it ran out of the memory that it may take")
-    if isinstance(error, ModelError):
+    if isinstance(error, ModelError | UsageError):
         return Said(fault="model", why=text)
-    if isinstance(error, SwarmError | RouteError):
+    if isinstance(error, LeaderboardError | OSError):
+        return Said(fault="machine", why=text)
+    if isinstance(error, GridError):
         return Said(fault="grid", why=text)
-    if isinstance(error, RuntimeError):  # torch's own: shapes that do not fit, indices out of range
-        return Said(fault="model", why=f"it cannot be computed: {text}")
-    return Said(fault="other", why=text)
+    return Said(fault="model", why=f"it cannot be computed ({type(error).__name__}: {text})")
 
 
 if __name__ == "__main__":

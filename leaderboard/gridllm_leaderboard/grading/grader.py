@@ -118,8 +118,9 @@ class Grader:
         except TooLargeError as error:
             return failure_said(given, model, str(error), self.account, int(self.clock()))
         except CannotRunError as error:
-            if error.fault == "grid":
-                raise PutOffError(f"{name!r} cannot be graded by way of the grid now: {error}") from error
+            if error.fault in ("grid", "machine"):
+                where = "by way of the grid" if error.fault == "grid" else "on this machine"
+                raise PutOffError(f"{name!r} cannot be graded {where} now: {error}.") from error
             return failure_said(given, model, str(error), self.account, int(self.clock()))
         except OSError as error:
             raise PutOffError(f"{name!r} cannot be graded: {folder} cannot be written ({error.strerror}).") from error

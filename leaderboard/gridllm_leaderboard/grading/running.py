@@ -24,7 +24,7 @@ from gridllm_leaderboard.results import ItemResult, read_results
 log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 3  # at a model whose process dies; each goes on where the one before stopped
-FINAL: Final = ("model", "memory", "grid")  # faults that another attempt would meet again
+FINAL: Final = ("model", "memory", "grid", "machine")  # faults that another attempt would meet again
 MAX_LINE_BYTES: Final = 64 * 1024
 END_S: Final = 5.0  # for a process to end after it was killed
 
@@ -66,7 +66,7 @@ async def run_job(job: Job, wall_s: float, progress: OnProgress, *, attempts: in
             if attempt == attempts or error.fault in FINAL:
                 raise
             log.warning("Attempt %d of %d: %s; it goes on at the next item.", attempt, attempts, error)
-    raise CannotRunError("other", "it was not tried")  # attempts is 1 at least
+    raise CannotRunError("machine", "it was not tried")  # attempts is 1 at least
 
 
 async def _attempt(path: Path, job: Job, wall_s: float, progress: OnProgress) -> str:
@@ -111,7 +111,7 @@ async def _lines(process: asyncio.subprocess.Process) -> AsyncIterator[Said]:
         try:
             line = await stream.readline()
         except ValueError:
-            raise CannotRunError("other", "its process wrote what is no report") from None
+            raise CannotRunError("killed", "its process wrote what is no report") from None
         if not line:
             return
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):

@@ -18,6 +18,7 @@ from gridllm.errors import LeaderboardError
 from gridllm.identity.fields import HexDigest, Strict
 
 MAX_YAML_BYTES: Final = 16 * 1024
+MAX_DEPTH: Final = 8
 
 Kind = Literal["text", "choice"]
 KINDS: Final[dict[str, Kind]] = {"loglikelihood_rolling": "text", "multiple_choice": "choice"}
@@ -103,8 +104,7 @@ def read_task_file(raw: bytes) -> TaskFile:
     if len(raw) > MAX_YAML_BYTES:
         raise LeaderboardError(f"task.yaml has {len(raw)} bytes; at most {MAX_YAML_BYTES} are taken.")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
-            raise LeaderboardError("task.yaml holds an alias (*name); write what it stands for instead.")
+        _check_plain(raw)
         loaded = yaml.safe_load(raw)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:300]
@@ -117,6 +117,17 @@ def read_task_file(raw: bytes) -> TaskFile:
     except (ValidationError, RecursionError) as error:
         why = _first(error) if isinstance(error, ValidationError) else "it is nested too deeply"
         raise LeaderboardError(f"task.yaml cannot be used: {why}.") from error
+
+
+def _check_plain(raw: bytes) -> None:
+    """Raises LeaderboardError before what is nested or repeated takes time and memory; YAMLError."""
+    depth = 0
+    for event in yaml.parse(raw, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise LeaderboardError("task.yaml holds an alias (*name); write what it stands for instead.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise LeaderboardError(f"task.yaml cannot be used: it is nested more than {MAX_DEPTH} deep.")
 
 
 def _with_tuples(loaded: dict[Any, Any]) -> dict[Any, Any]:
