@@ -80,10 +80,11 @@ class Reign:
         self._look()
         if self._heir is not None:
             yield Choice(self._heir, 0.0)
-        yield Choice(self.now, 0.0)
+        stood = self.now
+        yield Choice(stood, 0.0)
         await self._hear()  # nodes may know of a new champion before this client does
-        async for heir in self._coming(max(wait_s, MOVE_S)):
-            yield Choice(heir, 0.0)
+        async for loaded in self._coming(stood, max(wait_s, MOVE_S)):
+            yield Choice(loaded, 0.0)
         former = await self._former()
         if former is not None:
             yield Choice(former, 0.0)
@@ -97,15 +98,17 @@ class Reign:
         log.info("@champion is now %s; it was %s", loaded.name, self.now.name)
         self.now, self._heir, self._spare = loaded, None, None
 
-    async def _coming(self, patience_s: float) -> AsyncGenerator[Loaded, None]:
-        """The new champion as soon as it is ready, again and again while nodes do not take it after all."""
+    async def _coming(self, stood: Loaded, patience_s: float) -> AsyncGenerator[Loaded, None]:
+        """What comes after the one that stood, as soon as it is ready; again and again while nodes do not take it."""
         until = time.monotonic() + patience_s
-        while self.heir is not None and time.monotonic() < until:
+        while time.monotonic() < until:
             self._look()
             if self._heir is not None:
                 yield self._heir
-            elif self._preparing is None:
-                return  # it cannot be loaded
+            elif self.now is not stood:  # another generation came first
+                yield self.now
+            elif self.heir is None:
+                return
             await asyncio.sleep(min(LOOK_S / 4, patience_s))
 
     async def _former(self) -> Loaded | None:
