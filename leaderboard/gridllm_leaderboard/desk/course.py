@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 SINCE_KEY: Final = "queue:since"  # Unix time; empty: nobody waits
 
 
+DRAW_EVERY_S: Final = 0.5  # the keeper is asked for a head signed later than the lock
+
+
 class Course:
     """Leads rounds from one step to the next."""
 
@@ -52,7 +55,7 @@ class Course:
             self.missing = {}
             return await self._lock()
         if round_.draw is None:
-            return 0.0 if await self._draw(round_) else 1.0
+            return 0.0 if await self._draw(round_) else DRAW_EVERY_S
         return 0.0 if await self._judge(round_) else 30.0
 
     async def _lock(self) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -35,6 +36,7 @@ class Office:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     list_above: int = LIST_ABOVE_BYTES  # weights, in bytes, from which a model is listed before it is graded
     check: Check | None = None  # of models; None: in a child process
+    clock: Callable[[], float] = time.time
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,11 @@ async def open_leaderboard(
         stack.push_async_callback(books.close)
         vault = await asyncio.to_thread(Vault, office.vault)
         keepers = Keepers(swarm, signed)
-        desk = Desk(signed, board, office.identity, books, vault, keepers, office.tasks, tell)
+        desk = Desk(signed, board, office.identity, books, vault, keepers, office.tasks, tell, office.clock)
         _ = desk.rules  # raises
         contributions = Contributions(keepers)
         stack.push_async_callback(contributions.close)
-        arrivals, course, guests = Arrivals(desk, office.check or check_in_child), Course(desk), Guests()
+        arrivals, course, guests = Arrivals(desk, office.check or check_in_child), Course(desk), Guests(office.clock)
         handout, standing = Handout(desk, guests), Standing(desk)
         reception = Reception(desk, contributions)
         await arrivals.begin()
@@ -100,7 +102,7 @@ async def open_leaderboard(
         await Calls(swarm, reception, gradings, Readings(desk), standing).serve()
         await serve_charter(swarm, signed.raw, handout.manifests)
         await handout.seeding.serve(swarm)
-        await Receiving(vault, signed.grid, reception).serve(swarm)
+        await Receiving(vault, signed.grid, reception, clock=office.clock).serve(swarm)
         proclaimer = Proclaimer(desk, office.maintainer, office.drafts, office.list_above)
         agenda = Agenda(desk, arrivals, Fees(desk), course, proclaimer, handout, standing)
         card = asyncio.create_task(keep_card(swarm, signed.grid, office.maintainer, office="leaderboards"))
