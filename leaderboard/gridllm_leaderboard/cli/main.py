@@ -11,6 +11,7 @@ from gridllm_leaderboard.cli.init import init
 from gridllm_leaderboard.cli.practice import practice
 from gridllm_leaderboard.cli.rank import rank
 from gridllm_leaderboard.cli.run import run
+from gridllm_leaderboard.cli.show import show
 from gridllm_leaderboard.cli.submissions import submissions
 from gridllm_leaderboard.cli.submit import submit
 from gridllm_leaderboard.cli.verify import verify
@@ -34,3 +35,4 @@ app.command()(backup)
 app.command()(restore)
 app.command()(verify)
 app.command()(history)
+app.command()(show)
