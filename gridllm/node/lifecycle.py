@@ -65,6 +65,7 @@ class Volunteer:
         self._following = following
         self._surroundings = Surroundings(membership.signed, membership.pins)
         self._tenancies = [Tenancy(membership, wishes, self._surroundings)]  # the current one last
+        self._chosen = following is None
         self._heir: Tenancy | None = None  # for whom it makes way
         self._fallback: Tenancy | None = None  # what it goes back to, when the one it made way for cannot be served
 
@@ -154,14 +155,15 @@ class Volunteer:
         return lambda: [Stay(site, tenancy, held, presence, self._report) for tenancy, held, presence in hosted]
 
     async def _choose(self, site: Site) -> None:
-        """Before anything is loaded: whether another model than was thought is the champion by now."""
+        """Before anything is loaded for the first time: whether another model is the champion by now."""
         following, current = self._following, self._current
-        if following is None or current.hosting is not None or self._fallback is not None:
+        if self._chosen or following is None:
             return
+        self._chosen = True
         await hear_news(site.swarm, self._us.standing.gate.board, self._surroundings.acquaintances())
         if not following.crowned:
             self._report.note(f"The leaderboard has no champion yet; {following.entry.name} is served until it has.")
-        if following.entry.root != current.entry.root and not current.lapsed:
+        if following.entry.root != current.entry.root:
             self._tenancies = [Tenancy(*following.settle(following.entry), self._surroundings)]
 
     async def _serve(self, site: Site, make: Callable[[], list[Stay]]) -> Ending:

@@ -51,6 +51,9 @@ class Tenancy:
         """
         us, entry = self.membership, self.entry
         records = await presence.others()
+        beside = await leaderboard_sources(site.swarm, us.signed, us.standing.gate.board, entry.root)
+        if entry not in us.signed.charter.models:  # first peers may not have heard of it, or have no leaderboard to ask
+            beside = {**await presence.helpers.seeds(entry.model_root), **beside}
         manifest, raw = await obtain_manifest(
             site.swarm,
             entry,
@@ -58,7 +61,7 @@ class Tenancy:
             first_peers=us.pins.initial_peers(us.signed),
             records=records,
             folder=self.wishes.folder,
-            beside=await leaderboard_sources(site.swarm, us.signed, us.standing.gate.board, entry.root),
+            beside=beside,
         )
         await site.hand_out_papers(entry.model_root, raw)
         self.surroundings.remember(records)

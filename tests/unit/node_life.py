@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from gridllm.charter.document import ModelEntry, SignedCharter, sign_charter
 from gridllm.charter.economy import Economy
 from gridllm.charter.minimums import Admission
 from gridllm.charter.pin import Pins
+from gridllm.errors import ModelError
 from gridllm.identity.keys import Identity
 from gridllm.models.files import find_model
 from gridllm.models.manifest import build_manifest, manifest_bytes, root
 from gridllm.models.sizes import block_size
 from gridllm.node.enrolment import Membership
+from gridllm.node.following import Following
 from gridllm.node.lifecycle import Volunteer
 from gridllm.node.standing import Standing
 from gridllm.node.stops import Stops
@@ -58,8 +61,10 @@ class Life:
         identity: Identity | None = None,
         admission: Admission | None = None,
         economy: Economy | None = None,
+        champions: dict[str, Path] | None = None,
         **changes: Any,
     ) -> None:
+        """``champions``: it follows the leaderboard, and has the files of these models, by root."""
         entry, raw = demo()
         self.entry = entry
         self.identity = identity or Identity.ephemeral()
@@ -82,13 +87,28 @@ class Life:
         }
         self.network = network
         self.board = NoticeBoard(self.signed, self.pins.notices_path(self.signed))
-        gate = Gatekeeper(self.signed, self.board)
-        store = Certificates(home)
-        standing = Standing(self.signed, gate, self.identity.peer, entry.model_root, "float32", store=store)
-        self.standing = standing
-        membership = Membership(self.signed, entry, self.pins, standing, self.identity)
-        self.volunteer = Volunteer(membership, Wishes(**(wishes | changes)), self.enter, self.notes, self.stops)
+        self.gate = Gatekeeper(self.signed, self.board)
+        self.store = Certificates(home)
+        self.wishes = Wishes(**(wishes | changes))
+        self.champions = champions or {}
+        self.heir_blocks: tuple[int, int] | None = None  # of every model but the first
+        membership = self.membership(entry)
+        self.standing = membership.standing
+        following = None if champions is None else Following(self.signed, self.board, self.settle)
+        self.volunteer = Volunteer(membership, self.wishes, self.enter, self.notes, self.stops, following)
         self.task = asyncio.create_task(self.volunteer.run())
+
+    def membership(self, entry: ModelEntry) -> Membership:
+        standing = Standing(self.signed, self.gate, self.identity.peer, entry.model_root, "float32", store=self.store)
+        return Membership(self.signed, entry, self.pins, standing, self.identity)
+
+    def settle(self, entry: ModelEntry) -> tuple[Membership, Wishes]:
+        """What it asks for with another model."""
+        if entry.root == self.entry.root:
+            return self.membership(entry), self.wishes
+        if entry.root not in self.champions:
+            raise ModelError(f"Nobody hands out {entry.name}.")
+        return self.membership(entry), replace(self.wishes, folder=self.champions[entry.root], blocks=self.heir_blocks)
 
     async def enter(self) -> Swarm:
         self.swarm = self.network.join(self.identity)
