@@ -133,6 +133,21 @@ def test_without_weights(board: Board, open_board: Callable[..., Board], tmp_pat
     assert other.rows() == board.rows() and other.vault.roots() == []
 
 
+def test_who_waits_without_weights_is_asked_for_them_again(
+    open_board: Callable[..., Board], board: Board, tmp_path: Path
+) -> None:
+    with board.store.writing() as batch:
+        batch.enter(submitted(6))
+        batch.paid(submitted(6).id, digest("transfer"))
+    board.save(tmp_path / "backup.tar", weights=False)
+    other = open_board("other")
+    other.restore(tmp_path / "backup.tar")
+    with other.store.reading() as view:
+        found = view.entry(submitted(6).id)
+        assert found is not None and found.paid and found.state == "uploading" and "bring them again" in found.why
+        assert {entry.state for entry in view.entries(offset=1)} == {"graded", "withdrawn"}
+
+
 def test_what_is_written_meanwhile_is_in_it_whole_or_not_at_all(board: Board, tmp_path: Path) -> None:
     before = board.rows()
     others: list[int] = []

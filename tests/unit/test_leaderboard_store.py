@@ -96,7 +96,7 @@ def test_states_follow_each_other_as_they_may(store: LeaderboardStore) -> None:
         batch.enter(entry)
         batch.state(entry.id, "checking")
         batch.state(entry.id, "unpaid", "1 credit\0 is due")
-        for state in ("locked", "graded", "failed", "withdrawn", "uploading"):
+        for state in ("locked", "graded", "failed", "withdrawn"):
             with pytest.raises(LeaderboardError, match=f"is unpaid; {state} cannot follow"):
                 batch.state(entry.id, state)  # type: ignore[arg-type]
         with pytest.raises(LeaderboardError, match="no submission"):

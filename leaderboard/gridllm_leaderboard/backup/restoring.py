@@ -59,7 +59,10 @@ def restore(path: Path, grid: str | None, target: Target | None, tell: Progress)
                 target.store.restore(coming.pages(), force=target.force)
         except OSError as error:
             raise LeaderboardError(f"The backup {path} cannot be restored ({error.strerror or error}).") from error
-    return coming.restored(total)
+    restored = coming.restored(total)
+    if target is not None:
+        _ask_again(target.store, restored.lacking)
+    return restored
 
 
 class _Coming:
@@ -133,6 +136,14 @@ class _Coming:
             manifest = self._vault.expected(root) if self._vault else None
             if self._vault and manifest is not None and not self._vault.assemble(root, manifest):
                 raise LeaderboardError(f"The backup is damaged: model {root[:16]}… lacks weights.")
+
+
+def _ask_again(store: LeaderboardStore, lacking: list[str]) -> None:
+    """Whoever waits for a round without weights is asked for them again; what is graded keeps its place."""
+    with store.writing() as batch:
+        for id_, state in batch.states(lacking).items():
+            if state in ("checking", "unpaid", "queued"):
+                batch.state(id_, "uploading", "The leaderboard was restored without its files; bring them again.")
 
 
 def _decoded(member: Member) -> list[dict[str, Value]]:

@@ -19,10 +19,10 @@ MAX_WHY: Final = 1024  # characters
 
 FOLLOWING: Final[Mapping[State, frozenset[State]]] = {
     "uploading": frozenset({"checking", "refused"}),
-    "checking": frozenset({"uploading", "unpaid", "queued", "refused"}),  # uploading: a file was found wanting
-    "unpaid": frozenset({"checking", "queued", "refused"}),
-    "queued": frozenset({"checking", "refused"}),  # locked: by ``lock`` alone
-    "locked": frozenset({"queued"}),  # its round came to nothing; graded and failed: by ``judge`` alone
+    "checking": frozenset({"uploading", "unpaid", "queued", "refused"}),  # uploading: its files were lost
+    "unpaid": frozenset({"uploading", "checking", "queued", "refused"}),
+    "queued": frozenset({"uploading", "checking", "refused"}),  # locked: by ``lock`` alone
+    "locked": frozenset(),  # graded and failed: by ``judge`` alone
     "graded": frozenset(),
     "failed": frozenset({"queued"}),
     "refused": frozenset(),
