@@ -44,13 +44,14 @@ class Blobs:
             ValueError: they have another size than the item.
         """
         own = self.path(item)
-        if not own.is_file():
-            other = next(iter(self._variants(item.sha256)), None)
-            if other is None:
-                return False
-            _copy(other, own, item.header)
-        if item.size is not None and own.stat().st_size != len(item.header) + item.size:
-            raise ValueError(f"{item.name} has another size than its digest says")
+        source = own if own.is_file() else next(iter(self._variants(item.sha256)), None)
+        if source is None:
+            return False
+        begins = _data_begins(source)
+        if item.size is not None and source.stat().st_size - begins != item.size:
+            raise ValueError(f"{item.name[:200]} has another size than its digest says")
+        if source != own:
+            _copy(source, begins, own, item.header)
         return True
 
     def digests(self) -> list[str]:
@@ -90,13 +91,20 @@ def variant(header: bytes) -> str:
     return hashlib.sha256(header).hexdigest()[:32] if header else RAW
 
 
-def _copy(source: Path, place: Path, header: bytes) -> None:
+def _data_begins(blob: Path) -> int:
+    """Bytes of the header that stands before the data."""
+    if blob.name == RAW:
+        return 0
+    with blob.open("rb") as file:
+        return 8 + int(struct.unpack("<Q", file.read(8))[0])
+
+
+def _copy(source: Path, begins: int, place: Path, header: bytes) -> None:
     """The same bytes under another header, synced."""
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=".")
     try:
         with source.open("rb") as old, os.fdopen(handle, "wb") as new:
-            if source.name != RAW:
-                old.seek(8 + struct.unpack("<Q", old.read(8))[0])
+            old.seek(begins)
             new.write(header)
             shutil.copyfileobj(old, new, COPY_BYTES)
             new.flush()
