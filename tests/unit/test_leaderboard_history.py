@@ -42,7 +42,7 @@ def test_the_table_says_by_how_much_each_won() -> None:
     assert "medium ★" in text and "+12.20 ±6.10" in text and "47.00 ±1.00" in text and "21 d" in text
     assert text.index("medium ★") < text.index("34.50")
     assert "None yet" in shown(history_renderable([], "garden", NOW, 90))
-    assert history_json(REIGNS, "garden")["reigns"][2]["lead"]["value"] == 12.2
+    assert history_json(REIGNS)[2]["lead"]["value"] == 12.2
 
 
 def test_pictures_are_written(tmp_path: Path) -> None:

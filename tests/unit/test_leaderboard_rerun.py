@@ -1,4 +1,4 @@
-"""``verify`` runs a sample itself: liars are found, and noise is borne."""
+"""``verify`` runs a sample itself: liars are found, and noise is borne; and how checks are shown."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import random
 import pytest
 
 from gridllm.errors import LeaderboardError
+from gridllm_leaderboard.cli.verify_view import check_text, verify_json
 from gridllm_leaderboard.grading.points import result_of
 from gridllm_leaderboard.results import ItemResult, Line
+from gridllm_leaderboard.verifying.examine import examine
 from gridllm_leaderboard.verifying.rerun import sample_of, verify_rerun
+from gridllm_leaderboard.verifying.walk import UnsoundError, Walk
 from tests.unit.graded_rounds import with_points
+from tests.unit.log_heads import SIGNED
+from tests.unit.verified_board import Board
 
 
 def _one_task(points: list[float]) -> tuple[dict[str, list[Line]], dict[str, list[ItemResult]]]:
@@ -36,3 +41,15 @@ def test_a_run_here_finds_a_liar_and_bears_noise() -> None:
     with pytest.raises(LeaderboardError, match="is another one"):
         verify_rerun(sample, items, {"t": chosen[::-1]}, said)
     assert sample_of(items, 1000, random.Random(1)) == {"t": list(range(40))}
+
+
+async def test_checks_are_shown_and_told_to_programs() -> None:
+    board = Board({"verdict": lambda said: said.model_copy(update={"changed": False})})
+    shown: list[str] = []
+    walk = Walk(lambda check: shown.append(check_text(check).plain))
+    with pytest.raises(UnsoundError) as caught:
+        await examine(board, SIGNED, board.ids["new"], walk)
+    assert shown[0].startswith("✓ the author's signature: 'new' by ")
+    assert shown[-1].startswith("✗ the verdict: The verdict says changed False")
+    told = verify_json(walk.checks, str(caught.value))
+    assert (told["sound"], told["checks"][-1]["outcome"]) == (False, "wrong")

@@ -27,12 +27,13 @@ def _portrait(board: Board, name: str = "new", **changes: Any) -> Portrait:
 
 
 def test_a_champions_portrait() -> None:
-    text = shown(portrait_renderable(_portrait(Board(), overlaps={"sums": 0.5, "stories": 0.01})))
+    text = shown(portrait_renderable(_portrait(Board(), overlaps={"sums": 0.5, "stories": 0.0})))
     lines = " ".join(text.split())
     assert "Model new ★ champion" in lines and "place 1, round 1" in lines
     assert "demo, root" in lines and "which this grid does not know" in lines
     assert "against old, on the same items: +" in lines and lines.count("counts") == 3 and ": better" in lines
-    assert "sums: 50.0%: it may know the practice items by heart" in lines and "stories: 1.0% " in lines
+    assert "by 0.500 points an item at least: it learnt them by heart" in lines
+    assert "stories: no better on them" in lines
     assert "stories, bits/byte 20 " in lines and "sums, right 20 " in lines
 
 

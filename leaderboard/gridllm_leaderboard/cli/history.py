@@ -35,7 +35,7 @@ def history(
     name, found = run_async(look())
     now = int(time.time())
     if as_json:
-        print_json(history_json(found, name))
+        print_json(history_json(found))
     else:
         console = stdout()
         console.print(history_renderable(found, name, now, min(console.width, 100)), crop=False)

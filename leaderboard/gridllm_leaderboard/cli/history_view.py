@@ -50,8 +50,8 @@ def history_renderable(found: Sequence[Reign], grid: str, now: int, width: int) 
     return Group(heading, Text(), Text("\n".join(plot(found, now, width)), style="yellow"), Text(), table)
 
 
-def history_json(found: Sequence[Reign], grid: str) -> dict[str, Any]:
+def history_json(found: Sequence[Reign]) -> list[dict[str, Any]]:
     """The same for programs, oldest first; bounties in micro-credits."""
     import msgspec
 
-    return {"grid": grid, "reigns": [msgspec.to_builtins(one) for one in found]}
+    return [msgspec.to_builtins(one) for one in found]

@@ -46,7 +46,7 @@ def rank(
 
     name, found = run_async(look())
     if as_json:
-        print_json(rank_json(found, name, task))
+        print_json(rank_json(found))
     elif as_csv:
         typer.echo(rank_csv(found), nl=False)
     else:

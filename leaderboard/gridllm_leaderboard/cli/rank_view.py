@@ -98,13 +98,12 @@ def day(unix_s: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(unix_s))
 
 
-def rank_json(rank: Rank, grid: str, task: str | None) -> dict[str, Any]:
+def rank_json(rank: Rank) -> list[dict[str, Any]]:
     """The same for programs; costs in micro-credits for 1,000 tokens."""
     import msgspec
 
     shared = Counter(row.place for row in rank.rows)
-    rows = [msgspec.to_builtins(row) | {"tied": shared[row.place] > 1} for row in rank.rows]
-    return {"grid": grid, "task": task, "total": rank.total, "tasks": dict(rank.tasks), "rows": rows}
+    return [msgspec.to_builtins(row) | {"tied": shared[row.place] > 1} for row in rank.rows]
 
 
 def rank_csv(rank: Rank) -> str:

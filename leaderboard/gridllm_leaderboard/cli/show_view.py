@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from gridllm.quantities import count_things, spell_credits
 from gridllm_leaderboard.cli.rank_view import CROWN, day, half, task_text
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gridllm_leaderboard.cli.show_facts import ItemRow, Portrait
-
-SUSPICIOUS: Final = 0.2  # share of a task's practice items' word runs that a report calls out
 
 
 def portrait_renderable(portrait: Portrait) -> Group:
@@ -57,7 +55,7 @@ def _facts(portrait: Portrait) -> dict[str, str | list[str]]:
     if portrait.champion is not None or portrait.duel is not None:
         facts["Duel"] = _duel(portrait)
     if portrait.overlaps:
-        facts["Overlap"] = [_overlap(task, share) for task, share in sorted(portrait.overlaps.items())]
+        facts["Public items"] = [_learnt(task, points) for task, points in sorted(portrait.overlaps.items())]
     if portrait.failures:
         facts["Failed"] = [f"{one.grader[:16]}…: {printable(one.reason)}" for one in portrait.failures]
     return facts
@@ -84,9 +82,13 @@ def _duel(portrait: Portrait) -> str:
     return f"against {portrait.champion}, on the same items: {figures}: {word}"
 
 
-def _overlap(task: str, share: float) -> str:
-    warning = ": it may know the practice items by heart" if share >= SUSPICIOUS else ""
-    return f"{task}: {100 * share:.1f}%{warning}"
+def _learnt(task: str, points: float) -> str:
+    """The report on what was learnt by heart (contamination.py)."""
+    if points <= 0:
+        return f"{task}: no better on them than on sealed ones"
+    return (
+        f"{task}: better on them than on sealed ones, by {points:.3f} points an item at least: it learnt them by heart"
+    )
 
 
 def _tasks(portrait: Portrait) -> Table:

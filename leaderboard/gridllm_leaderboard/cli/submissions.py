@@ -44,6 +44,6 @@ def submissions(
 
     name, total, found = run_async(look())
     if as_json:
-        print_json(submissions_json(found, total, name))
+        print_json(submissions_json(found))
     else:
         stdout().print(submissions_renderable(found, total, name, everyone=everyone), crop=False)

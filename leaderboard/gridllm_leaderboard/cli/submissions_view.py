@@ -75,9 +75,8 @@ def pay_command(one: SubmissionView) -> str:
     )
 
 
-def submissions_json(found: Sequence[SubmissionView], total: int, grid: str) -> dict[str, Any]:
+def submissions_json(found: Sequence[SubmissionView]) -> list[dict[str, Any]]:
     """The same for programs; fees in micro-credits."""
     import msgspec
 
-    rows = [msgspec.to_builtins(one) | {"next": next_step(one)} for one in found]
-    return {"grid": grid, "total": total, "submissions": rows}
+    return [msgspec.to_builtins(one) | {"next": next_step(one)} for one in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from gridllm.charter.contest import Rules, TaskRule
 from gridllm.charter.document import SignedCharter
 from gridllm.errors import LeaderboardError
 from gridllm.quantities import count_things
+from gridllm_leaderboard.contamination import overlaps_of
 from gridllm_leaderboard.messages import Dossier, RankRow
 from gridllm_leaderboard.ranking.claims import SAME
 from gridllm_leaderboard.ranking.judge import Judgement
@@ -110,6 +111,7 @@ async def examine(
         verdict = verify_verdict(dossier.verdict, draw, rules)
         judgement, step.detail = await asyncio.to_thread(verify_judgement, facts_of(papers, found.results), verdict)
     found.grades = [one for one in found.grades if id_of(one) in judgement.counted]
+    _report(walk, dossier, found.grades)
     await _place(evidence, walk, judgement, id_of(said))
     return found
 
@@ -167,6 +169,20 @@ def _results(raw: bytes, root: str) -> list[ItemResult]:
     if lines_root(raw) != root:
         raise LeaderboardError(f"A list of results is not the one that a grade names ({root[:16]}…).")
     return read_results(raw)
+
+
+def _report(walk: Walk, dossier: Dossier, grades: Sequence[Grade]) -> None:
+    """What is told of items learnt by heart follows from what graders signed of public items."""
+    with walk.step("the report on public items") as step:
+        facts = overlaps_of(grades)
+        for task in sorted(facts.keys() | dossier.overlaps.keys()):
+            told, fact = dossier.overlaps.get(task), facts.get(task)
+            if told is None or fact is None or not math.isclose(told, fact, rel_tol=SAME, abs_tol=SAME):
+                raise LeaderboardError(f"It says {told} of the task {task!r}; from the grades follows {fact}.")
+        learnt = [task for task, points in sorted(facts.items()) if points > 0]
+        step.detail = (
+            f"it learnt those of {', '.join(learnt)} by heart" if learnt else "nothing that noise does not explain"
+        )
 
 
 async def _place(evidence: Evidence, walk: Walk, judgement: Judgement, submission: str) -> None:
