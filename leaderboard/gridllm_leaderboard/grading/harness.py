@@ -1,7 +1,8 @@
 """EleutherAI's lm_eval over a ``Scorer``: the one place that imports it, inside the process that runs the model.
 
 A text is what follows one prefix token (BOS, else EOS); neither texts nor contexts get further special tokens. What is
-longer than the model reads is scored in windows that do not overlap; a context is cut from its left.
+longer than the model reads is scored in windows, the last of them after as much text as fits; a context is cut from its
+left.
 """
 
 from __future__ import annotations
