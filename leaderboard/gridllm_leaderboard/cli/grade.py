@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -37,7 +37,8 @@ def grade(
     """Grade the models that others submitted, and sign what they scored.
 
     The leaderboard's rules name who may. Each model runs in a process of its own with bounded memory and time; stopped
-    at any moment, grading goes on at the item where it was.
+    at any moment, grading goes on at the item where it was. With --json: a list of what was graded; with --watch, a
+    line for each event.
 
     Example: gridllm leaderboard grade --watch
     """
@@ -76,17 +77,21 @@ async def _grade(
     from gridllm_leaderboard.link import asking_leaderboard
 
     told = Told(lambda done: None, lambda text: stderr().print(text, style="yellow", markup=False))
+    graded: list[dict[str, Any]] = []
     with progress_bar() as report:
         telling = replace(grader, on_stage=lambda name, stage, done, total: report(f"{stage} {name}", done, total))
         if watch:
             await _watch(signed, pins, telling, own, told, as_json=as_json)
             return
-        async with asking_leaderboard(signed, pins) as link:
-            _check_named(link, grader)
-            count = await grade_all(link, telling, own, _telling(told, link, as_json=as_json))
-    if not count and as_json:
-        print_json({"event": "idle"})
-    elif not count:
+        try:
+            async with asking_leaderboard(signed, pins) as link:
+                _check_named(link, grader)
+                said = _telling(told, link, graded.append if as_json else None)
+                count = await grade_all(link, telling, own, said)
+        finally:
+            if as_json:
+                print_json(graded)
+    if not count and not as_json:
         stderr().print("There is nothing to grade now; --watch waits for it.")
 
 
@@ -109,7 +114,7 @@ async def _watch(
                     _check_named(link, grader)
                     if as_json:
                         print_json({"event": "watching", "account": grader.account})
-                    await watch(link, grader, own, _telling(told, link, as_json=as_json))
+                    await watch(link, grader, own, _telling(told, link, print_json if as_json else None))
             except SwarmError as error:
                 told.trouble(str(error))
             await asyncio.sleep(AGAIN_S)
@@ -124,16 +129,17 @@ async def _watch(
             raise fault
 
 
-def _telling(told: Told, link: LeaderboardLink, *, as_json: bool) -> Told:
+def _telling(told: Told, link: LeaderboardLink, take: Callable[[dict[str, Any]], None] | None) -> Told:
+    """``take``: gets each model that is done, for programs; None: it is told to people."""
     from dataclasses import replace
 
     from gridllm.cli.grid_view import printable
-    from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.show import stdout
     from gridllm_leaderboard.cli.grading_view import done_json, done_line
 
     def say(done: Done) -> None:
-        if as_json:
-            print_json(done_json(done))
+        if take is not None:
+            take(done_json(done))
         else:
             stdout().print(printable(done_line(done, link.rules)), markup=False)
 
