@@ -18,9 +18,9 @@ from typing import Final, TypeVar
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.contest import Rules
 from gridllm.charter.document import SignedCharter
-from gridllm.charter.gossip import fetch_notices
+from gridllm.charter.news import hear_news
 from gridllm.charter.pin import Pins
-from gridllm.errors import GridError, LeaderboardError, SwarmError, Unreachable, WireError
+from gridllm.errors import LeaderboardError, SwarmError, Unreachable, WireError
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 ASK_S: Final = 15.0  # for one call
 CONNECT_S: Final = 5.0
-NEWS_S: Final = 3.0  # for each of a few peers to say which rules hold
-ASKED_FOR_NEWS: Final = 3
 FIND_S: Final = 20.0  # a leaderboard that was started a moment ago has to spread its card
 
 M = TypeVar("M", bound=Message)
@@ -128,7 +126,7 @@ async def asking_leaderboard(
 
 async def linked(swarm: Swarm, signed: SignedCharter, board: NoticeBoard, pins: Pins) -> LeaderboardLink:
     """A line through a swarm that is open already; learns first which rules hold. Raises as ``asking_leaderboard``."""
-    await learn_rules(swarm, signed, board, pins)
+    await hear_news(swarm, board, pins.peers(signed))
     rules = board.rules
     if rules is None:
         raise LeaderboardError(
@@ -138,22 +136,6 @@ async def linked(swarm: Swarm, signed: SignedCharter, board: NoticeBoard, pins: 
     peer, addresses = await _found(swarm, signed, rules)
     await swarm.connect(peer, addresses, timeout_s=CONNECT_S)
     return LeaderboardLink(swarm, signed, board, rules, peer, addresses)
-
-
-async def learn_rules(swarm: Swarm, signed: SignedCharter, board: NoticeBoard, pins: Pins) -> None:
-    """Ask the first of the known peers that answer what the maintainers said; nobody answers: the board stays."""
-
-    async def ask(peer: PeerId, addresses: tuple[str, ...]) -> None:
-        try:
-            await swarm.connect(peer, addresses, timeout_s=NEWS_S)
-            await fetch_notices(swarm, peer, board, timeout_s=NEWS_S)
-        except GridError as error:
-            log.debug("Peer %s told no notices: %s", peer, error)
-
-    others = [(peer, addresses) for peer, addresses in pins.peers(signed) if peer != swarm.peer]
-    async with asyncio.TaskGroup() as tasks:
-        for peer, addresses in others[:ASKED_FOR_NEWS]:
-            tasks.create_task(ask(peer, addresses))
 
 
 async def _found(swarm: Swarm, signed: SignedCharter, rules: Rules) -> tuple[PeerId, tuple[str, ...]]:

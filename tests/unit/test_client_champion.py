@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from gridllm.errors import CharterError, RouteError, UsageError
+from gridllm.errors import CharterError, GridError, ModelError, NodeFault, NotEntitled, RouteError, UsageError
 from gridllm_client import champion as champion_module
 from gridllm_client import routes as routes_module
+from gridllm_client.attempts import pieces_from
 from gridllm_client.cli.generate import generate
 from gridllm_client.generation import Generation
+from gridllm_client.loaded import Choice, Fixed, Loaded
 from gridllm_client.model import GridModel
+from gridllm_client.prompts import Wishes
 from tests.unit.crowned_grid import PROMPT, TOKENS, Book, CrownedGrid, book_of
 
 THREADS = 8
@@ -226,3 +229,62 @@ def test_token_ids_need_a_model_that_stays(crowned: CrownedGrid, books: list[Boo
         wait_for(lambda: model.generate(PROMPT, max_new_tokens=TOKENS, temperature=0) == new.text)
         assert fixed.generate(PROMPT, max_new_tokens=TOKENS, temperature=0) == old.text
         assert (fixed.name, model.name) == (old.entry.name, new.entry.name)
+
+
+class Refusing:
+    """A session whose nodes do not take it."""
+
+    bills = ()
+
+    def __init__(self, error: GridError) -> None:
+        self.error = error
+
+    async def open(self) -> None:
+        raise self.error
+
+    def close(self) -> None: ...
+
+
+class Several(Fixed):
+    """An heir that does not stand yet, then the model that does."""
+
+    def __init__(self, heir: Loaded, now: Loaded) -> None:
+        super().__init__(now)
+        self.heir = heir
+
+    async def choices(self, wait_s: float) -> AsyncGenerator[Choice, None]:
+        yield Choice(self.heir, 0.0)
+        yield Choice(self.now, wait_s)
+
+
+@pytest.mark.parametrize(
+    ("of_heir", "of_now", "raised"),
+    [
+        (NotEntitled("give more"), RouteError("gone"), NotEntitled),  # no other model is offered in its place
+        (NodeFault("odd"), RouteError("gone"), RouteError),
+        (ModelError("bad"), NotEntitled("give more"), NotEntitled),
+        (RouteError("none"), RouteError("gone"), RouteError),
+    ],
+    ids=["tier", "fault", "model", "nobody"],
+)
+def test_what_is_told_when_nodes_take_neither(
+    crowned: CrownedGrid,
+    monkeypatch: pytest.MonkeyPatch,
+    of_heir: GridError,
+    of_now: GridError,
+    raised: type[GridError],
+):
+    with crowned.client(monkeypatch) as client:
+        now = client.model()._source.now
+        heir = Loaded("heir", now.terms, now.routes, now.ends)
+
+        def make(loaded: Loaded, **_: object) -> Refusing:
+            return Refusing(of_heir if loaded is heir else of_now)
+
+        async def run() -> list[str]:
+            pieces = pieces_from(Several(heir, now), make, PROMPT, Wishes(), Generation())  # type: ignore[arg-type]
+            return [piece async for piece in pieces]
+
+        with pytest.raises(raised) as told:
+            crowned.runtime.run(run())
+        assert told.value is (of_heir if raised is NotEntitled and isinstance(of_heir, NotEntitled) else of_now)

@@ -23,6 +23,7 @@ from gridllm_client.grid import _account
 from gridllm_client.loaded import Loaded
 from gridllm_client.model import GridModel
 from gridllm_client.runtime import Runtime
+from gridllm_client.scoring import ChainScorer
 from gridllm_client.tab import Bill
 from gridllm_client.terms import Terms
 from tests.unit.memory_grid import ROOT
@@ -111,6 +112,32 @@ def test_every_way_of_generating_pays(paying: Paying):
     paying.model.hf.generate(**tokens, max_new_tokens=6, num_beams=3, do_sample=False)
     after = paying.runtime.run(spent())
     assert after - before > made.spent > 0
+
+
+def test_scoring_pays_what_was_set_aside(paying: Paying):
+    """For each batch of rows one call to the keeper, and no more."""
+    asked, rows = [], [[5, 6, 7, 8], [9, 10, 11, 12]]
+
+    async def watch() -> None:
+        usual = paying.grid.keeper.keeper.escrows
+
+        async def escrows(account: str, wishes: list[Wish]) -> list[bytes]:
+            asked.append([wish.micro for wish in wishes])
+            return await usual(account, wishes)
+
+        paying.grid.keeper.keeper.escrows = escrows  # type: ignore[method-assign,assignment]
+
+    async def spent() -> int:
+        await settled()
+        return await paying.grid.hand_in()
+
+    paying.runtime.run(watch())
+    before = paying.runtime.run(spent())
+    assert len(ChainScorer(paying.model).logprobs(rows, [1, 2])) == 2
+    costs = [paying.grid.price(start, end, 4, 2) for start, end in ((0, 2), (2, 5))]
+    assert paying.runtime.run(spent()) - before == sum(costs)
+    assert len(asked) == 1
+    assert all(micro >= cost for micro, cost in zip(asked[0], costs, strict=True))
 
 
 def test_what_it_cost_in_words():

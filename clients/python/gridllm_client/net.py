@@ -132,7 +132,8 @@ class Net:
 
     async def hear(self) -> bool:
         """Ask others at once for what the maintainers said. False: nobody answered."""
-        heard = await hear_news(self._pool.swarm, self._board, self._peers())
+        first, met = self.pins.peers(self.signed), list(self._directory.seen.items())
+        heard = await hear_news(self._pool.swarm, self._board, [*first[:2], *met, *first[2:]])
         self._heard = self._heard or heard
         return heard
 

@@ -89,6 +89,7 @@ class ChainScorer:
             rows=len(rows), tokens=longest, prompt=longest - 1, patience=self._patience, on_event=self._on_event
         )
         try:
+            await session.open()  # what is fed while a chain is made is a replay: neither in frames nor paid alike
             async with self._model.ends_lock:
                 embedded = await asyncio.to_thread(self._model.ends.embed, ids, positions)
             out = await session.forward(slices, embedded)
