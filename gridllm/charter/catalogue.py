@@ -72,5 +72,5 @@ class Catalogue:
     def contribution(self, root: str) -> int:
         """Micro-credits that an account must have given to use the model of that root; 0: none."""
         economy: Economy = self._charter.economy
-        listed = next((one.contribution for one in self._board.listings if one.model.root == root), 0)
+        listed = next((one.contribution for one in self._board.every_listing if one.model.root == root), 0)
         return max(economy.tier(root), listed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,10 +32,14 @@ class Counter:
         keepers: Keepers,
         purse: Purse,
         handing: HandIn,
-        contribution: Callable[[str], int] | None = None,
+        catalogue: Catalogue | None = None,
     ) -> None:
-        """``account``: who is paid (hex key); ``contribution``: see ``Till``."""
-        self._contribution = contribution
+        """
+        Args:
+            account: who is paid (hex key).
+            catalogue: tells what submitted models ask for; None: only the charter's are served.
+        """
+        self._catalogue = catalogue
         self.purse = purse
         self.handing = handing
         self._signed = signed
@@ -50,6 +54,7 @@ class Counter:
         if self._first is not None:
             return self._first.beside(entry)
         rules = Rulebook(self._signed, self._blocks)
+        catalogue = self._catalogue
         self._first = Till(
             self._signed,
             entry,
@@ -57,7 +62,8 @@ class Counter:
             self._account,
             self._keepers,
             self.purse,
-            contribution=self._contribution,
+            contribution=None if catalogue is None else catalogue.contribution,
+            served=lambda root: catalogue is None or catalogue.entry(root) is not None,
         )
         return self._first
 
@@ -94,8 +100,8 @@ async def counter_in(
             handing.enrol(certificate)
         running = asyncio.create_task(handing.run())
         try:
-            contribution = None if board is None else Catalogue(signed, board).contribution
-            yield Counter(signed, identity.public_key.hex(), keepers, purse, handing, contribution)
+            catalogue = None if board is None else Catalogue(signed, board)
+            yield Counter(signed, identity.public_key.hex(), keepers, purse, handing, catalogue)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gridllm.charter.document import ModelEntry, SignedCharter
-from gridllm.errors import BadPayment, SessionExists
+from gridllm.errors import BadPayment, NotEntitled, SessionExists
 from gridllm.ids import PeerId
 from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
@@ -59,17 +59,20 @@ class Till:
         *,
         clock: Callable[[], float] = time.time,
         contribution: Callable[[str], int] | None = None,
+        served: Callable[[str], bool] = lambda _: True,
     ) -> None:
         """
         Args:
             account: this node's (hex key); it is who is paid.
             contribution: what an account must have given to use the model of a root (``Catalogue.contribution``), in
                 micro-credits; None: as the charter says.
+            served: whether the grid serves the model of a root still: a listing may be withdrawn.
             clock: Unix time, seconds.
         """
         self.clock = clock
         self._economy = signed.charter.economy
         self._contribution = contribution or self._economy.tier
+        self._served = served
         self._entry = entry
         self._rules = rules
         self._account = account
@@ -99,6 +102,8 @@ class Till:
             SessionExists: the bill of that session was closed for good.
             Full: too much is asked of this node at once.
         """
+        if not self._served(self._entry.root):
+            raise NotEntitled(f"{self._entry.name} was taken down: the grid serves it no more.")
         shown = None if opened.payment is None else self._papers.shown(opened.payment, client, self.clock())
         account = shown.access.account if shown is not None else ""
         if shown is not None and account == self._account:

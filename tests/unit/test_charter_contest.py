@@ -162,3 +162,5 @@ class TestCatalogue:
             posted.add(raw)
         catalogue = Catalogue(signed, posted)
         assert [catalogue.contribution(one) for one in (ENTRY.root, A.root, B.root)] == [5, 7, 0]
+        posted.add(listing(signed, A, NOW + 1, contribution=7, withdrawn=True))
+        assert catalogue.contribution(A.root) == 7, "whoever serves it still opens it to nobody else"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gridllm.charter.board import NoticeBoard
+from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.fetch import serve_charter
 from gridllm.cli.ledger import export, verify
 from gridllm.errors import BadPayment, LedgerError, NotEntitled
@@ -21,12 +22,15 @@ from gridllm.ledger.paper import Rulebook
 from gridllm.models.manifest import manifest_bytes, root
 from gridllm.models.sizes import block_parameters
 from gridllm.node.terms import Ruling, admit
+from gridllm.node.till import Till
 from tests.charters import ENTRY, MAINTAINERS
-from tests.ledgers import BLOCKS, SESSION, Scribe, hex_of, homed, paid_grid, traffic
+from tests.ledgers import BLOCKS, NOW, SESSION, Scribe, hex_of, homed, paid_grid, traffic
 from tests.unit.contests import listing, model
 from tests.unit.keeper_desk import IDENTITY, desk
 from tests.unit.keeper_stations import hurry, stations, until
 from tests.unit.ledger_desk import Desk, DeskScribe, make_desk
+from tests.unit.node_paying import Clock, Payer, purse_of
+from tests.unit.node_paying import Desk as TillDesk
 from tests.unit.test_admission_manifests import manifest
 from tests.unit.test_ledger_audit import scene
 from tests.unit.test_node_till import economy, facts, shown
@@ -94,6 +98,37 @@ class TestNode:
             admit(economy(), BETTER, shown(5, contribution=1_250_000), asks)
         assert admit(economy(), BETTER, shown(5), facts(tier=0)).mode == "escrow"
 
+    async def test_its_till_goes_by_the_catalogue(self, tmp_path: Path) -> None:
+        clock, posted = Clock(), NoticeBoard(ALONE)
+        its, node = Scribe(ALONE, entry=BETTER, blocks=ITS_BLOCKS), Identity.ephemeral()
+        payer, catalogue = Payer(its, node), Catalogue(ALONE, posted)
+        async with purse_of(tmp_path, clock) as purse:
+            till = Till(
+                ALONE,
+                BETTER,
+                its.rules,
+                hex_of(node),
+                TillDesk(ALONE),
+                purse,
+                clock=clock,
+                contribution=catalogue.contribution,
+                served=lambda root: catalogue.entry(root) is not None,
+            )
+
+            async def opens(contribution: int) -> str:
+                payment = payer.payment(10**9, contribution)
+                try:
+                    await till.admit(payer.open(payment, model=BETTER.root), payer.connection.peer)
+                except NotEntitled as refusal:
+                    return str(refusal)
+                return ""
+
+            posted.add(listing(ALONE, BETTER, contribution=5))
+            assert await opens(5) == ""
+            assert "better is for accounts that gave 0.000005 credits more" in await opens(4)
+            posted.add(listing(ALONE, BETTER, NOW + 1, contribution=5, withdrawn=True))
+            assert "better was taken down: the grid serves it no more" in await opens(5)
+
 
 class TestAudit:
     @pytest.mark.parametrize("workers", [0, 2])
@@ -109,9 +144,9 @@ class TestAudit:
         async with scene() as s:
             its = Scribe(s.signed, entry=BETTER, blocks=ITS_BLOCKS)
             s.scribe.rules.blocks = {**s.scribe.rules.blocks, BETTER.root: ITS_BLOCKS}
-            s.trade(200)
-            for seed, keeper in enumerate((s.a, s.b)):
-                keeper.take(traffic(s.signed, keeper.key, 1200, seed=seed, scribe=its))
+            s.trade(20)
+            for keeper, count in ((s.a, 1100), (s.b, 20)):  # more than a page: some is under way when it is learnt
+                keeper.take(traffic(s.signed, keeper.key, count, seed=7, scribe=its))
             s.exchange()
             report = await s.audit(workers=workers, learn=learn)
             assert report.tally is not None
