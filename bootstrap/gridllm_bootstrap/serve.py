@@ -208,17 +208,8 @@ async def serve_until_stopped(
                 return reporter.stopping()
             how = None
             if office is not None:
-                how = partial(
-                    open_office,
-                    office,
-                    swarm,
-                    signed,
-                    board,
-                    pins,
-                    reporter.examined,
-                    reporter.unfit,
-                    manifests=manifests.models,
-                )
+                tell = reporter.examined, reporter.unfit
+                how = partial(open_office, office, swarm, signed, board, pins, *tell, manifests=manifests.models)
             opening = Opening(board, how, lambda: reporter.open_to(office, required=True))
             measuring = asyncio.create_task(opening.run())
             tasks: list[asyncio.Task[Any]] = [measuring]
