@@ -79,6 +79,7 @@ def run(
         drafts=home.folder(grid),
         tasks=tasks_at(place.tasks, rules),
         list_above=parse_size(list_above),
+        reload=lambda newer: tasks_at(place.tasks, newer),
     )
     with hold(identity, otherwise="leave it running: a grid has one leaderboard"):
         run_async(

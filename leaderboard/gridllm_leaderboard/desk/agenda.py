@@ -66,14 +66,14 @@ class Agenda:
                     ("notices", self._proclaim),
                     ("weights", self._hand_out),
                     ("ranking", self._rank),
-                    ("tidying", self._tidy),
                 ):
-                    tasks.create_task(self._again_and_again(name, deed))
+                    tasks.create_task(self._again_and_again(name, deed, self._desk.bell()))
+                tasks.create_task(self._again_and_again("tidying", self._tidy, asyncio.Event()))  # rung by nobody
         finally:
             stop_listening()
 
-    async def _again_and_again(self, name: str, deed: Deed) -> None:
-        bell, pause_s = self._desk.bell(), AGAIN_S
+    async def _again_and_again(self, name: str, deed: Deed, bell: asyncio.Event) -> None:
+        pause_s = AGAIN_S
         while True:
             bell.clear()
             try:

@@ -6,7 +6,6 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.beacon import seed_of
 from gridllm_leaderboard.contamination import overlaps_of
 from gridllm_leaderboard.desk.beacons import head_after, newest_head
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.results import Line
     from gridllm_leaderboard.store.batch import Batch
     from gridllm_leaderboard.store.view import View
+    from gridllm_leaderboard.tasks import Task
 
 SINCE_KEY: Final = "queue:since"  # Unix time; empty: nobody waits
 
@@ -70,7 +70,7 @@ class Course:
         chosen = to_lock(queued, rules, int(since), desk.now)
         if not chosen:
             return max(1.0, min(30.0, int(since) + rules.round_s - desk.now))
-        self._check_tasks(rules)
+        await desk.tasks_of(rules)  # raises: before anybody's model is locked
         beacon = await newest_head(desk.keepers, desk.account)
 
         def work(batch: Batch) -> int:
@@ -86,26 +86,15 @@ class Course:
         desk.ring()
         return 0.0
 
-    def _check_tasks(self, rules: Rules) -> None:
-        """Raises LeaderboardError: a task of the rules is not the one that is here."""
-        for rule in rules.tasks:
-            task = self._desk.tasks.get(rule.name)
-            if task is None or task.commitment != rule.commitment:
-                found = "is not here" if task is None else "is not the one that is here"
-                raise LeaderboardError(
-                    f"The task {rule.name!r} that the rules commit to {found}; issue rules with it: gridllm "
-                    "leaderboard init --task"
-                )
-
     async def _draw(self, round_: Round) -> bool:
         desk, lock = self._desk, round_.lock
         head = await head_after(desk.keepers, lock)
         if head is None:
             return False
         rules = await desk.books.read(lambda view: desk.rules_of(view, lock.rules))
-        self._check_tasks(rules)
-        spent = await desk.books.read(partial(self._spent, rules=rules))
-        drawn = await asyncio.to_thread(self._items, rules, seed_of(id_of(lock), head), spent)
+        tasks = await desk.tasks_of(rules)
+        spent = await desk.books.read(partial(_spent, tasks=tasks))
+        drawn = await asyncio.to_thread(_items, rules, tasks, seed_of(id_of(lock), head), spent)
         raw = await asyncio.to_thread(self._signed_draw, rules, lock, head, drawn)
 
         def work(batch: Batch) -> bool:
@@ -114,7 +103,7 @@ class Course:
                 return False
             for name, (root, items) in drawn.items():
                 batch.put_lines(root, write_items(items))
-                if not desk.tasks[name].generated:
+                if not tasks[name].generated:
                     batch.spend(name, [digest_of(item) for item in items])
             return batch.draw(lock.round, raw)
 
@@ -122,17 +111,6 @@ class Course:
             desk.tell("drawn", {"round": lock.round, "items": {name: len(items) for name, (_, items) in drawn.items()}})
             desk.ring()
         return True
-
-    def _spent(self, view: View, rules: Rules) -> dict[str, set[str]]:
-        """Of pools: what rounds before used. A generated task needs none, so that anyone can draw it again."""
-        return {rule.name: view.spent(rule.name) for rule in rules.tasks if not self._desk.tasks[rule.name].generated}
-
-    def _items(self, rules: Rules, seed: bytes, spent: Mapping[str, set[str]]) -> dict[str, tuple[str, Sequence[Line]]]:
-        drawn: dict[str, tuple[str, Sequence[Line]]] = {}
-        for rule in rules.tasks:
-            items = self._desk.tasks[rule.name].draw(seed, rule.items, spent.get(rule.name, ()))
-            drawn[rule.name] = items_root(items), items
-        return drawn
 
     def _signed_draw(
         self, rules: Rules, lock: Lock, head: bytes, drawn: Mapping[str, tuple[str, Sequence[Line]]]
@@ -192,6 +170,22 @@ class Course:
         facts_told = {"champion": verdict.champion, "changed": verdict.changed, "outliers": list(verdict.outliers)}
         desk.tell("judged", {"round": round_.number, **facts_told})
         desk.reranked()
+
+
+def _spent(view: View, tasks: Mapping[str, Task]) -> dict[str, set[str]]:
+    """Of pools: what rounds before used. A generated task needs none, so that anyone can draw it again."""
+    return {name: view.spent(name) for name, task in tasks.items() if not task.generated}
+
+
+def _items(
+    rules: Rules, tasks: Mapping[str, Task], seed: bytes, spent: Mapping[str, set[str]]
+) -> dict[str, tuple[str, Sequence[Line]]]:
+    """Each task's items, and their root."""
+    drawn: dict[str, tuple[str, Sequence[Line]]] = {}
+    for rule in rules.tasks:
+        items = tasks[rule.name].draw(seed, rule.items, spent.get(rule.name, ()))
+        drawn[rule.name] = items_root(items), items
+    return drawn
 
 
 def reign_of(judgement: Judgement, number: int, since: int, rules: Rules) -> ReignRow:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gridllm.charter.contest import RULES_TYPE, Rules
+from gridllm.charter.contest import RULES_TYPE, Rules, TaskRule
 from gridllm.charter.notices import verify_notice
 from gridllm.errors import LeaderboardError, NoticeError, StatementError
 from gridllm.identity.statement import type_of
@@ -42,6 +42,8 @@ class Desk:
     vault: Vault
     keepers: Keepers
     tasks: Mapping[str, Task]  # by name, those of the rules
+    reload: Callable[[Rules], Mapping[str, Task]] | None = None
+    """Finds the tasks of other rules, which were issued since the start. Blocks; raises LeaderboardError."""
     tell: Tell = lambda _kind, _facts: None
     clock: Callable[[], float] = time.time
     ranked: int = 0
@@ -69,6 +71,22 @@ class Desk:
                 f"{found}. Issue rules with: gridllm leaderboard init"
             )
         return rules
+
+    async def tasks_of(self, rules: Rules) -> Mapping[str, Task]:
+        """The tasks of a round under these rules. Raises LeaderboardError: one is not here as the rules have it."""
+        if self.reload is not None and any(self._lacks(rule) for rule in rules.tasks):
+            self.tasks = {**self.tasks, **await asyncio.to_thread(self.reload, rules)}
+        for rule in rules.tasks:
+            if self._lacks(rule):
+                raise LeaderboardError(
+                    f"The task {rule.name!r} is not here as the rules commit to it; put its files back, or issue rules "
+                    "with it: gridllm leaderboard init --task"
+                )
+        return {rule.name: self.tasks[rule.name] for rule in rules.tasks}
+
+    def _lacks(self, rule: TaskRule) -> bool:
+        task = self.tasks.get(rule.name)
+        return task is None or task.commitment != rule.commitment
 
     def bell(self) -> asyncio.Event:
         """An event that is set whenever something happened that may let work go on."""

@@ -76,20 +76,24 @@ class Reception:
         said = await self._verified(raw, Withdrawal)
         desk = self._desk
 
-        def work(batch: Batch) -> bool:
+        def work(batch: Batch) -> str | None:
             entry = batch.entry(said.submission)
             if entry is None or entry.submission.account != said.account:
                 raise NotAccepted(f"The account {said.account[:16]}… has no submission {said.submission[:16]}….")
             if entry.state == "withdrawn":
-                return False
+                return None
             if batch.champion() == entry.id:
                 raise NotAccepted(f"{entry.submission.name!r} is champion; it can be withdrawn when another one is.")
             if entry.state == "locked":
                 raise NotAccepted(f"{entry.submission.name!r} is graded just now; withdraw it after the round.")
+            if entry.state == "refused":
+                raise NotAccepted(f"{entry.submission.name!r} was refused: there is nothing to withdraw.")
             batch.withdraw(entry.id, raw)
-            return True
+            return entry.submission.root
 
-        if await desk.books.write(work):
+        root = await desk.books.write(work)
+        if root is not None:
+            await asyncio.to_thread(desk.vault.remove, root)
             desk.reranked()
             desk.tell("withdrawn", {"submission": said.submission, "account": said.account})
         return await self.view(said.submission)

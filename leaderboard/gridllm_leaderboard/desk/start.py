@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gridllm.charter.board import NoticeBoard
+    from gridllm.charter.contest import Rules
     from gridllm.charter.document import SignedCharter
     from gridllm.identity.keys import Identity
     from gridllm.swarm.interface import Swarm
@@ -36,6 +37,7 @@ class Office:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     list_above: int = LIST_ABOVE_BYTES  # weights, in bytes, from which a model is listed before it is graded
     check: Check | None = None  # of models; None: in a child process
+    reload: Callable[[Rules], Mapping[str, Task]] | None = None  # tasks of rules that were issued since the start
     clock: Callable[[], float] = time.time
 
 
@@ -88,7 +90,9 @@ async def open_leaderboard(
         stack.push_async_callback(books.close)
         vault = await asyncio.to_thread(Vault, office.vault)
         keepers = Keepers(swarm, signed)
-        desk = Desk(signed, board, office.identity, books, vault, keepers, office.tasks, tell, office.clock)
+        desk = Desk(
+            signed, board, office.identity, books, vault, keepers, office.tasks, office.reload, tell, office.clock
+        )
         _ = desk.rules  # raises
         contributions = Contributions(keepers)
         stack.push_async_callback(contributions.close)
