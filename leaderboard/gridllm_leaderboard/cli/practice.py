@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,14 +11,9 @@ from gridllm_leaderboard.cli.asking import GridOption, JsonOption
 from gridllm_leaderboard.cli.means import DtypeOption, MemoryOption, ViaOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from gridllm.charter.contest import Rules
-    from gridllm.charter.document import SignedCharter
-    from gridllm.charter.pin import Pins
+    from gridllm_leaderboard.cli.practice_tasks import Home
     from gridllm_leaderboard.grading.plan import Means
     from gridllm_leaderboard.grading.preparing import Subject, Ways
-    from gridllm_leaderboard.tasks import Task
 
 
 def practice(
@@ -47,13 +42,14 @@ def practice(
     from gridllm.settings import load_settings
     from gridllm_leaderboard.cli.grading_view import grades_table, progress_bar, score_of
     from gridllm_leaderboard.cli.means import check_installed, means_of
+    from gridllm_leaderboard.cli.practice_tasks import Home, practice_tasks
     from gridllm_leaderboard.grading.practising import practise
 
     check_installed()
     settings = load_settings()
     means = means_of(settings, via, memory, dtype)
-    home = _Home.find(settings.data_dir, grid)
-    tasks = _tasks(home, task)
+    home = Home.find(settings.data_dir, grid)
+    tasks, weights = run_async(practice_tasks(home, task))
     subject, ways = _subject(model, means, home, settings.identity_path)
     with progress_bar() as report:
         grades = run_async(
@@ -67,7 +63,6 @@ def practice(
                 items=items,
             )
         )
-    weights = {} if home is None or home.rules is None else {one.name: one.weight for one in home.rules.tasks}
     score = score_of(grades, weights)
     if as_json:
         print_json({"model": model, "score": score, "tasks": [one.model_dump(mode="json") for one in grades]})
@@ -77,72 +72,7 @@ def practice(
     console.print(f"{printable(model)} scores {score:.2f} of 100 on practice items.", markup=False)
 
 
-class _Home(NamedTuple):
-    """The grid that this machine joined."""
-
-    pins: Pins
-    signed: SignedCharter
-    rules: Rules | None  # as far as they are known here
-
-    @staticmethod
-    def find(data_dir: Path, name: str | None) -> _Home | None:
-        """None: no grid was joined, and none was asked for. Raises CharterError."""
-        from gridllm.charter.board import NoticeBoard
-        from gridllm.charter.pin import Pins
-        from gridllm.errors import CharterError
-
-        pins = Pins(data_dir)
-        try:
-            signed = pins.current(name)
-        except CharterError:
-            if name is not None:
-                raise
-            return None
-        return _Home(pins, signed, NoticeBoard(signed, pins.notices_path(signed)).rules)
-
-
-def _tasks(home: _Home | None, named: Sequence[str] | None) -> list[Task]:
-    """Raises LeaderboardError, SwarmError: one of them cannot be had."""
-    from gridllm_leaderboard.tasks import BUILT_IN, load
-
-    rules = None if home is None else home.rules
-    names = named or (BUILT_IN if rules is None else [task.name for task in rules.tasks])
-    ruled: Mapping[str, str] = {} if rules is None else {task.name: task.commitment for task in rules.tasks}
-    found: dict[str, Task] = {}
-    for name in names:
-        if name in ruled and not Path(name).is_dir():
-            if name in BUILT_IN and load(name).commitment == ruled[name]:
-                found[name] = load(name)
-            continue
-        task = load(name)
-        found[task.name] = task
-    lacking = [name for name in names if name in ruled and name not in found and not Path(name).is_dir()]
-    if lacking and home is not None:
-        found |= _fetched(home, lacking, ruled)
-    return list(found.values())
-
-
-def _fetched(home: _Home, names: Sequence[str], ruled: Mapping[str, str]) -> dict[str, Task]:
-    """The public files of the leaderboard's own tasks."""
-    from gridllm.cli.runtime import run_async
-    from gridllm.errors import LeaderboardError
-    from gridllm_leaderboard.cli.asking import the_leaderboard
-    from gridllm_leaderboard.tasks import from_files
-
-    async def ask() -> dict[str, Task]:
-        found: dict[str, Task] = {}
-        async with the_leaderboard(home.signed.charter.name) as link:
-            for name in names:
-                task = from_files(await link.file(name, "task.yaml"), await link.file(name, "practice.jsonl"))
-                if task.name != name or task.commitment != ruled[name]:
-                    raise LeaderboardError(f"The leaderboard sent another task than the {name} of its rules.")
-                found[name] = task
-        return found
-
-    return run_async(ask())
-
-
-def _subject(model: str, means: Means, home: _Home | None, identity: Path) -> tuple[Subject, Ways | None]:
+def _subject(model: str, means: Means, home: Home | None, identity: Path) -> tuple[Subject, Ways | None]:
     """Raises ModelError: no such folder or model; CharterError: the grid serves none of that name."""
     import math
 
