@@ -1,7 +1,9 @@
-"""What the ledger is for: who gives nothing is told what to do, gives, and is let in; to the micro-credit."""
+"""What the ledger is for: who gives nothing is told what to do, gives, and is let in; to the micro-credit. And a model
+that was listed since founding is served, used and paid for like the charter's."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import time
@@ -18,6 +20,7 @@ from gridllm.models.manifest import verify_manifest
 from gridllm.models.sizes import block_parameters
 from tests.command import Running, gridllm
 from tests.swarm.grid import ProcessGrid, process_grid
+from tests.swarm.listed_model import Listing
 
 TIER = 50_000  # micro-credits that the library model asks for
 TOKENS = 96  # enough to pay for a window of the library afterwards
@@ -95,3 +98,45 @@ def test_a_volunteer_earns_its_way_in(tmp_path: Path, library: Path) -> None:
             assert made["spent"] > 0
         verified = gridllm(rich, "ledger", "verify", "--json")
         assert verified.returncode == 0, verified.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("measured", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["open", "measured"])
+async def test_a_listed_model_is_served_used_and_paid_for(tmp_path: Path, library: Path, measured: bool) -> None:
+    """Nobody has its files but the leaderboard; where machines are measured, it is for this model."""
+    rich, founding = tmp_path / "rich", ("--ledger", "--newcomers", "nothing")
+    with process_grid(tmp_path, admission=founding if measured else ("--open", *founding)) as grid:
+        listed = Listing(grid, library, "better")
+        async with listed.handed_out():
+            await asyncio.to_thread(_listed, grid, listed, rich, asyncio.get_running_loop())
+        verified = gridllm(rich, "ledger", "verify", "--json")  # the leaderboard is gone: keepers have the manifest
+        assert verified.returncode == 0, verified.stderr
+        assert json.loads(verified.stdout)["sound"]
+
+
+def _listed(grid: ProcessGrid, listed: Listing, rich: Path, loop: asyncio.AbstractEventLoop) -> None:
+    def post(raw: bytes) -> None:
+        asyncio.run_coroutine_threadsafe(listed.post(raw), loop).result(30)
+
+    grid.maintain("grant", joined(grid, rich), "5", "--why", "founder's gift")
+    code, _, told = generate(rich, "better", 8)
+    assert code == 1
+    assert "serves no model 'better'" in told
+    post(listed.notice())
+    (number,) = grid.add("auto", extra=("--model", "better", "--memory", "200MiB"))
+    assert grid.nodes[number].span == (0, listed.entry.blocks)
+    status = json.loads(gridllm(rich, "status", "--model", "better", "--json").stdout)
+    assert [len(one["nodes"]) for one in status["models"]] == [1]
+    code, made, told = generate(rich, "better", 8)
+    assert code == 0, told
+    assert made["spent"] > 0
+
+    post(listed.notice(withdrawn=True, contribution=TIER))
+    deadline = time.monotonic() + 60
+    while code == 0:  # the node hears of it within some seconds
+        assert time.monotonic() < deadline
+        code, _, told = generate(rich, "better", 1)
+    assert "the grid serves it no more" in told or "serves no model 'better'" in told
+    while credit(rich)["spent"] < made["spent"]:
+        assert time.monotonic() < deadline + 60
+        time.sleep(1)
