@@ -53,14 +53,17 @@ TASKS: Final = {"stories": 20, "sums": 60}
 class House:
     """``async with house(tmp_path) as made``."""
 
-    def __init__(self, folder: Path, rules: dict[str, Any], economy: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, rules: dict[str, Any], economy: dict[str, Any], others: int = 0) -> None:
         self.folder = folder
         self.network = MemoryNetwork()
         self.maintainer, self.identity = Identity.ephemeral(), Identity.ephemeral()
+        self.others = [Identity.ephemeral() for _ in range(others)]
         self.author, self.grader, self.second = (Identity.ephemeral() for _ in range(3))
         keeps_books: dict[str, Any] = {"required": True, "newcomers": "nothing"} | economy
-        said = charter(maintainers=[hex_of(self.maintainer)], threshold=1, economy=Economy(**keeps_books))
-        self.signed = sign_charter(said, [self.maintainer])
+        keeps_books["keepers"] = (hex_of(self.maintainer),)
+        council = [self.maintainer, *self.others]
+        said = charter(maintainers=list(map(hex_of, council)), threshold=len(council), economy=Economy(**keeps_books))
+        self.signed = sign_charter(said, council)
         self.board = NoticeBoard(self.signed)
         self._began, self._start = time.time(), time.monotonic()
         self.tasks = {name: load(name) for name in TASKS}
@@ -87,7 +90,7 @@ class House:
             "round_s": 0,
         }
         rules = Rules(**fields | self._rules | changes)
-        self.board.add(sign_statement(rules, RULES_TYPE, [self.maintainer]))
+        self.board.add(sign_statement(rules, RULES_TYPE, [self.maintainer, *self.others]))
         return rules
 
     async def start(self) -> None:
@@ -294,9 +297,16 @@ def hex_of(identity: Identity) -> str:
 
 
 @asynccontextmanager
-async def house(folder: Path, economy: dict[str, Any] | None = None, **rules: Any) -> AsyncIterator[House]:
-    """One keeper and one leaderboard that runs; ``rules`` are fields of its first ones."""
-    made = House(folder, rules, economy or {})
+async def house(
+    folder: Path, economy: dict[str, Any] | None = None, others: int = 0, **rules: Any
+) -> AsyncIterator[House]:
+    """One keeper and one leaderboard that runs.
+
+    Args:
+        others: maintainers who have to sign, too.
+        rules: fields of the first ones.
+    """
+    made = House(folder, rules, economy or {}, others)
     there = made.network.join(Identity.ephemeral())
     patch = pytest.MonkeyPatch()
     patch.setattr(arrivals, "shape_of", lambda folder, manifest: Shape(2, 8, "float32", 90))

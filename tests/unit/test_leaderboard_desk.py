@@ -11,6 +11,7 @@ from gridllm.charter.catalogue import Catalogue
 from gridllm.errors import NotAccepted, TooSoon
 from gridllm.identity.keys import Identity
 from gridllm.ledger.keepers import Keepers
+from gridllm_bootstrap.paper import read_paper
 from gridllm_leaderboard import messages
 from gridllm_leaderboard.beacon import seed_of, verify_beacon
 from gridllm_leaderboard.results import items_root
@@ -176,6 +177,34 @@ async def test_withdrawn_models_go_and_champions_stay(tmp_path: Path) -> None:
             await withdraw(made, champion, made.second)
         with pytest.raises(NotAccepted, match="submitted before"):
             await made.enter(made.submission(1, name="again"))
+
+
+async def test_where_several_maintainers_sign_there_are_drafts_that_say_it_once(tmp_path: Path) -> None:
+    async with house(tmp_path, others=1, bounty=4 * CREDIT) as made:
+        id_ = await made.submit(1)
+        await made.until(id_, "locked")
+        await made.grade_all(lambda name: QUALITY[name])
+        await made.until_told("draft", 3)
+        drafts = await asyncio.to_thread(drafts_in, tmp_path)
+        assert sorted(drafts) == ["crown", "grant", "listing"] and made.board.crown is None
+        await made.stop()
+        await made.start()
+        await made.until(id_, "graded")
+        await asyncio.sleep(0.3)
+        assert await asyncio.to_thread(drafts_in, tmp_path) == drafts  # the same ones
+        assert not [facts for kind, facts in made.told if kind == "crowned"]
+        for kind in ("listing", "crown"):
+            made.board.add(read_paper(drafts[kind]).signed_by(made.others[0]).raw)
+        assert Catalogue(made.signed, made.board).model("@champion").name == "model 1"
+        keepers = Keepers(made.network.find(made.author.peer), made.signed)
+        raw = read_paper(drafts["grant"]).signed_by(made.others[0]).raw
+        said = [(await keepers.submit(keepers.all[0], [raw]))[0].code for _ in range(2)]
+        assert said == ["accepted", "known"]
+        assert (await keepers.account(hex_of(made.author))).granted == 4 * CREDIT
+
+
+def drafts_in(folder: Path) -> dict[str, Path]:
+    return {path.name.split("-")[0]: path for path in sorted(folder.glob("*-*.json"))}
 
 
 async def withdraw(made: House, id_: str, author: Identity | None = None) -> messages.SubmissionView:

@@ -71,8 +71,8 @@ class Proclaimer:
             said = await asyncio.to_thread(
                 verify_document, entry.withdrawal, Withdrawal, self._desk.signed.grid, self._desk.account
             )
-            await self._say(delisting(standing[entry.id], said.issued))
-            self._desk.tell("delisted", {"submission": entry.id})
+            if await self._say(delisting(standing[entry.id], said.issued)):
+                self._desk.tell("delisted", {"submission": entry.id})
 
     async def _crown(self) -> None:
         desk = self._desk
@@ -86,8 +86,9 @@ class Proclaimer:
         if standing is None or standing.verdict != verdict_id:
             serial = await desk.books.write(partial(_serial, verdict_id=verdict_id, round_=verdict.round, on=standing))
             if standing is None or standing.serial < serial:
-                await self._say(crown(entry.submission, entry.id, verdict, verdict_id, serial, former))
-                desk.tell("crowned", {"submission": entry.id, "name": entry.submission.name, "round": verdict.round})
+                facts = {"submission": entry.id, "name": entry.submission.name, "round": verdict.round}
+                if await self._say(crown(entry.submission, entry.id, verdict, verdict_id, serial, former)):
+                    desk.tell("crowned", facts)
         grant = bounty(entry.submission, verdict, verdict_id, rules)
         key = BOUNTY_KEY + verdict_id
         if grant is not None and await desk.books.read(lambda view: view.value(key)) is None:
@@ -101,16 +102,18 @@ class Proclaimer:
             return
         shape: Shape | None = await self._desk.books.read(partial(kept_shape, root=root))
         if shape is not None:
-            await self._say(listing(self._desk.signed.grid, entry.id, entry.submission, shape, rules.tier, issued))
-            self._desk.tell("listed", {"submission": entry.id, "name": entry.submission.name})
+            said = listing(self._desk.signed.grid, entry.id, entry.submission, shape, rules.tier, issued)
+            if await self._say(said):
+                self._desk.tell("listed", {"submission": entry.id, "name": entry.submission.name})
 
-    async def _say(self, notice: Listing | Crown) -> None:
+    async def _say(self, notice: Listing | Crown) -> bool:
+        """Whether the board says something new; a draft does not yet."""
         kind = next(name for name, model in KINDS.items() if isinstance(notice, model))
         raw = await asyncio.to_thread(sign_statement, notice, kind, [self._maintainer])
         if self._alone:
-            await self._desk.board.take([raw])
-        else:
-            await self._draft(raw, type(notice).__name__.lower())
+            return await self._desk.board.take([raw])
+        await self._draft(raw, type(notice).__name__.lower())
+        return False
 
     async def _grant(self, grant: Grant) -> str:
         """Book it; the file of the draft where more must sign. Raises LedgerError, KeeperSilent."""
