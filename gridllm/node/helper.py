@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, Final
 
 from gridllm.admission.cards import leaderboard_sources
-from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.fetch import serve_charter
 from gridllm.charter.gossip import gossiping
 from gridllm.errors import CertificateError, GridError, ModelError, SwarmError
@@ -129,10 +128,13 @@ class Helper:
         self._report.note(f"{fault} This machine helps nobody until it is admitted again.")
 
     async def _serve_papers(self, swarm: Swarm) -> Manifest:
-        """Hand out the charter and every manifest that can be had; returns that of the model to be measured with."""
+        """Hand out the charter and its models' manifests, as far as they can be had, and that of the model to be
+        measured with, which is returned. Other submitted models' are the leaderboard's and the keepers' to hand out.
+        """
         us, board = self._us, self._us.standing.gate.board
         first, raws, wanted = us.pins.initial_peers(us.signed), dict[ModelRoot, bytes](), None
-        for entry in Catalogue(us.signed, board).entries:
+        own = us.signed.charter.models
+        for entry in own if us.entry in own else [*own, us.entry]:
             mine = entry == us.entry
             folder = self._wishes.folder if mine else None
             beside = await leaderboard_sources(swarm, us.signed, board, entry.root)
