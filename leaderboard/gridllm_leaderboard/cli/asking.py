@@ -20,6 +20,7 @@ IdArgument = Annotated[
 ]
 
 MOST_ROWS: Final = 100_000  # of a listing that is fetched whole
+WIDE: Final = 400  # columns that a table may take: a terminal breaks the line, and nothing of an id or command is lost
 
 
 @asynccontextmanager

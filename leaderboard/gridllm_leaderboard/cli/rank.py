@@ -27,7 +27,7 @@ def rank(
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, stdout
     from gridllm.errors import UsageError
-    from gridllm_leaderboard.cli.asking import MOST_ROWS, ranking, the_leaderboard
+    from gridllm_leaderboard.cli.asking import MOST_ROWS, WIDE, ranking, the_leaderboard
     from gridllm_leaderboard.cli.rank_view import rank_csv, rank_json, rank_renderable
     from gridllm_leaderboard.messages import Rank
 
@@ -50,4 +50,4 @@ def rank(
     elif as_csv:
         typer.echo(rank_csv(found), nl=False)
     else:
-        stdout().print(rank_renderable(found, name, task), crop=False)
+        stdout().print(rank_renderable(found, name, task), crop=False, width=WIDE)

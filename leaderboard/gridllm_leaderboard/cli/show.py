@@ -30,7 +30,7 @@ def show(
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, stdout
     from gridllm.errors import UsageError
-    from gridllm_leaderboard.cli.asking import the_leaderboard
+    from gridllm_leaderboard.cli.asking import WIDE, the_leaderboard
     from gridllm_leaderboard.cli.show_view import items_table, portrait_json, portrait_renderable
 
     if task is not None and not items:
@@ -46,9 +46,9 @@ def show(
         print_json(portrait_json(portrait, listed if items else None))
         return
     console = stdout()
-    console.print(portrait_renderable(portrait), crop=False)
+    console.print(portrait_renderable(portrait), crop=False, width=WIDE)
     for name, rows in listed.items():
-        console.print(items_table(name, rows, limit), crop=False)
+        console.print(items_table(name, rows, limit), crop=False, width=WIDE)
 
 
 async def _portrait(link: LeaderboardLink, said: str) -> Portrait:

@@ -29,7 +29,7 @@ def submissions(
     from gridllm.cli.show import print_json, stdout
     from gridllm.errors import UsageError
     from gridllm.settings import load_settings
-    from gridllm_leaderboard.cli.asking import submissions_of, the_leaderboard
+    from gridllm_leaderboard.cli.asking import WIDE, submissions_of, the_leaderboard
     from gridllm_leaderboard.cli.submissions_view import submissions_json, submissions_renderable
     from gridllm_leaderboard.messages import SubmissionView
 
@@ -46,4 +46,4 @@ def submissions(
     if as_json:
         print_json(submissions_json(found))
     else:
-        stdout().print(submissions_renderable(found, total, name, everyone=everyone), crop=False)
+        stdout().print(submissions_renderable(found, total, name, everyone=everyone), crop=False, width=WIDE)
