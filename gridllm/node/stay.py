@@ -110,11 +110,15 @@ class Stay:
         self._site.release(self._renewal)
         await self.service.stop()
 
-    async def _show(self) -> None:
+    def enrol(self) -> None:
+        """Have the books know its certificate."""
         raw, counter = self.tenancy.standing.raw, self._site.counter
-        self.presence.certificate = raw
         if counter is not None and raw:
             counter.handing.enrol(raw)
+
+    async def _show(self) -> None:
+        self.presence.certificate = self.tenancy.standing.raw
+        self.enrol()
         await self.presence.announce()
 
     async def _move(self) -> BlockRange:

@@ -168,6 +168,7 @@ class Succession:
         old.outgoing = True
         self._alone.clear()
         self._stays.append(new)
+        new.enrol()
         self._settle_in()
         self._begin(self._retire(old))
 
@@ -175,20 +176,24 @@ class Succession:
         """Serve the old model until its successor's chain stands, let its sessions end, and free its span."""
         old.outgoing = True
         new = self._stays[-1]
-        lapsing = asyncio.create_task(old.called_off())
-        waiting = asyncio.create_task(self._until_the_chain_stands(new, old.grace_s))
+        beside: list[asyncio.Task[Any]] = [
+            lapsing := asyncio.create_task(old.called_off()),
+            waiting := asyncio.create_task(self._until_the_chain_stands(new, old.grace_s)),
+        ]
         try:
             await asyncio.wait((lapsing, waiting), return_when=asyncio.FIRST_COMPLETED)
             await old.announce_draining()
             self._report.note(f"{old.name} takes no new sessions here; {old.service.sessions} may go on to their end.")
-            lapsed = lapsing.done()
-            drained = asyncio.create_task(old.service.drain(old.grace_s if lapsed else LAST_SESSIONS_S, quietly=True))
-            await asyncio.wait((drained,) if lapsed else (drained, lapsing), return_when=asyncio.FIRST_COMPLETED)
-            drained.cancel()
+            patience_s = old.grace_s if lapsing.done() else LAST_SESSIONS_S
+            drained = asyncio.create_task(old.service.drain(patience_s, quietly=True))
+            beside.append(drained)
+            await asyncio.wait(
+                (drained,) if lapsing.done() else (drained, lapsing), return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
-            for task in (lapsing, waiting):
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(lapsing, waiting, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
         await old.close()
         await self._site.dismiss(old.presence)
         await old.tenancy.let_go()
