@@ -19,6 +19,7 @@ from gridllm_client.generation import Generation
 from gridllm_client.loaded import Choice, Fixed, Loaded
 from gridllm_client.model import GridModel
 from gridllm_client.prompts import Wishes
+from gridllm_client.terms import OnEvent
 from tests.unit.crowned_grid import PROMPT, TOKENS, Book, CrownedGrid, book_of
 
 THREADS = 8
@@ -120,6 +121,8 @@ def test_the_crown_changes_under_load(crowned: CrownedGrid, books: list[Book], m
             crowned.runtime.run(after())
             wait_for(lambda: load.of(third) >= THREADS)
         load.check(books)
+        waited = [event.text for one in load.made for event in one.events if event.kind == "waiting"]
+        assert any(f"from {new.entry.name} to the new champion {third.entry.name}" in text for text in waited)
         assert model.name == third.entry.name
 
 
@@ -252,7 +255,7 @@ class Several(Fixed):
         super().__init__(now)
         self.heir = heir
 
-    async def choices(self, wait_s: float) -> AsyncGenerator[Choice, None]:
+    async def choices(self, wait_s: float, tell: OnEvent) -> AsyncGenerator[Choice, None]:
         yield Choice(self.heir, 0.0)
         yield Choice(self.now, wait_s)
 

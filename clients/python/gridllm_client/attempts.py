@@ -31,11 +31,18 @@ async def pieces_from(
     Raises:
         GridError: as ``GridModel.generate``; of several models that nodes did not take it for, what the last one met.
     """
+    on_event = wishes.get("on_event")
+
+    def note(event: ChainEvent) -> None:
+        result.events.append(event)
+        if on_event is not None:
+            on_event(event)
+
     failure: GridError = RouteError("There is no model to generate with.")
-    async with aclosing(source.choices(wishes.get("wait_s", 0.0))) as choices:
+    async with aclosing(source.choices(wishes.get("wait_s", 0.0), note)) as choices:
         async for choice in choices:
             try:
-                async with aclosing(_attempt(source, choice, make_session, prompt, wishes, result)) as pieces:
+                async with aclosing(_attempt(source, choice, make_session, prompt, wishes, result, note)) as pieces:
                     async for piece in pieces:
                         yield piece
                 return
@@ -52,7 +59,13 @@ def _another_may_do(error: GridError, *, stands: bool) -> bool:
 
 
 async def _attempt(
-    source: Source, choice: Choice, make_session: MakeSession, prompt: Prompt, wishes: Wishes, result: Generation
+    source: Source,
+    choice: Choice,
+    make_session: MakeSession,
+    prompt: Prompt,
+    wishes: Wishes,
+    result: Generation,
+    note: OnEvent,
 ) -> AsyncGenerator[str, None]:
     """All of it on one model."""
     loaded = choice.loaded
@@ -69,13 +82,6 @@ async def _attempt(
         repetition_penalty=wishes.get("repetition_penalty"),
     )
     pick = Picker(loaded.ends.model, config, len(ids), wishes.get("seed"))
-    on_event = wishes.get("on_event")
-
-    def note(event: ChainEvent) -> None:
-        result.events.append(event)
-        if on_event is not None:
-            on_event(event)
-
     session = make_session(
         loaded,
         tokens=len(ids) + max_new_tokens,

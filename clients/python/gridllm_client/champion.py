@@ -19,6 +19,7 @@ from gridllm.charter.catalogue import CHAMPION, Catalogue
 from gridllm.charter.document import ModelEntry
 from gridllm.errors import GridError, ModelError, RouteError
 from gridllm_client.loaded import Choice, Loaded
+from gridllm_client.terms import ChainEvent, OnEvent
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Reign:
         champion = self._catalogue.champion
         return None if champion is None or champion.root == self.now.terms.model else champion
 
-    async def choices(self, wait_s: float) -> AsyncGenerator[Choice, None]:
+    async def choices(self, wait_s: float, tell: OnEvent) -> AsyncGenerator[Choice, None]:
         """The new champion if it is ready, else the one that stands; and when nobody serves that any more, whatever
         the grid is moving to.
         """
@@ -83,7 +84,7 @@ class Reign:
         stood = self.now
         yield Choice(stood, 0.0)
         await self._hear()  # nodes may know of a new champion before this client does
-        async for loaded in self._coming(stood, max(wait_s, MOVE_S)):
+        async for loaded in self._coming(stood, max(wait_s, MOVE_S), tell):
             yield Choice(loaded, 0.0)
         former = await self._former()
         if former is not None:
@@ -98,17 +99,24 @@ class Reign:
         log.info("@champion is now %s; it was %s", loaded.name, self.now.name)
         self.now, self._heir, self._spare = loaded, None, None
 
-    async def _coming(self, stood: Loaded, patience_s: float) -> AsyncGenerator[Loaded, None]:
+    async def _coming(self, stood: Loaded, patience_s: float, tell: OnEvent) -> AsyncGenerator[Loaded, None]:
         """What comes after the one that stood, as soon as it is ready; again and again while nodes do not take it."""
-        until = time.monotonic() + patience_s
+        until, told = time.monotonic() + patience_s, False
         while time.monotonic() < until:
             self._look()
             if self._heir is not None:
                 yield self._heir
             elif self.now is not stood:  # another generation came first
                 yield self.now
-            elif self.heir is None:
+            elif (heir := self.heir) is None:
                 return
+            elif not told:
+                told = True
+                tell(
+                    ChainEvent(
+                        "waiting", f"waiting for nodes to go over from {stood.name} to the new champion {heir.name}"
+                    )
+                )
             await asyncio.sleep(min(LOOK_S / 4, patience_s))
 
     async def _former(self) -> Loaded | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gridllm.models.ends import Ends
 from gridllm_client.routes import Routes
-from gridllm_client.terms import Terms
+from gridllm_client.terms import OnEvent, Terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,11 +45,12 @@ class Source(Protocol):
         """The model that stands."""
         ...
 
-    def choices(self, wait_s: float) -> AsyncGenerator[Choice, None]:
+    def choices(self, wait_s: float, tell: OnEvent) -> AsyncGenerator[Choice, None]:
         """What a new generation tries, one after the other, until nodes take it; at least one.
 
         Args:
             wait_s: that its user is ready to wait for nodes.
+            tell: is told what is waited for.
         """
         ...
 
@@ -64,7 +65,7 @@ class Fixed:
     def __init__(self, loaded: Loaded) -> None:
         self.now = loaded
 
-    async def choices(self, wait_s: float) -> AsyncGenerator[Choice, None]:
+    async def choices(self, wait_s: float, tell: OnEvent) -> AsyncGenerator[Choice, None]:
         """It alone."""
         yield Choice(self.now, wait_s)
 
