@@ -116,11 +116,11 @@ def test_a_model_runs_where_it_fits() -> None:
 
 
 def test_bounds_grow_with_model_and_text() -> None:
-    small, large = limits_for(10**5, "float32", 10**5, 2), limits_for(10**9, "float32", 10**5, 2)
+    small, large = limits_for(10**5, 10**5, 2), limits_for(10**9, 10**5, 2)
     assert small.wall_s == 910
     assert large.wall_s == 100_900
     assert large.cpu_s == 2 * large.wall_s
-    assert large.memory_bytes == needed_bytes(10**9, "float32") > 4 * 10**9
+    assert 4 * 10**9 < needed_bytes(10**9, "float32") < 8 * 10**9
 
 
 def test_what_was_signed_first_stays(tmp_path: Path) -> None:

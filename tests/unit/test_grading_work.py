@@ -15,7 +15,7 @@ from gridllm_leaderboard.grading.work import Assignment, checked_sheet, fetch_sh
 from gridllm_leaderboard.messages import Task, Work
 from gridllm_leaderboard.results import items_root
 from gridllm_leaderboard.statements import ItemSet, sign
-from gridllm_leaderboard.tasks import load
+from gridllm_leaderboard.tasks import from_files, load
 from gridllm_leaderboard.tasks.from_text import make_task
 from tests.unit.log_heads import NOW, SIGNED, signed_head
 from tests.unit.verified_board import AUTHORS, GRADERS, ITEMS, Board, key
@@ -132,12 +132,16 @@ async def test_other_lines_than_the_draw_names(board: Board) -> None:
 def test_a_pool_is_believed_as_far_as_the_draw_names_it(tmp_path: Path) -> None:
     text = "\n\n".join(f"Paragraph {number} says something of its own." for number in range(200))
     make_task([text], tmp_path, name="book", practice=3, size=200, seed=1)
-    task, public = load(tmp_path), load(tmp_path)
+    task = load(tmp_path)
+    public = from_files(task.files()["task.yaml"], task.files()["practice.jsonl"])
     items = task.draw(bytes(32), 5)
     drawn = ItemSet(task="book", commitment=task.commitment, root=items_root(items), count=5)
     sheet = checked_sheet(public, drawn, items, bytes(32))
     assert not sheet.drawn_here
     assert list(sheet.practice) == public.practice()
+    with pytest.raises(LeaderboardError, match="not in its pool"):
+        other = [{"text": "nobody's"}, *items[1:]]
+        checked_sheet(task, ItemSet(**drawn.model_dump() | {"root": items_root(other)}), other, bytes(32))
     with pytest.raises(LeaderboardError, match="twice"):
         twice = [items[0], items[0]]
         checked_sheet(public, ItemSet(**drawn.model_dump() | {"root": items_root(twice), "count": 2}), twice, bytes(32))

@@ -19,9 +19,8 @@ MOST_S: Final = 48 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one attempt may take."""
+    """The time that one attempt may take; its memory is what the grader's owner gives."""
 
-    memory_bytes: int  # private memory, beyond what the program itself takes before it loads the model
     wall_s: int
     cpu_s: int
 
@@ -31,15 +30,14 @@ def needed_bytes(parameters: int, dtype: str) -> int:
     return int(parameters * ITEM_BYTES[dtype] * WEIGHT_COPIES) + SPARE_BYTES
 
 
-def limits_for(parameters: int, dtype: str, text_bytes: int, threads: int, memory_bytes: int | None = None) -> Limits:
+def limits_for(parameters: int, text_bytes: int, threads: int) -> Limits:
     """Bounds by the model's size and the text it is asked; generous: they stop what is broken, not what is slow.
 
     Args:
         text_bytes: of all items, contexts counted once for each choice; a byte is a token at most.
-        memory_bytes: given by the grader's owner; None: what such a model needs.
     """
     wall_s = int(min(MOST_S, LEAST_S + 2 * parameters * text_bytes / FLOPS))
-    return Limits(memory_bytes or needed_bytes(parameters, dtype), wall_s, wall_s * max(1, threads))
+    return Limits(wall_s, wall_s * max(1, threads))
 
 
 def confine(memory_bytes: int, cpu_s: int) -> None:

@@ -57,13 +57,7 @@ def prepare(
         size += sum(len(line_of(item)) * len(item.get("choices", [0])) for item in items)
         lists.append(JobTask(name=task.name, label=label, file=str(file), items=str(path)))
     on_grid = subject.via == "grid"  # embedding and head run here, blocks elsewhere
-    bounds = limits_for(
-        subject.parameters,
-        means.dtype,
-        size * GRID_TIMES if on_grid else size,
-        means.threads,
-        means.memory_bytes if on_grid else None,
-    )
+    bounds = limits_for(subject.parameters, size * GRID_TIMES if on_grid else size, means.threads)
     asked = " ".join(items_root(one.items) for one in questions)
     job = Job(
         folder=str(folder),
@@ -75,7 +69,7 @@ def prepare(
         device=means.device,
         threads=means.threads,
         tasks=tuple(lists),
-        memory_bytes=bounds.memory_bytes,
+        memory_bytes=means.memory_bytes,
         cpu_s=bounds.cpu_s,
         home=None if ways is None else str(ways.home),
         grid=None if ways is None else ways.grid,

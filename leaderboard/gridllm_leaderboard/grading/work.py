@@ -141,6 +141,9 @@ def checked_sheet(task: tasks.Task, drawn: ItemSet, items: list[Line], seed: byt
     practice = task.practice()
     if {digest_of(item) for item in practice} & {digest_of(item) for item in items}:
         raise LeaderboardError(f"Items of {task.name} were drawn that are public.")
+    pool = task.pool() if isinstance(task, tasks.FolderTask) else None
+    if pool is not None and not {digest_of(item) for item in items} <= {digest_of(item) for item in pool}:
+        raise LeaderboardError(f"Items of {task.name} were drawn that are not in its pool.")
     if task.generated and task.draw(seed, drawn.count) != items:
         raise LeaderboardError(f"The items of {task.name} are not those that follow from the beacon.")
     return Sheet(task, drawn.root, items, practice[: drawn.count], task.generated)
