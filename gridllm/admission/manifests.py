@@ -76,7 +76,11 @@ class Manifests:
                 news.clear()
                 lacking = [root for root in self._listed() if root not in self.models]
                 for root in lacking:
-                    await self.find(swarm, root)
+                    try:
+                        await self.find(swarm, root)
+                    except Exception:  # of one model: the first peer and its books go on for all others
+                        log.exception("The manifest of the model %s could not be looked for", root)
+                        self._again[root] = time.monotonic() + LONGEST_PAUSE_S, LONGEST_PAUSE_S
                 due = [self._again[root][0] for root in lacking if root in self._again]
                 wait_s = min(due, default=float("inf")) - time.monotonic()
                 try:
