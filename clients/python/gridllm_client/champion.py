@@ -27,6 +27,7 @@ MOVE_S: Final = 120.0  # for nodes to come from the champion before to the new o
 LOOK_S: Final = 2.0  # between looks whether a whole chain serves the new champion
 LOOKS: Final = 450  # a quarter of an hour; then the next generation begins again
 RETRY_S: Final = 30.0  # after the new champion could not be loaded
+REST_S: Final = 5.0  # after nodes did not take a generation of it, while there is the one that stands
 
 
 Load = Callable[[ModelEntry], Awaitable[Loaded]]
@@ -45,6 +46,7 @@ class Reign:
         self._load = load
         self._hear = hear
         self._heir: Loaded | None = None  # the new champion, once it is loaded and a chain serves it
+        self._offered_from = 0.0  # time.monotonic() from which a generation tries the heir before the one that stands
         self._spare: Loaded | None = None  # the champion before, where that had to be tried
         self._preparing: asyncio.Task[None] | None = None
         self._prepared_root = ""  # what it is, or was, at
@@ -79,8 +81,9 @@ class Reign:
         the grid is moving to.
         """
         self._look()
-        if self._heir is not None:
+        if self._heir is not None and time.monotonic() >= self._offered_from:
             yield Choice(self._heir, 0.0)
+            self._offered_from = time.monotonic() + REST_S  # nodes did not take it: trying costs seconds
         stood = self.now
         yield Choice(stood, 0.0)
         await self._hear()  # nodes may know of a new champion before this client does
@@ -112,11 +115,8 @@ class Reign:
                 return
             elif not told:
                 told = True
-                tell(
-                    ChainEvent(
-                        "waiting", f"waiting for nodes to go over from {stood.name} to the new champion {heir.name}"
-                    )
-                )
+                what = f"waiting for nodes to go over from {stood.name} to the new champion {heir.name}"
+                tell(ChainEvent("waiting", what))
             await asyncio.sleep(min(LOOK_S / 4, patience_s))
 
     async def _former(self) -> Loaded | None:
