@@ -91,7 +91,8 @@ def rules_of(
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = " ".join(map(str, fault["loc"]))
-        raise UsageError(f"These rules cannot be: {where or 'they say that'} {fault['msg']}.") from error
+        what = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(f"These rules cannot be: {f'{where}: ' if where else ''}{what}.") from error
 
 
 def remember_sources(path: Path, tasks: Sequence[tuple[TaskWish, Task]]) -> None:
