@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gridllm.charter.document import ModelEntry
+from gridllm.charter.economy import Economy
 from gridllm.charter.minimums import Admission
 from gridllm.errors import AdmissionError, ModelError
 from gridllm.models.manifest import Manifest
@@ -218,6 +219,22 @@ async def test_both_come_back_when_the_swarm_is_lost(tmp_path: Path, folder: Pat
         await asyncio.wait([life.task], timeout=10)
         assert life.task.done()
         assert await records_of(life, entry) == await records_of(life, life.entry) == []
+
+
+async def test_a_node_that_is_paid_has_a_till_for_each_and_one_purse(
+    tmp_path: Path, folder: Path, entry: ModelEntry
+) -> None:
+    paid = Economy(required=True, newcomers="nothing")
+    async with living(tmp_path, champions={entry.root: folder}, economy=paid, grace_s=0.2) as life:
+        await life.serving()
+        crown(life, entry)
+        await served(life, entry)
+        caller = Caller(life)
+        await caller.join()
+        assert await caller.refused(life.entry, OLD, 2) == await caller.refused(entry, NEW, 5) == "not_entitled"
+        await until(lambda: said(life, "demo is served here no longer"))
+        assert await caller.refused(entry, NEW, 5) == "not_entitled"
+        await until(lambda: bool(life.notes.pulses) and life.notes.pulses[-1].earned == 0)
 
 
 async def test_a_node_that_starts_under_a_champion_serves_that(tmp_path: Path, folder: Path, entry: ModelEntry) -> None:

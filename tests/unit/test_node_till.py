@@ -235,6 +235,22 @@ async def test_sessions_on_trust_share_what_the_account_is_trusted_with(shop: Sh
     shop.till.shut(second, by_client=True)
 
 
+async def test_what_an_account_owes_for_one_model_counts_for_the_other(shop: Shop) -> None:
+    payer, price = shop.payer, shop.scribe.price
+    shop.desk.silent = True
+    beside = shop.till.beside(ENTRY.model_copy(update={"name": "heir"}))
+    first = (await shop.admit(payer.open(payer.payment()))).bill
+    shop.till.begin(first)
+    second = (await beside.admit(payer.open(payer.payment(), session=bytes(16)), payer.connection.peer)).bill
+    second.claimed = 10**9
+    slices, most = [RowSlice(0, 0, 0, 1, 1)], 10**6 // price(0, 1)
+    for call in range(1, most + 1):
+        first.take(slices, call)
+    assert not second.allows(slices, 1, now_s=NOW), "nothing is left of the trust"
+    shop.till.shut(first, by_client=True)
+    assert beside._debtors("") == shop.till._debtors("") == 1
+
+
 async def test_debts_outlast_sessions_until_a_keeper_takes_the_voucher(shop: Shop) -> None:
     payer, price = shop.payer, shop.scribe.price
     shop.desk.silent = True
