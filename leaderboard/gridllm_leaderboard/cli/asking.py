@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gridllm_leaderboard.link import LeaderboardLink
     from gridllm_leaderboard.messages import Dossier, Rank, RankRow, Reign, SubmissionView
 
@@ -21,6 +23,15 @@ IdArgument = Annotated[
 
 MOST_ROWS: Final = 100_000  # of a listing that is fetched whole
 WIDE: Final = 400  # columns that a table may take: a terminal breaks the line, and nothing of an id or command is lost
+
+
+def print_wide(renderable: RenderableType) -> None:
+    """Print a table as wide as what stands in it, whatever the terminal's width."""
+    from gridllm.cli.show import stdout
+
+    console = stdout()
+    console.width = max(console.width, WIDE)
+    console.print(renderable, crop=False)
 
 
 @asynccontextmanager

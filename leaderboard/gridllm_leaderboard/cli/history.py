@@ -24,7 +24,7 @@ def history(
 
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, stderr, stdout
-    from gridllm_leaderboard.cli.asking import WIDE, reigns, the_leaderboard
+    from gridllm_leaderboard.cli.asking import print_wide, reigns, the_leaderboard
     from gridllm_leaderboard.cli.history_view import history_json, history_renderable
     from gridllm_leaderboard.messages import Reign
 
@@ -37,8 +37,7 @@ def history(
     if as_json:
         print_json(history_json(found))
     else:
-        console = stdout()
-        console.print(history_renderable(found, name, now, min(console.width, 100)), crop=False, width=WIDE)
+        print_wide(history_renderable(found, name, now, min(stdout().width, 100)))
     for path, kind in ((png, "png"), (svg, "svg")):
         if path is not None:
             from gridllm_leaderboard.cli.history_image import draw

@@ -25,9 +25,9 @@ def rank(
     Example: gridllm leaderboard rank --task sums
     """
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.show import print_json
     from gridllm.errors import UsageError
-    from gridllm_leaderboard.cli.asking import MOST_ROWS, WIDE, ranking, the_leaderboard
+    from gridllm_leaderboard.cli.asking import MOST_ROWS, print_wide, ranking, the_leaderboard
     from gridllm_leaderboard.cli.rank_view import rank_csv, rank_json, rank_renderable
     from gridllm_leaderboard.messages import Rank
 
@@ -50,4 +50,4 @@ def rank(
     elif as_csv:
         typer.echo(rank_csv(found), nl=False)
     else:
-        stdout().print(rank_renderable(found, name, task), crop=False, width=WIDE)
+        print_wide(rank_renderable(found, name, task))

@@ -28,9 +28,9 @@ def show(
     Example: gridllm leaderboard show my-model --items --task sums
     """
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.show import print_json
     from gridllm.errors import UsageError
-    from gridllm_leaderboard.cli.asking import WIDE, the_leaderboard
+    from gridllm_leaderboard.cli.asking import print_wide, the_leaderboard
     from gridllm_leaderboard.cli.show_view import items_table, portrait_json, portrait_renderable
 
     if task is not None and not items:
@@ -45,10 +45,9 @@ def show(
     if as_json:
         print_json(portrait_json(portrait, listed if items else None))
         return
-    console = stdout()
-    console.print(portrait_renderable(portrait), crop=False, width=WIDE)
+    print_wide(portrait_renderable(portrait))
     for name, rows in listed.items():
-        console.print(items_table(name, rows, limit), crop=False, width=WIDE)
+        print_wide(items_table(name, rows, limit))
 
 
 async def _portrait(link: LeaderboardLink, said: str) -> Portrait:

@@ -26,10 +26,10 @@ def submissions(
     """
     from gridllm.cli.credit import account_of_whom
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.show import print_json
     from gridllm.errors import UsageError
     from gridllm.settings import load_settings
-    from gridllm_leaderboard.cli.asking import WIDE, submissions_of, the_leaderboard
+    from gridllm_leaderboard.cli.asking import print_wide, submissions_of, the_leaderboard
     from gridllm_leaderboard.cli.submissions_view import submissions_json, submissions_renderable
     from gridllm_leaderboard.messages import SubmissionView
 
@@ -46,4 +46,4 @@ def submissions(
     if as_json:
         print_json(submissions_json(found))
     else:
-        stdout().print(submissions_renderable(found, total, name, everyone=everyone), crop=False, width=WIDE)
+        print_wide(submissions_renderable(found, total, name, everyone=everyone))
