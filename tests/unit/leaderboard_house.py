@@ -71,6 +71,8 @@ class House:
         self.opened: Opened | None = None
         self.peer = PeerId("")
         self._stack = AsyncExitStack()
+        self.wanting: list[Exception] = []
+        """What the next checks of models find."""
         self._rules = rules
         self.say_rules()
 
@@ -118,6 +120,8 @@ class House:
 
     async def _check(self, folder: Path, manifest: Any) -> None:
         """Stands in for a child process."""
+        if self.wanting:
+            raise self.wanting.pop()
 
     # what others do
 

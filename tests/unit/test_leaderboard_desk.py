@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gridllm.charter.catalogue import Catalogue
-from gridllm.errors import NotAccepted, TooSoon
+from gridllm.errors import ModelError, NotAccepted, TooSoon
 from gridllm.identity.keys import Identity
 from gridllm.ledger.keepers import Keepers
 from gridllm_bootstrap.paper import read_paper
@@ -65,6 +65,24 @@ async def test_from_a_submission_to_a_champion_and_on_to_the_next(tmp_path: Path
         assert [row.name for row in rank.rows[2:]] == ["model 1", "model 4"]
         assert rank.rows[2].place == 3 and rank.tasks == {"stories": "text", "sums": "choice"}
         await check_dossier(made, first)
+
+
+async def test_a_model_that_is_found_wanting_goes_and_a_fee_that_is_dropped_is_not_waited_for(tmp_path: Path) -> None:
+    async with house(tmp_path, fee=CREDIT) as made:
+        made.wanting = [ModelError("Tensor embed has a NaN."), OSError(28, "No space left on device")]
+        first = await made.submit(1)
+        await made.until_told("trouble")  # the disk's fault: it is looked at again
+        second = await made.submit(2)
+        view = await made.until(second, "unpaid", "refused")
+        assert {(await made.until(first, "unpaid", "refused")).state, view.state} == {"unpaid", "refused"}
+        (refused,) = [one for one in (first, second) if (await made.view(one)).state == "refused"]
+        assert "NaN" in (await made.view(refused)).why
+        made.say_rules(fee=0)
+        (other,) = {first, second} - {refused}
+        await made.until(other, "locked")
+        desk = made.opened.desk if made.opened else None
+        assert desk is not None and await asyncio.to_thread(desk.vault.roots) == [(await made.view(other)).root]
+        assert (await made.submit(1 if refused == first else 2, name="mended")) != refused  # signed anew
 
 
 async def check_dossier(made: House, id_: str) -> None:

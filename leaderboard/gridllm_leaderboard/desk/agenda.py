@@ -107,6 +107,7 @@ class Agenda:
 
     async def _book_fees(self) -> float:
         if not self._desk.rules.fee:
+            await self._fees.waive()
             return IDLE_S
         due = await self._desk.books.read(lambda view: any(not one.paid for one in view.in_state("unpaid", "checking")))
         if not due:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gridllm.errors import ModelError, NotAccepted
+from gridllm.errors import LeaderboardError, ModelError, NotAccepted
 from gridllm_leaderboard.desk.consequences import Shape
 
 if TYPE_CHECKING:
@@ -47,9 +47,22 @@ class Arrivals:
                 desk.tell("trouble", {"text": f"Submission {entry.id[:16]}…: {error}"})
 
     async def look(self) -> None:
-        """Look at all that came whole, the oldest first. Raises LeaderboardError: the store cannot be written."""
-        while waiting := await self._desk.books.read(lambda view: view.in_state("checking")):
-            await self._look_at(waiting[0])
+        """Look at all that came whole, the oldest first.
+
+        Raises:
+            LeaderboardError: the store cannot be written, or one could not be looked at for a fault of this machine;
+                the others were.
+        """
+        seen: set[str] = set()
+        fault: OSError | None = None
+        while waiting := [one for one in await self._desk.books.read(_checking) if one.id not in seen]:
+            seen.add(waiting[0].id)
+            try:
+                await self._look_at(waiting[0])
+            except OSError as error:
+                fault = error
+        if fault is not None:
+            raise LeaderboardError(f"A model cannot be looked at now ({fault}); it is tried again.") from fault
 
     async def tidy(self) -> None:
         """Give up what was never brought or paid, and take the weights of what is down off the disk."""
@@ -123,6 +136,10 @@ def kept_shape(view: View, root: str) -> Shape | None:
     """As it was found when the model was checked."""
     kept = view.value(SHAPE_KEY + root)
     return None if kept is None else msgspec.json.decode(kept, type=Shape)
+
+
+def _checking(view: View) -> list[Entry]:
+    return view.in_state("checking")
 
 
 def _roots_kept(view: View) -> set[str]:
