@@ -58,6 +58,7 @@ class Succession:
         self._tasks = tasks
         self._background: list[asyncio.Task[None]] = []
         self._beating: asyncio.Task[None] | None = None
+        self._surveys: dict[Stay, asyncio.Task[None]] = {}
         self._alone = asyncio.Event()  # no old model is left
 
     async def run(self) -> Ending:
@@ -94,7 +95,7 @@ class Succession:
         if self._beating is not None:
             self._beating.cancel()
         self._beating = self._begin(self._stays[-1].beat())
-        self._begin(self._stays[-1].survey())
+        self._surveys[self._stays[-1]] = self._begin(self._stays[-1].survey())
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._background = [task for task in self._background if not task.done()]
@@ -175,7 +176,21 @@ class Succession:
     async def _retire(self, old: Stay) -> None:
         """Serve the old model until its successor's chain stands, let its sessions end, and free its span."""
         old.outgoing = True
-        new = self._stays[-1]
+        new, name = self._stays[-1], old.name
+        await self._until_unused(old, new)
+        if (survey := self._surveys.pop(old, None)) is not None:
+            survey.cancel()
+        await old.close()
+        await self._site.dismiss(old.presence)
+        self._stays.remove(old)
+        await old.tenancy.let_go()
+        del old, survey  # the span's memory goes with the last that holds it
+        await new.tenancy.take_all()
+        self._report.note(f"{name} is served here no longer.")
+        self._alone.set()
+
+    async def _until_unused(self, old: Stay, new: Stay) -> None:
+        """Until no session is left of the old model, and no new one is taken."""
         beside: list[asyncio.Task[Any]] = [
             lapsing := asyncio.create_task(old.called_off()),
             waiting := asyncio.create_task(self._until_the_chain_stands(new, old.grace_s)),
@@ -194,13 +209,6 @@ class Succession:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-        await old.close()
-        await self._site.dismiss(old.presence)
-        await old.tenancy.let_go()
-        self._stays.remove(old)
-        await new.tenancy.take_all()
-        self._report.note(f"{old.name} is served here no longer.")
-        self._alone.set()
 
     async def _until_the_chain_stands(self, new: Stay, patience_s: float) -> None:
         """And has stood for so long: clients hear of the new champion by and by, and their parts of it take loading."""

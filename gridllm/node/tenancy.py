@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 from collections.abc import Callable
 from functools import partial
 
@@ -105,6 +106,7 @@ class Tenancy:
         """The other model's span is gone: its room is for this one's caches."""
         self._room_bytes = None
         if self.hosting is not None:
+            await asyncio.to_thread(gc.collect)  # modules refer to one another in circles
             free = await asyncio.to_thread(free_bytes, self.wishes.device)
             take_room_back(self.hosting, self.wishes, free - self.margin_bytes(self.hosting.manifest))
 
@@ -116,9 +118,9 @@ class Tenancy:
 
     async def let_go(self) -> None:
         """Free the span."""
-        if self.hosting is not None:
-            await self.hosting.engine.stop()
-            self.hosting = None
+        hosting, self.hosting = self.hosting, None
+        if hosting is not None:
+            await hosting.engine.stop()
 
     async def _prepare(self, manifest: Manifest, presence: Presence, report: Report) -> Hosting:
         """The blocks it is to move to, or such as it chooses; the ones it left where the files of others are not to be
