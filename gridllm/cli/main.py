@@ -27,6 +27,7 @@ COMMAND_ORDER: Final = (
     "seed",
     "credit",
     "ledger",
+    "leaderboard",
     "grids",
     "id",
     "bootstrap",
