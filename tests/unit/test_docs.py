@@ -8,7 +8,7 @@ from pathlib import Path
 from gridllm.cli.reference import command_reference
 
 DOCS = Path(__file__).parents[2] / "docs"
-GROUPS = ("gridllm bootstrap", "gridllm ledger")  # of commands, that are none themselves
+GROUPS = ("gridllm bootstrap", "gridllm ledger", "gridllm leaderboard")  # of commands, that are none themselves
 
 
 def test_the_command_reference_is_up_to_date() -> None:
