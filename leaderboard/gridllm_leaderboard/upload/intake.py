@@ -55,19 +55,23 @@ class Intake:
             NotAccepted: the disk is full; or what came is not what the manifest names.
             PeerLost, WireError, Refusal, TimeoutError: the author went away, or does not keep to the protocol.
         """
+        try:
+            await self._all()
+        except TimeoutError:  # which is an OSError, too
+            raise
+        except OSError as error:
+            raise self._vault.room.trouble(error) from error
+
+    async def _all(self) -> None:
         manifest = await self._manifest()
         for _ in range(ROUNDS):
             lacking = await asyncio.to_thread(self._vault.lacking, self._root, manifest)
             sizes = {lack.item.sha256: self._size(lack.item) for lack in lacking}
             await asyncio.to_thread(self._reserve, manifest, lacking, sizes)
             await self._say(self._plan(manifest, lacking, sizes))
-            jobs = [self._job(lack, sizes[lack.item.sha256]) for lack in lacking]
-            await self._fetch(jobs)
-            try:
-                if await asyncio.to_thread(self._vault.assemble, self._root, manifest):
-                    return
-            except OSError as error:
-                raise self._vault.room.trouble(error) from error
+            await self._fetch([self._job(lack, sizes[lack.item.sha256]) for lack in lacking])
+            if await asyncio.to_thread(self._vault.assemble, self._root, manifest):
+                return
         raise NotAccepted("The leaderboard's copy of these files is damaged; tell its maintainer, and try again.")
 
     async def _manifest(self) -> Manifest:

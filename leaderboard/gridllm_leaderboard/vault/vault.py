@@ -149,7 +149,12 @@ class Vault:
         if not place.is_dir():
             model = CachedModel(staging, ModelRoot(root), manifest)
             shutil.rmtree(model.folder, ignore_errors=True)
-            model.prepare()
+            try:
+                model.prepare()
+            except ModelError as error:
+                if isinstance(error.__cause__, OSError):  # the disk's fault, and not the model's
+                    raise error.__cause__ from None
+                raise
             try:
                 for item in model.items():
                     if not self._blobs.put(item):
