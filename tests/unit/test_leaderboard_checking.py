@@ -171,9 +171,11 @@ def _replace(content: str, pattern: Json | None = None) -> Json:
     (lambda t: t.update(normalizer=_replace("a" * 5000)), "a rule of 5,000 characters"),
     (lambda t: t.update(normalizer=_replace("a" * 4000)), "out of bounds"),
     (lambda t: t.update(normalizer=_replace("", {"Regex": "[a-z]"})), "does not cover plain text"),
+    (lambda t: t.update(normalizer={"type": "Lowercase"}), "does not cover plain text"),
+    (lambda t: t.update(normalizer=_replace("", {"String": "\n"})), "does not cover plain text"),
     (lambda t: t["model"]["vocab"].update({"zz": 999_999}), "up to id 999,999 .* embedding 2,048 rows"),
     (lambda t: t.pop("model"), "no tokenizer that transformers can read|no list of"),
-], ids=["vocabulary", "entry", "added", "rule", "grows", "loses", "ids", "none"])  # fmt: skip
+], ids=["vocabulary", "entry", "added", "rule", "grows", "loses", "case", "lines", "ids", "none"])  # fmt: skip
 def test_tokenizers_out_of_bounds(
     folder: Path, change: Callable[[Json], None], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
