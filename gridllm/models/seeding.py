@@ -141,16 +141,20 @@ class Seeding:
                 return
             body = b""
             try:
-                size, body = await self._piece(stream.peer, want)
+                self._admit(stream.peer, want)
+                size, body = await self._piece(want)
                 answer: Piece | Declined = Piece(size)
             except Refusal as refusal:
                 answer = _declined(refusal)
             await _write(stream, answer, body)
             self.sent_bytes += len(body)
 
-    async def _piece(self, peer: PeerId, want: Want) -> tuple[int, bytes]:
+    def _admit(self, peer: PeerId, want: Want) -> None:
+        """Raises WrongModel."""
         if not self._may(peer, want.root):
             raise WrongModel(f"This peer holds no weights of the model {want.root[:16]}… for you; ask another.")
+
+    async def _piece(self, want: Want) -> tuple[int, bytes]:
         slot = self.shelf.locate(want)
         if want.offset > slot.size:
             raise BadPosition(f"{want.name[:200]!r} has {slot.size} bytes; there is nothing at {want.offset}.")
