@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ from gridllm.ledger.statements import account_of
 from gridllm.node.counter import counter_in
 from gridllm.node.enrolment import Membership
 from gridllm.node.following import Following
+from gridllm.node.presence import Presence
 from gridllm.node.report import Report
 from gridllm.node.site import Site
 from gridllm.node.standing import spell_duration
@@ -31,8 +31,6 @@ from gridllm.node.tenancy import Tenancy
 from gridllm.node.wishes import Wishes
 from gridllm.quantities import spell_earnings
 from gridllm.swarm.interface import Swarm
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -123,10 +121,10 @@ class Volunteer:
             site = await self._or_stop(self._enter(leaving))
             if isinstance(site, Ending):
                 return site
-            stays = await self._or_stop(self._host(site), site.swarm)
-            if isinstance(stays, Ending):
-                return stays
-            ending = await self._serve(site, stays)
+            hosted = await self._or_stop(self._host(site), site.swarm)
+            if isinstance(hosted, Ending):
+                return hosted
+            ending = await self._serve(site, hosted)
             # What comes next enters afresh: handlers cannot be taken back from a swarm.
             for presence in site.presences:
                 presence.returning = ending in (Ending.LOST, Ending.MOVING)
@@ -141,18 +139,19 @@ class Volunteer:
         leaving.push_async_callback(site.farewell)
         return site
 
-    async def _host(self, site: Site) -> Callable[[], list[Stay]]:
-        """The models' spans: still in memory, or loaded now. Returns what makes their stays."""
+    async def _host(self, site: Site) -> list[tuple[Tenancy, Presence]]:
+        """Have the models' spans: still in memory, or loaded now."""
         await self._choose(site)
         hosted = []
         for tenancy in self._tenancies:
             presence = site.presence(tenancy.entry, tenancy.wishes.dtype)
             async with asyncio.timeout(None if self._fallback is None else ADMISSION_S):
-                hosted.append((tenancy, await tenancy.host(site, presence, self._report), presence))
+                await tenancy.host(site, presence, self._report)
+            hosted.append((tenancy, presence))
         if self._fallback is not None and self._following is not None:
             self._following.settled(self._current.entry)
         self._fallback = None
-        return lambda: [Stay(site, tenancy, held, presence, self._report) for tenancy, held, presence in hosted]
+        return hosted
 
     async def _choose(self, site: Site) -> None:
         """Before anything is loaded for the first time: whether another model is the champion by now."""
@@ -166,14 +165,14 @@ class Volunteer:
         if following.entry.root != current.entry.root:
             self._tenancies = [Tenancy(*following.settle(following.entry), self._surroundings)]
 
-    async def _serve(self, site: Site, make: Callable[[], list[Stay]]) -> Ending:
+    async def _serve(self, site: Site, hosted: list[tuple[Tenancy, Presence]]) -> Ending:
         """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
         us, first = self._us, self._current
         path = us.pins.purse_path(us.signed, account_of(site.swarm.peer))
         board = us.standing.gate.board
         async with counter_in(site.swarm, us.signed, us.identity, path, first.standing.raw, board) as counter:
             site.counter = counter
-            stays = make()
+            stays = [Stay(site, tenancy, presence, self._report) for tenancy, presence in hosted]
             try:
                 ending = await self._serve_all(site, stays)
             finally:
@@ -189,8 +188,8 @@ class Volunteer:
         return ending
 
     async def _serve_all(self, site: Site, stays: list[Stay]) -> Ending:
-        for stay in stays:
-            await stay.open()
+        for number in range(len(stays)):  # by number: nothing here may hold a stay that goes
+            await stays[number].open()
         async with asyncio.TaskGroup() as tasks:
             succession = Succession(site, stays, self._following, self._report, tasks)
             ending = await self._or_stop(succession.run(), site.swarm)

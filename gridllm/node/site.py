@@ -61,6 +61,7 @@ class Site:
             with contextlib.suppress(TimeoutError, GridError):
                 async with asyncio.timeout(FAREWELL_S):
                     await presence.stop()
+            presence.engine = None  # its span's memory is to be free
 
     async def farewell(self) -> None:
         """The node leaves the swarm."""

@@ -8,8 +8,7 @@ import time
 from functools import partial
 from typing import Final
 
-from gridllm.errors import GridError
-from gridllm.node.hosting import Hosting
+from gridllm.errors import GridError, UsageError
 from gridllm.node.presence import Presence
 from gridllm.node.pulse import beat
 from gridllm.node.renewal import Renewal
@@ -26,7 +25,11 @@ REVOKED_GRACE_S: Final = 2.0  # for clients to hear that they must move
 class Stay:
     """Use as ``stay = Stay(…); try: await stay.open(); … finally: await stay.close()``."""
 
-    def __init__(self, site: Site, tenancy: Tenancy, hosting: Hosting, presence: Presence, report: Report) -> None:
+    def __init__(self, site: Site, tenancy: Tenancy, presence: Presence, report: Report) -> None:
+        """``tenancy`` hosts its span."""
+        hosting = tenancy.hosting
+        if hosting is None:
+            raise UsageError(f"No blocks of {tenancy.entry.name} are loaded; they are before they are served.")
         self.tenancy = tenancy
         self.presence = presence
         self.outgoing = False  # another model takes this one's place: it does not move any more

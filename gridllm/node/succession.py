@@ -56,7 +56,7 @@ class Succession:
         self._following = following
         self._report = report
         self._tasks = tasks
-        self._background: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
         self._surveys: dict[Stay, asyncio.Task[None]] = {}
         self._alone = asyncio.Event()  # no old model is left
@@ -87,7 +87,7 @@ class Succession:
 
     def rest(self) -> None:
         """End what runs beside."""
-        for task in self._background:
+        for task in list(self._background):
             task.cancel()
 
     def _settle_in(self) -> None:
@@ -98,9 +98,9 @@ class Succession:
         self._surveys[self._stays[-1]] = self._begin(self._stays[-1].survey())
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        self._background = [task for task in self._background if not task.done()]
         task = self._tasks.create_task(work)
-        self._background.append(task)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)  # what is done holds whatever it worked on
         return task
 
     async def _successor(self, current: Stay) -> Stay | None:
@@ -156,8 +156,8 @@ class Succession:
             undoing.callback(give_back)
             if tenancy.standing.required and not tenancy.standing.recall():
                 await _quiet(current)
-            hosting = await tenancy.host(self._site, presence, Aside(self._report))
-            stay = Stay(self._site, tenancy, hosting, presence, self._report)
+            await tenancy.host(self._site, presence, Aside(self._report))
+            stay = Stay(self._site, tenancy, presence, self._report)
             undoing.push_async_callback(stay.close)
             await stay.open()
             undoing.pop_all()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,10 @@ async def test_old_and_new_sessions_on_one_node_and_none_is_dropped(
         await caller.join()
         await caller.open(life.entry, OLD, 2)
         before = await caller.step(life.entry, OLD, 1)
+        held = life.volunteer._tenancies[0].hosting
+        assert held is not None
+        span = weakref.ref(held.engine.span)
+        del held
         crown(life, entry)
         await served(life, entry)
         assert [one.state for one in await records_of(life, life.entry)] == ["serving"]
@@ -80,6 +86,8 @@ async def test_old_and_new_sessions_on_one_node_and_none_is_dropped(
         caller.close(OLD)
         await until(lambda: said(life, "demo is served here no longer"))
         assert await records_of(life, life.entry) == []
+        gc.collect()
+        assert span() is None, "its memory is free"
         assert await caller.refused(life.entry, LATE, 2) == "wrong_model"
         await caller.step(entry, NEW, 3)
         assert [one.state for one in await records_of(life, entry)] == ["serving"]
