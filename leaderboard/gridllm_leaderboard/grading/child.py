@@ -7,6 +7,7 @@ the grid where the model runs there. Killed at any moment it loses a few items; 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -31,6 +32,9 @@ fault; killed: its process died; time: it was not done in time."""
 
 ORPHANED: Final = 3  # exit status
 MOST_SAID: Final = 400  # characters of a sentence
+OUR_ERRNOS: Final = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
 OUT_OF_MEMORY: Final = (
     "can't allocate memory",
     "out of memory",
@@ -147,7 +151,7 @@ def _fault_of(error: Exception) -> Said:
         return Said(fault="memory", why="it ran out of the memory that it may take")
     if isinstance(error, ModelError | UsageError):
         return Said(fault="model", why=text)
-    if isinstance(error, LeaderboardError | OSError):
+    if isinstance(error, LeaderboardError) or (isinstance(error, OSError) and error.errno in OUR_ERRNOS):
         return Said(fault="machine", why=text)
     if isinstance(error, GridError):
         return Said(fault="grid", why=text)

@@ -28,6 +28,7 @@ from gridllm_leaderboard.results import ItemResult, Line, digest_of
 from gridllm_leaderboard.tasks.taskfile import TaskFile
 
 VERSION: Final = f"lm_eval {lm_eval.__version__}"
+LOWEST: Final = -1e11  # nats: a model with absurd weights gets no points, and makes no figure that nobody can add up
 TOKENS_AT_ONCE: Final = 4096  # that a scorer is handed: it batches them by length; what a kill of this process loses
 
 Row = tuple[list[int], int]  # tokens, and the first that is scored
@@ -155,7 +156,8 @@ class GradedLM(TemplateLM):
                 part if isinstance(part, float) else sum(float(next(scores).logprobs.double().sum()) for _ in part)
                 for part in parts
             ]
-            self._journal.add(label, self._digests[label][number], logliks)
+            bounded = [min(0.0, max(LOWEST, one)) for one in logliks]
+            self._journal.add(label, self._digests[label][number], bounded)
             self._done += 1
             self._progress(self._done, self._total)
 
