@@ -203,6 +203,7 @@ class Volunteer:
         return ending
 
     async def _drain(self, stays: list[Stay], grace_s: float) -> None:
+        stays = list(stays)  # one of two may go meanwhile
         for stay in stays:
             await stay.announce_draining()
         sessions = sum(stay.service.sessions for stay in stays)
