@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gridllm.charter.document import SignedCharter, verify_charter
@@ -78,19 +78,29 @@ async def ask_for_manifest(
     return None
 
 
-async def serve_charter(swarm: Swarm, raw: bytes, manifests: Mapping[ModelRoot, bytes]) -> None:
-    """Answer both calls from now on. ``manifests`` is looked at on each call, so it may grow."""
+async def serve_charter(
+    swarm: Swarm,
+    raw: bytes,
+    manifests: Mapping[ModelRoot, bytes],
+    may: Callable[[PeerId, ModelRoot], bool] = lambda _peer, _root: True,
+) -> None:
+    """Answer both calls from now on.
+
+    Args:
+        manifests: looked at on each call, so it may grow.
+        may: whether that peer may have that model's manifest; to others it is as if it were not here.
+    """
 
     async def answer_charter(_peer: PeerId, _payload: bytes) -> bytes:
         return raw
 
-    async def answer_manifest(_peer: PeerId, payload: bytes) -> bytes:
+    async def answer_manifest(peer: PeerId, payload: bytes) -> bytes:
         try:
             name, offset = _request.unpack(payload)
             root = ModelRoot(name.decode("ascii"))
         except (struct.error, UnicodeDecodeError) as error:
             raise Malformed(f"A request for a manifest has {_request.size} bytes, not {len(payload)}.") from error
-        manifest = manifests.get(root)
+        manifest = manifests.get(root) if may(peer, root) else None
         if manifest is None:
             raise WrongModel(f"This peer has no manifest of the model {root[:16]}…; ask another.")
         return _answer.pack(len(manifest)) + manifest[offset : offset + PIECE_BYTES]

@@ -18,6 +18,10 @@ from gridllm.merkle import leaf_digest
 
 MAX_LINES_BYTES: Final = 64 * 1024 * 1024  # of one task's items, or results
 MAX_LINE_BYTES: Final = 256 * 1024
+LEAST_LOGLIK: Final = -1e12  # nats: no text is so unlikely; sums of larger ones lose the small ones, or overflow
+MOST_LOGLIK: Final = 1e-3  # nothing is likelier than certain, up to rounding
+
+LogLik = Annotated[float, Meta(ge=LEAST_LOGLIK, le=MOST_LOGLIK)]
 
 Line = dict[str, Any]
 """One item: for ``text`` {"text": str}; for ``choice`` {"query": str, "choices": [str], "gold": int}."""
@@ -28,8 +32,8 @@ class ItemResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     item: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]  # digest_of the item's line
     points: Annotated[float, Meta(ge=0, le=1)]  # choice: 1 or 0; text: 2 ** -(bits per byte)
-    logliks: Annotated[list[float], Meta(max_length=64)]  # nats: of the text, or of each choice
-    size: Annotated[int, Meta(ge=1)]  # bytes of the text; choice: 1
+    logliks: Annotated[list[LogLik], Meta(max_length=64)]  # nats: of the text, or of each choice
+    size: Annotated[int, Meta(ge=1, le=MAX_LINE_BYTES)]  # bytes of the text; choice: 1
 
 
 def line_of(item: Line) -> bytes:

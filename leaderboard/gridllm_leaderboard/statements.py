@@ -102,7 +102,7 @@ class TaskGrade(Strict):
     results: HexDigest  # Merkle root over the results' lines (results.root_of)
     count: Annotated[int, Field(ge=1, le=5000)]
     value: Finite  # text: bits per byte over all items; choice: share of items that are right
-    points: Finite  # mean of the items' points, 0 to 1: higher is better in every task
+    points: Annotated[Finite, Field(ge=0, le=1)]  # mean of the items' points: higher is better in every task
     stderr: Annotated[Finite, Field(ge=0)]  # of ``points``
 
 

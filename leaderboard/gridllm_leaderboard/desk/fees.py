@@ -46,7 +46,7 @@ class Fees:
         latest = max(row.at for row in rows)
 
         def work(batch: Batch) -> list[str]:
-            paid = [one.submission for one in reversed(payments) if self._book(batch, one)]
+            paid = [id_ for one in reversed(payments) if (id_ := self._book(batch, one))]
             if latest > since:
                 batch.keep(SINCE_KEY, str(latest))
             return paid
@@ -78,15 +78,15 @@ class Fees:
             before = page[-1].cursor
         return rows
 
-    def _book(self, batch: Batch, payment: Payment) -> bool:
-        """Whether this transfer pays for a submission now; what is too little, or too late, is told once a start."""
+    def _book(self, batch: Batch, payment: Payment) -> str:
+        """The submission that this transfer pays for now; empty: none, or it is too little, or too late."""
         if payment.micro < self._desk.rules.fee or batch.settled(payment.transfer):
-            return False
+            return ""
         found = batch.find(payment.submission)
         entry = batch.entry(found[0]) if len(found) == 1 else None
         if entry is None or entry.paid or entry.state not in PAYABLE:
-            return False
+            return ""
         try:
-            return batch.paid(entry.id, payment.transfer)
+            return entry.id if batch.paid(entry.id, payment.transfer) else ""
         except LeaderboardError:
-            return False  # paid by another transfer
+            return ""  # paid by another transfer

@@ -52,7 +52,7 @@ class Handout:
         self._listed: set[str] = set()
         self._graded: set[str] = set()
         self._shelf = Shelf()
-        self.seeding = Seeding(self._shelf, may=self._may)
+        self.seeding = Seeding(self._shelf, may=self.may)
         self.manifests: Mapping[ModelRoot, bytes] = _Manifests(desk.vault, self._shelf)
 
     async def refresh(self) -> None:
@@ -75,7 +75,12 @@ class Handout:
         except ModelError as error:
             log.warning("The model %s cannot be handed out: %s", root[:16], error)
 
-    def _may(self, peer: PeerId, root: str) -> bool:
+    def may(self, peer: PeerId, root: str) -> bool:
+        """Whether that peer may have a model's weights, and its manifest.
+
+        Who knows a manifest's digests need not bring what they stand for (the vault has it already): with one tensor
+        changed, a stranger would submit weights that nobody ever gave them.
+        """
         return root in self._listed or (root in self._graded and peer in self._guests)
 
 

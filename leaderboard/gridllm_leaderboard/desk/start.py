@@ -104,7 +104,7 @@ async def open_leaderboard(
         await standing.warm()
         gradings = Gradings(desk, guests, lambda: course.missing)
         await Calls(swarm, reception, gradings, Readings(desk), standing).serve()
-        await serve_charter(swarm, signed.raw, handout.manifests)
+        await serve_charter(swarm, signed.raw, handout.manifests, handout.may)
         await handout.seeding.serve(swarm)
         await Receiving(vault, signed.grid, reception, clock=office.clock).serve(swarm)
         proclaimer = Proclaimer(desk, office.maintainer, office.drafts, office.list_above)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gridllm.errors import LeaderboardError
-from gridllm_leaderboard.results import ItemResult, Line, digest_of, results_root
+from gridllm_leaderboard.results import LEAST_LOGLIK, MOST_LOGLIK, ItemResult, Line, digest_of, results_root
 from gridllm_leaderboard.statements import TaskGrade
 from gridllm_leaderboard.tasks.taskfile import Kind
 
@@ -21,11 +21,13 @@ def result_of(kind: Kind, item: Line, logliks: Sequence[float]) -> ItemResult:
         logliks: nats: of the text, or of each choice in its place.
 
     Raises:
-        LeaderboardError: there is not one for each, or one is no number.
+        LeaderboardError: there is not one for each, or one is no log-likelihood.
     """
     wanted = 1 if kind == "text" else len(item["choices"])
-    if len(logliks) != wanted or not all(math.isfinite(one) for one in logliks):
-        raise LeaderboardError(f"An item has the log-likelihoods {list(logliks)[:4]}; it needs {wanted} numbers.")
+    if len(logliks) != wanted or not all(LEAST_LOGLIK <= one <= MOST_LOGLIK for one in logliks):  # nor is NaN
+        raise LeaderboardError(
+            f"An item has the log-likelihoods {list(logliks)[:4]}; it needs {wanted} numbers, none above 0."
+        )
     if kind == "text":
         size = len(item["text"].encode())
         bits_per_byte = -min(logliks[0], 0.0) / math.log(2) / size
