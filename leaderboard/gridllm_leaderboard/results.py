@@ -32,7 +32,7 @@ class ItemResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     item: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]  # digest_of the item's line
     points: Annotated[float, Meta(ge=0, le=1)]  # choice: 1 or 0; text: 2 ** -(bits per byte)
-    logliks: Annotated[list[LogLik], Meta(max_length=64)]  # nats: of the text, or of each choice
+    logliks: Annotated[list[LogLik], Meta(min_length=1, max_length=64)]  # nats: of the text, or of each choice
     size: Annotated[int, Meta(ge=1, le=MAX_LINE_BYTES)]  # bytes of the text; choice: 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.store.view import View
 
 NOTHING: Final = Work(None, None, None, [])
+LISTS: Final = 4  # that a grader may hand in of each model and task of a round: kernels differ when it is run anew
 
 Missing = Callable[[], Mapping[str, tuple[str, ...]]]
 """Where grades disagree: submission → graders who may be asked for one more."""
@@ -46,6 +48,7 @@ class Gradings:
         self._guests = guests
         self._missing = missing
         self._parts = Parts()
+        self._lists: Counter[tuple[int, str]] = Counter()  # kept since the start, by round and grader
 
     async def work(self, peer: PeerId, asked: AskWork) -> Work:
         """What this grader is to grade. Raises NotAccepted: it is none."""
@@ -62,12 +65,16 @@ class Gradings:
         round_ = await desk.books.read(lambda view: view.open_round())
         if round_ is None or round_.draw is None:
             raise NotAccepted("Nothing is graded now, so that no results are taken; ask for work again.")
+        if self._lists[round_.number, grader] >= LISTS * len(round_.graded) * len(round_.draw.items):
+            raise NotAccepted("You handed in more lists of results than this round has; ask for work again.")
         offset, whole = self._parts.add(grader, asked)
         if whole is None:
             return Taken(False, offset)
         if await asyncio.to_thread(lines_root, whole) != asked.root:
             raise NotAccepted(f"The results do not have the root {asked.root[:16]}…: they were altered on the way.")
         await desk.books.write(lambda batch: batch.put_lines(asked.root, whole))
+        self._lists = Counter({key: count for key, count in self._lists.items() if key[0] == round_.number})
+        self._lists[round_.number, grader] += 1
         return Taken(False, asked.total)
 
     async def put_grade(self, _: PeerId, asked: PutGrade) -> Taken:
