@@ -6,11 +6,15 @@ import random
 
 import pytest
 
-from gridllm.errors import LeaderboardError
+from gridllm.errors import LeaderboardError, ModelError
+from gridllm.models.files import find_model
+from gridllm.models.manifest import build_manifest, root, verify_manifest
 from gridllm_leaderboard.cli.verify_view import check_text, verify_json
 from gridllm_leaderboard.grading.points import result_of
 from gridllm_leaderboard.results import ItemResult, Line
+from gridllm_leaderboard.statements import Submission
 from gridllm_leaderboard.verifying.examine import examine
+from gridllm_leaderboard.verifying.live import manifest_of
 from gridllm_leaderboard.verifying.rerun import sample_of, verify_rerun
 from gridllm_leaderboard.verifying.walk import UnsoundError, Walk
 from tests.unit.graded_rounds import with_points
@@ -53,3 +57,12 @@ async def test_checks_are_shown_and_told_to_programs() -> None:
     assert shown[-1].startswith("✗ the verdict: The verdict says changed False")
     told = verify_json(walk.checks, str(caught.value))
     assert (told["sound"], told["checks"][-1]["outcome"]) == (False, "wrong")
+
+
+def test_a_copy_of_ones_own_needs_no_leaderboard_and_must_be_the_model() -> None:
+    """Of a withdrawn model, or one that is not to be served, the leaderboard hands out nothing."""
+    folder = find_model("demo")
+    known = root(build_manifest(folder))
+    assert verify_manifest(manifest_of(folder, Submission.model_construct(root=known, name="mine")), known)
+    with pytest.raises(ModelError, match="another model than 'mine'"):
+        manifest_of(folder, Submission.model_construct(root="0" * 64, name="mine"))

@@ -14,8 +14,10 @@ import psutil
 
 from gridllm.charter.contest import TaskRule
 from gridllm.charter.pin import Pins
-from gridllm.errors import NotHeld
+from gridllm.errors import ModelError, NotHeld
 from gridllm.ids import ModelRoot
+from gridllm.models.manifest import build_manifest, manifest_bytes
+from gridllm.models.manifest import root as root_of
 from gridllm_leaderboard.grading.limits import needed_bytes
 from gridllm_leaderboard.grading.obtain import Larder
 from gridllm_leaderboard.grading.plan import Means
@@ -114,15 +116,21 @@ async def rerun(
 async def _model(
     link: LeaderboardLink, said: Submission, scratch: Path, here: Here
 ) -> AsyncIterator[tuple[Path, Path]]:
-    """The model's folder, and its manifest, which everything in the folder is checked against."""
-    root = ModelRoot(said.root)
-    larder = Larder(link.swarm, {link.peer: link.addresses}, here.pins, here.cache_dir)
-    manifest, raw = await larder.manifest(root, said.name)
-    path = scratch / "manifest.json"
-    await asyncio.to_thread(path.write_bytes, raw)
+    """The model's folder, and its manifest, which everything in the folder is checked against.
+
+    Raises:
+        ModelError: the folder named holds another model.
+        SwarmError: the leaderboard does not hand it out.
+    """
+    root, path = ModelRoot(said.root), scratch / "manifest.json"
     if here.model is not None:
+        raw = await asyncio.to_thread(manifest_of, here.model, said)  # the leaderboard may hand out none (any more)
+        await asyncio.to_thread(path.write_bytes, raw)
         yield here.model, path
         return
+    larder = Larder(link.swarm, {link.peer: link.addresses}, here.pins, here.cache_dir)
+    manifest, raw = await larder.manifest(root, said.name)
+    await asyncio.to_thread(path.write_bytes, raw)
     had = larder.has(root)
     try:
         yield (
@@ -132,3 +140,11 @@ async def _model(
     finally:
         if not had:
             await larder.clear(root)
+
+
+def manifest_of(folder: Path, said: Submission) -> bytes:
+    """Of the model in that folder, if it is the submitted one. Raises ModelError."""
+    manifest = build_manifest(folder)
+    if root_of(manifest) != said.root:
+        raise ModelError(f"{folder} holds another model than {said.name!r}: its root is {root_of(manifest)[:16]}….")
+    return manifest_bytes(manifest)
