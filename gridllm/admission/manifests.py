@@ -55,7 +55,7 @@ class Manifests:
 
         Raises:
             CharterError: one of the charter's is missing.
-            ModelError: one does not parse.
+            ModelError: one of the charter's does not parse.
         """
         for entry in self._signed.charter.models:
             if not self._load(entry.model_root):
@@ -64,8 +64,11 @@ class Manifests:
                     "folder 'manifests' from a backup."
                 )
         for root in {*self._pins.models(self._signed), *self._listed()}:
-            if not self._load(root):
-                log.warning("The manifest of the listed model %s is not here; others are asked for it.", root)
+            try:
+                if not self._load(root):
+                    log.warning("The manifest of the listed model %s is not here; others are asked for it.", root)
+            except ModelError as error:  # a stranger's model: it must not keep a first peer from starting
+                log.warning("The manifest of the listed model %s cannot be used: %s", root, error)
 
     async def follow(self, swarm: Swarm) -> NoReturn:
         """Get the manifest of each model that is listed, as soon as the board says so, until cancelled."""

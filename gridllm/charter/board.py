@@ -11,7 +11,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -228,19 +228,12 @@ class NoticeBoard:
         if len(revocations) - len(dropped) > MAX_REVOCATIONS:
             log.warning("More than %d revocations are in force; the oldest are dropped.", MAX_REVOCATIONS)
             dropped += sorted(set(revocations) - set(dropped), key=lambda one: one.rank)[:-MAX_REVOCATIONS]
-        dropped += self._surplus_listings()
+        dropped += _surplus_listings(self._posted)
         for one in dropped:
             del self._posted[one.subject]
         if touched or dropped:
             self._sorted = self._digest = None
         return self.digest != before
-
-    def _surplus_listings(self) -> list[_Posted]:
-        """The oldest beyond ``MAX_LISTINGS``; the champion's stays."""
-        crown = self.crown
-        held = [one for one in self._posted.values() if isinstance(one.notice, Listing)]
-        old = sorted(held, key=lambda one: one.rank)[: max(0, len(held) - MAX_LISTINGS)]
-        return [one for one in old if crown is None or one.subject != f"model:{crown.root}"]
 
     def _spent(self, posted: _Posted) -> bool:
         """Whether it can matter to nobody any more: its time is over, and so is that of every certificate it voids."""
@@ -278,4 +271,15 @@ class NoticeBoard:
         for one in (*self._sound(kept), *list(self._posted.values())):
             if not self._spent(one) and (one.subject not in best or one.rank > best[one.subject].rank):
                 best[one.subject] = one
+        for one in _surplus_listings(best):  # the file grows no more than a board does
+            del best[one.subject]
         return [one.raw for one in best.values()]
+
+
+def _surplus_listings(posted: Mapping[str, _Posted]) -> list[_Posted]:
+    """The oldest beyond ``MAX_LISTINGS``; the champion's stays."""
+    crown = posted.get(_CROWN)
+    champion = f"model:{crown.notice.root}" if crown is not None and isinstance(crown.notice, Crown) else None
+    held = [one for one in posted.values() if isinstance(one.notice, Listing)]
+    old = sorted(held, key=lambda one: one.rank)[: max(0, len(held) - MAX_LISTINGS)]
+    return [one for one in old if one.subject != champion]

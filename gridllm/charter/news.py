@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 ASKED: Final = 3  # peers
 TIMEOUT_S: Final = 3.0  # for connecting to one, and for each page of its notices
+PAGES: Final = 4  # times as long for all that one tells: it may be a stranger, who tells slowly and without end
 
 
 async def hear_news(
@@ -26,9 +27,10 @@ async def hear_news(
 
     async def ask(peer: PeerId, addresses: tuple[str, ...]) -> bool:
         try:
-            await swarm.connect(peer, addresses, timeout_s=timeout_s)
-            await fetch_notices(swarm, peer, board, timeout_s=timeout_s)
-        except GridError as error:
+            async with asyncio.timeout(PAGES * timeout_s):
+                await swarm.connect(peer, addresses, timeout_s=timeout_s)
+                await fetch_notices(swarm, peer, board, timeout_s=timeout_s)
+        except (GridError, TimeoutError) as error:  # what came until then is on the board
             log.debug("Peer %s told no notices: %s", peer, error)
             return False
         return True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.pin import Pins
-from gridllm.errors import LedgerError, UsageError
+from gridllm.errors import LedgerError, ModelError, UsageError
 from gridllm.ledger.paper import Rulebook
 from gridllm.models.manifest import verify_manifest
 from gridllm.models.sizes import block_parameters
@@ -52,7 +53,8 @@ def rulebook_here(signed: SignedCharter, pins: Pins) -> Rulebook:
     for root in {*pins.models(signed), *(one.model.model_root for one in board.every_listing)}:
         raw = pins.manifest(root)
         if raw is not None:  # else the first entry that names it is said to
-            blocks[root] = block_parameters(verify_manifest(raw, root))
+            with suppress(ModelError):
+                blocks[root] = block_parameters(verify_manifest(raw, root))
     return Rulebook(signed, blocks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,15 @@ class TestKnown:
     def test_one_of_the_charters_is_missing(self, tmp_path: Path, board: NoticeBoard) -> None:
         with pytest.raises(CharterError, match=r"manifest of model 'demo' .* is missing or damaged"):
             Manifests(SIGNED, board, Pins(tmp_path)).load()
+
+    def test_a_listed_one_that_cannot_be_used_keeps_nobody_from_starting(self, pins: Pins, board: NoticeBoard) -> None:
+        odd = b'{"format": 7}'
+        strange = ModelRoot(hashlib.sha256(odd).hexdigest())
+        pins.save_manifest(strange, odd)
+        pins.remember_model(SIGNED, strange)
+        known = Manifests(SIGNED, board, pins)
+        known.load()
+        assert set(known.models) == {OWN_ENTRY.model_root}
 
     def test_a_damaged_list_of_models_counts_as_none(self, pins: Pins) -> None:
         pins.remember_model(SIGNED, ROOT)

@@ -13,6 +13,7 @@ from gridllm.charter.board import NoticeBoard
 from gridllm.charter.catalogue import CHAMPION, Catalogue
 from gridllm.charter.document import sign_charter
 from gridllm.charter.economy import Economy, Tier
+from gridllm.charter.notice_file import NoticeFile
 from gridllm.errors import CharterError, NoticeError
 from tests.charters import ENTRY, MAINTAINERS, charter
 from tests.unit.contests import NOW, crown, listing, model, rules
@@ -120,6 +121,13 @@ class TestOnlySoMany:
             one.add(listing(SIGNED, entry, NOW + at))
         assert not one.add(listing(SIGNED, A))
         assert names(one) == [ENTRY.name, "b", "c"]
+
+    def test_the_file_holds_no_more_than_the_board(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(board_module, "MAX_LISTINGS", 2)
+        path = tmp_path / "notices.json"
+        raws = [listing(SIGNED, entry, NOW + at) for at, entry in enumerate((A, B, C, D))]
+        one = board(crown(SIGNED, A), *raws, path=path)
+        assert sorted(NoticeFile(path, SIGNED.grid).read()) == sorted(one.raws())
 
 
 class TestCatalogue:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from gridllm.charter.gossip import (
     push_notice,
     serve_notices,
 )
+from gridllm.charter.news import hear_news
 from gridllm.errors import CallTimeout, GridError, Malformed, NoticeError, SwarmError, WireError
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
@@ -80,6 +82,27 @@ async def test_many_pages(pair: tuple[Member, Member], monkeypatch: pytest.Monke
     one, other = pair
     await one.board.take([revocation(f"12D3KooWMany{number}") for number in range(10)])
     assert await fetch_notices(other.swarm, one.swarm.peer, other.board)
+    assert other.board.raws() == one.board.raws()
+
+
+async def test_news_are_heard_from_those_who_tell_them_in_time(
+    pair: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger that tells slowly and without end holds nobody up for longer than a few pages take."""
+    monkeypatch.setattr(gossip_module, "PAGE_BYTES", 1)
+    one, other = pair
+    await one.board.take([revocation(f"12D3KooWMany{number}") for number in range(60)])
+    usual = other.swarm.call
+
+    async def slowly(*args: Any, **kwargs: Any) -> bytes:
+        await asyncio.sleep(0.04)
+        return await usual(*args, **kwargs)
+
+    monkeypatch.setattr(other.swarm, "call", slowly)
+    peers = [(one.swarm.peer, one.swarm.addresses)]
+    assert not await hear_news(other.swarm, other.board, peers, timeout_s=0.2)
+    assert 0 < len(other.board.raws()) < 60
+    assert await hear_news(other.swarm, other.board, peers, timeout_s=5.0)
     assert other.board.raws() == one.board.raws()
 
 
