@@ -24,10 +24,11 @@ def test_every_command_is_described_with_an_example() -> None:
 
 def test_readme_names_only_commands_and_flags_that_exist() -> None:
     reference = command_reference()
+    for page, shown in ((DOCS.parent / "README.md", r"```.*?```|`[^`]+`"), (DOCS / "leaderboard.md", r"```.*?```")):
+        code = "\n".join(re.findall(shown, page.read_text(encoding="utf-8"), re.DOTALL))
+        for used in re.findall(r"\bgridllm ((?:(?:bootstrap|leaderboard|ledger) )?[a-z]+)(?=[ `\n])", code):
+            assert f"\n## gridllm {used}\n" in reference, f"{page.name} uses gridllm {used}"
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```.*?```|`[^`]+`", readme, re.DOTALL))
-    for used in re.findall(r"\bgridllm ((?:bootstrap )?[a-z]+)(?=[ `\n])", code):
-        assert f"\n## gridllm {used}\n" in reference, f"README uses gridllm {used}"
     for flag in re.findall(r"`?(--[a-z-]+)", readme):
         assert flag in reference, f"README uses {flag}"
 
