@@ -15,11 +15,11 @@ from gridllm_leaderboard.desk.course import reign_of
 from gridllm_leaderboard.desk.intake import Held, check_contribution, check_held, check_words
 from gridllm_leaderboard.desk.parts import MAX_RESULTS_BYTES, MOST_OF_ONE, Parts
 from gridllm_leaderboard.desk.payments import memo_for, payments_in
-from gridllm_leaderboard.desk.rounds import lock_of, to_lock
+from gridllm_leaderboard.desk.rounds import lock_of, most_in, to_lock
 from gridllm_leaderboard.desk.work import may_be_judged, wanted
 from gridllm_leaderboard.messages import PutLines
 from gridllm_leaderboard.ranking.judge import Judgement
-from gridllm_leaderboard.statements import MAX_ROUND, Comparison, Verdict, id_of
+from gridllm_leaderboard.statements import MAX_ROUND, Comparison, Verdict, id_of, sign
 from gridllm_leaderboard.store.records import Mark
 from gridllm_leaderboard.wishes import lines_of, loaded, parse_task, remember_sources, rules_of, tasks_at
 from tests.leaderboard_seasons import AUTHOR, GRID, LEADERBOARD, NOW, digest, submitted
@@ -94,6 +94,27 @@ def test_a_round_waits_for_others_but_not_for_ever_and_takes_no_more_than_fit() 
     assert to_lock(queued[:2], waits, NOW, NOW + 600) == tuple(sorted(one.id for one in queued[:2]))
     assert len(to_lock(queued, waits, NOW, NOW + 1)) == MAX_ROUND
     assert to_lock(queued[:1], rules(round_s=0), NOW, NOW) == (queued[0].id,)
+
+
+@pytest.mark.parametrize("graders", [1, 8, 16, 64])
+def test_a_verdict_can_name_all_grades_of_a_round(graders: int) -> None:
+    said = rules(graders=tuple(digest("grader", number) for number in range(graders)))
+    models = [digest("model", number) for number in range(most_in(said))]
+    assert len(models) == MAX_ROUND if graders <= 8 else 8 <= len(models) < MAX_ROUND
+    figures = {"difference": -1.2345678901234567e-05, "low": -1.2345678901234567e-05, "high": -1.2345678901234567e-05}
+    verdict = Verdict(
+        grid=GRID,
+        round=2**31,
+        draw=digest("draw", 1),
+        grades=tuple(digest("grade", number) for number in range((len(models) + 1) * graders)),
+        outliers=(),
+        failed=(),
+        comparisons=tuple(Comparison(submission=one, **figures) for one in models),
+        champion=models[0],
+        changed=True,
+        issued=NOW,
+    )
+    sign(verdict, LEADERBOARD)  # raises where it is too large
 
 
 def test_a_lock_is_later_than_every_head_that_is_known() -> None:

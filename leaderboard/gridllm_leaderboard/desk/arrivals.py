@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gridllm.errors import LeaderboardError, ModelError, NotAccepted
+from gridllm.errors import GridError, LeaderboardError, ModelError, NotAccepted
 from gridllm_leaderboard.desk.consequences import Shape
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.store.batch import Batch
     from gridllm_leaderboard.store.records import Entry
     from gridllm_leaderboard.store.view import View
+
+log = logging.getLogger(__name__)
 
 SHAPE_KEY: Final = "shape:"  # in the store's settings, with the root
 ABANDONED_S: Final = 7 * 86_400  # an upload, or a fee, that did not come in so long
@@ -54,12 +57,15 @@ class Arrivals:
                 the others were.
         """
         seen: set[str] = set()
-        fault: OSError | None = None
+        fault: Exception | None = None
         while waiting := [one for one in await self._desk.books.read(_checking) if one.id not in seen]:
             seen.add(waiting[0].id)
             try:
                 await self._look_at(waiting[0])
-            except OSError as error:
+            except GridError:
+                raise
+            except Exception as error:  # of a library, perhaps: what one author brought holds up no other
+                log.warning("The model %s cannot be looked at", waiting[0].submission.root[:16], exc_info=error)
                 fault = error
         if fault is not None:
             raise LeaderboardError(f"A model cannot be looked at now ({fault}); it is tried again.") from fault

@@ -70,7 +70,7 @@ class Course:
         chosen = to_lock(queued, rules, int(since), desk.now)
         if not chosen:
             return max(1.0, min(30.0, int(since) + rules.round_s - desk.now))
-        await desk.tasks_of(rules)  # raises: before anybody's model is locked
+        await self._check_pools(rules)  # raises: before anybody's model is locked
         beacon = await newest_head(desk.keepers, desk.account)
 
         def work(batch: Batch) -> int:
@@ -85,6 +85,15 @@ class Course:
         desk.tell("locked", {"round": number, "submissions": list(chosen)})
         desk.ring()
         return 0.0
+
+    async def _check_pools(self, rules: Rules) -> None:
+        """Raises LeaderboardError: too few items are left of a pool; a round locked under these rules would not end."""
+        desk = self._desk
+        tasks = await desk.tasks_of(rules)
+        spent = await desk.books.read(partial(_spent, tasks=tasks))
+        for rule in rules.tasks:
+            if rule.name in spent:
+                await asyncio.to_thread(tasks[rule.name].draw, bytes(32), rule.items, spent[rule.name])
 
     async def _draw(self, round_: Round) -> bool:
         desk, lock = self._desk, round_.lock

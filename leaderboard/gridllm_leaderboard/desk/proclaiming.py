@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gridllm.charter.notices import KINDS
-from gridllm.errors import LedgerError
+from gridllm.errors import LedgerError, Refusal, SwarmError
 from gridllm.identity.statement import sign_statement
 from gridllm.ledger.paper import sign as sign_entry
 from gridllm_leaderboard.desk.arrivals import kept_shape
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.statements import Submission
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.records import Entry
+    from gridllm_leaderboard.store.records import Entry, ReignRow
     from gridllm_leaderboard.store.view import View
 
 BOUNTY_KEY: Final = "bounty:"  # with the verdict's id: booked, or the file of its draft
@@ -55,6 +55,7 @@ class Proclaimer:
         await self._list_large()
         await self._delist()
         await self._crown()
+        await self._pay()
 
     async def _list_large(self) -> None:
         desk = self._desk
@@ -89,12 +90,28 @@ class Proclaimer:
                 facts = {"submission": entry.id, "name": entry.submission.name, "round": verdict.round}
                 if await self._say(crown(entry.submission, entry.id, verdict, verdict_id, serial, former)):
                     desk.tell("crowned", facts)
-        grant = bounty(entry.submission, verdict, verdict_id, rules)
-        key = BOUNTY_KEY + verdict_id
-        if grant is not None and await desk.books.read(lambda view: view.value(key)) is None:
-            done = await self._grant(grant)
-            await desk.books.write(lambda batch: batch.keep(key, done))
+
+    async def _pay(self) -> None:
+        """Bounties of all champions that were not paid yet: a keeper that was silent may have outlasted a reign.
+
+        Raises:
+            KeeperSilent, LedgerError: one could not be booked now; the others were.
+        """
+        desk, fault = self._desk, None
+        for entry, verdict, rules in await desk.books.read(partial(_unpaid, desk=desk)):
+            verdict_id = id_of(verdict)
+            grant = bounty(entry.submission, verdict, verdict_id, rules)
+            if grant is None:
+                continue
+            try:
+                done = await self._grant(grant)
+            except (LedgerError, SwarmError, Refusal) as error:
+                fault = error
+                continue
+            await desk.books.write(lambda batch, key=BOUNTY_KEY + verdict_id, done=done: batch.keep(key, done))  # type: ignore[misc]
             desk.tell("bounty", {"submission": entry.id, "account": grant.account, "micro": grant.micro, "how": done})
+        if fault is not None:
+            raise fault
 
     async def _list(self, entry: Entry, rules: Rules, issued: int) -> None:
         root = entry.submission.root
@@ -151,12 +168,24 @@ def _serial(batch: Batch, verdict_id: str, round_: int, on: Crown | None) -> int
 def _reigning(view: View, desk: Desk) -> tuple[Entry, Submission | None, Verdict, Rules] | None:
     """The champion, the one before, the verdict that made it one, and the rules of that round."""
     reigns = view.reigns()
-    if not reigns:
+    found = _crowned(view, desk, reigns[-1]) if reigns else None
+    if found is None:
         return None
-    round_, entry = view.round(reigns[-1].round), view.entry(reigns[-1].submission)
+    before = view.entry(reigns[-2].submission) if len(reigns) > 1 else None
+    entry, verdict, rules = found
+    return entry, None if before is None else before.submission, verdict, rules
+
+
+def _unpaid(view: View, desk: Desk) -> list[tuple[Entry, Verdict, Rules]]:
+    """Champions whose bounty nobody was told to pay yet, oldest first."""
+    found = [_crowned(view, desk, row) for row in view.reigns() if row.bounty]
+    return [one for one in found if one is not None and view.value(BOUNTY_KEY + id_of(one[1])) is None]
+
+
+def _crowned(view: View, desk: Desk, row: ReignRow) -> tuple[Entry, Verdict, Rules] | None:
+    """Who reigned, by which verdict; it is signed by whom the rules of its round name, who may be another by now."""
+    round_, entry = view.round(row.round), view.entry(row.submission)
     if round_ is None or round_.verdict_raw is None or entry is None:
         return None
-    verdict = verify_document(round_.verdict_raw, Verdict, desk.signed.grid, desk.account)
-    before = view.entry(reigns[-2].submission) if len(reigns) > 1 else None
-    former = None if before is None else before.submission
-    return entry, former, verdict, desk.rules_of(view, round_.lock.rules)
+    rules = desk.rules_of(view, round_.lock.rules)
+    return entry, verify_document(round_.verdict_raw, Verdict, desk.signed.grid, rules.account), rules

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from gridllm.charter.contest import Rules
+from gridllm.identity.statement import MAX_STATEMENT_BYTES
 from gridllm_leaderboard.statements import MAX_ROUND, Lock
 from gridllm_leaderboard.store.records import Entry
+
+VERDICT_BYTES: Final = (
+    MAX_STATEMENT_BYTES * 3 // 4 - 1152
+)  # of JSON: an envelope holds it in base64, beside a signature
+GRADE_BYTES: Final = 67  # of one grade's id in a verdict
+MODEL_BYTES: Final = 200  # of one model's comparison, or that it failed
+
+
+def most_in(rules: Rules) -> int:
+    """Submissions in one round: as many as a verdict can name with the grades of all graders, the champion's, too."""
+    return max(1, min(MAX_ROUND, VERDICT_BYTES // (GRADE_BYTES * len(rules.graders) + MODEL_BYTES) - 1))
 
 
 def to_lock(queued: Sequence[Entry], rules: Rules, since: int, now: int) -> tuple[str, ...]:
@@ -16,9 +29,10 @@ def to_lock(queued: Sequence[Entry], rules: Rules, since: int, now: int) -> tupl
         queued: oldest first.
         since: when the queue was last empty, Unix time: the round waits for others from then on.
     """
-    if not queued or (now - since < rules.round_s and len(queued) < MAX_ROUND):
+    most = most_in(rules)
+    if not queued or (now - since < rules.round_s and len(queued) < most):
         return ()
-    return tuple(sorted(entry.id for entry in queued[:MAX_ROUND]))
+    return tuple(sorted(entry.id for entry in queued[:most]))
 
 
 def lock_of(

@@ -1,0 +1,64 @@
+"""What the desk meets and must not stop at: empty pools, silent keepers, models that break a library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridllm.errors import KeeperSilent
+from gridllm_leaderboard.desk.proclaiming import Proclaimer
+from gridllm_leaderboard.tasks import load
+from gridllm_leaderboard.tasks.from_text import make_task
+from tests.unit.leaderboard_house import CREDIT, House, house
+
+
+def _add_pool(made: House, items: int, of_round: int) -> None:
+    """Rules with a task of that many sealed items."""
+    text = "\n\n".join(f"Paragraph {number} of a text that nobody has seen." for number in range(items + 2))
+    make_task([text], made.folder / "tiny", name="tiny", practice=2, size=10, seed=1)
+    made.tasks["tiny"] = load(made.folder / "tiny")
+    made.say_rules(tasks=(made.tasks["tiny"].rule(of_round),))
+
+
+async def test_a_pool_that_is_used_up_locks_no_round(tmp_path: Path) -> None:
+    async with house(tmp_path) as made:
+        _add_pool(made, items=5, of_round=3)
+        first = await made.submit(1)
+        await made.grade_all(lambda _: 0.5)
+        await made.until(first, "graded")
+        second = await made.submit(2)
+        told: Any = await made.until_told("trouble")
+        assert "tiny has 2 items left" in told["text"]
+        assert (await made.view(second)).state == "queued"  # under these rules its round would never end
+        made.say_rules()
+        await made.until(second, "locked")
+
+
+async def test_a_model_that_breaks_a_library_holds_up_no_other(tmp_path: Path) -> None:
+    async with house(tmp_path, fee=CREDIT) as made:
+        made.wanting = [RuntimeError("a fault of a library")]
+        first = await made.submit(1)
+        second = await made.submit(2)
+        await made.until(second, "unpaid")
+        await made.until(first, "unpaid")  # it was looked at again
+
+
+async def test_a_bounty_outlasts_the_reign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    booked = Proclaimer._grant
+
+    async def silent(self: Proclaimer, grant: Any) -> str:
+        raise KeeperSilent(made.board.rules.account if made.board.rules else "", "it is being mended")
+
+    async with house(tmp_path, bounty=CREDIT) as made:
+        monkeypatch.setattr(Proclaimer, "_grant", silent)
+        for seed in (1, 2):
+            id_ = await made.submit(seed)
+            await made.grade_all({"model 1": 0.3, "model 2": 0.9}.__getitem__)
+            assert (await made.until(id_, "graded")).champion
+        monkeypatch.setattr(Proclaimer, "_grant", booked)
+        assert made.opened is not None
+        made.opened.desk.ring()
+        paid = [(await made.until_told("bounty", count))["submission"] for count in (1, 2)]
+        assert len(set(paid)) == 2
