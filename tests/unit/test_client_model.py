@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast, TextIteratorStreamer
 
 from gridllm.errors import ModelError, UsageError
+from gridllm_client import prompts
 from gridllm_client.generation import Generation
 from gridllm_client.loaded import Loaded
 from gridllm_client.model import GridModel
@@ -177,6 +179,18 @@ def test_chat_with_a_template(local: Local):
             local.model.chat([{"role": "user", "content": "Hi"}])
     finally:
         local.tokenizer.chat_template = None
+
+
+def test_a_chat_template_without_end_holds_up_nobody_else(local: Local, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prompts, "TEMPLATE_S", 0.3)
+    monkeypatch.setattr(prompts, "_written", lambda *_: time.sleep(3.0))
+    began = time.monotonic()
+    asked = [{"role": "user", "content": "Hi"}], "Hi"
+    futures = [local.runtime.start(local.model.acomplete(prompt, max_new_tokens=2)) for prompt in asked]
+    assert str(futures[1].result(10))
+    with pytest.raises(ModelError, match="takes longer than"):
+        futures[0].result(10)
+    assert time.monotonic() - began < 2.9
 
 
 def test_wishes_out_of_range(local: Local):

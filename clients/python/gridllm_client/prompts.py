@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 from gridllm.errors import ModelError, UsageError
 from gridllm_client.terms import OnEvent
 
 if TYPE_CHECKING:
     from gridllm_client.loaded import Loaded
+
+TEMPLATE_S: Final = 10.0  # for a chat template to write a conversation
 
 Chat = Sequence[Mapping[str, str]]
 """Messages, oldest first: ``[{"role": "user", "content": "Hello"}]``."""
@@ -39,16 +42,54 @@ def ids_of(loaded: Loaded, prompt: Prompt) -> list[int]:
         ModelError: the model has no chat template, or no tokenizer.
         UsageError: the template does not take these messages.
     """
-    tokenizer = loaded.ends.tokenizer
+    chat = _chat_of(prompt)
+    return _plain_ids(loaded, prompt) if chat is None else _tokens(loaded, _written(loaded, chat))
+
+
+async def ids_aside(loaded: Loaded, prompt: Prompt) -> list[int]:
+    """``ids_of`` for an event loop: what a stranger's chat template does, it does in a thread, and for so long at most.
+
+    Raises:
+        ModelError, UsageError: as ``ids_of``; or the template does not come to an end.
+    """
+    chat = _chat_of(prompt)
+    if chat is None:
+        return _plain_ids(loaded, prompt)
+    try:
+        async with asyncio.timeout(TEMPLATE_S):
+            text = await asyncio.to_thread(_written, loaded, chat)
+    except TimeoutError:
+        raise ModelError(
+            f"The chat template of {loaded.name!r} takes longer than {TEMPLATE_S:g} s for these messages; use "
+            "generate() with a text instead."
+        ) from None
+    return _tokens(loaded, text)
+
+
+def _chat_of(prompt: Prompt) -> list[dict[str, str]] | None:
+    """The messages; None: it is no conversation."""
+    if isinstance(prompt, str) or not prompt or not isinstance(prompt[0], Mapping):
+        return None
+    return [dict(message) for message in cast(Chat, prompt)]
+
+
+def _plain_ids(loaded: Loaded, prompt: Prompt) -> list[int]:
     if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    if not prompt or not isinstance(prompt[0], Mapping):
-        return list(cast(Sequence[int], prompt))
+        return list(loaded.ends.tokenizer(prompt)["input_ids"])
+    return list(cast(Sequence[int], prompt))
+
+
+def _written(loaded: Loaded, chat: list[dict[str, str]]) -> str:
+    """A conversation as the model's template writes it."""
+    tokenizer = loaded.ends.tokenizer
     if not tokenizer.chat_template:
         raise ModelError(f"The model {loaded.name!r} has no chat template; use generate() with a text instead.")
-    messages = [dict(message) for message in cast(Chat, prompt)]
     try:
-        found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+        return str(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
     except Exception as error:  # templates are programs of strangers, and raise what they like
         raise UsageError(f"The chat template of {loaded.name!r} does not take these messages: {error}") from error
-    return list(found["input_ids"])
+
+
+def _tokens(loaded: Loaded, written: str) -> list[int]:
+    """The template has written what stands at a text's beginning, too."""
+    return list(loaded.ends.tokenizer(written, add_special_tokens=False)["input_ids"])
