@@ -122,10 +122,21 @@ def test_the_maker_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[st
     source = tmp_path / "book.txt"
     source.write_text("\n\n".join(f"Paragraph {number} says something of its own." for number in range(400)))
     main([str(source), "--out", str(tmp_path / "My Book"), "--practice", "3", "--bytes", "500"])
-    assert "3 practice items" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 practice items" in told and "0% of the sealed items" in told and "better" not in told
     assert load(tmp_path / "My Book").name == "my_book"
     with pytest.raises(SystemExit, match="pieces of 1000 bytes; 52 are needed"):
         main([str(source), "--out", str(tmp_path / "other")])
+
+
+def test_the_maker_tells_of_a_text_that_repeats_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "forms.txt"
+    notice = "All rights to these forms are reserved by whoever wrote them in the year that stands below"
+    source.write_text("\n\n".join(f"Form {number}. {notice}" for number in range(60)))
+    main([str(source), "--out", str(tmp_path / "forms"), "--practice", "3", "--bytes", "200"])
+    assert (
+        "100% of the sealed items have a run of 13 words in common with a public one; a text" in capsys.readouterr().out
+    )
 
 
 def test_pieces_are_whole_paragraphs() -> None:

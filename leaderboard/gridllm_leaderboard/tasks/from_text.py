@@ -20,6 +20,7 @@ from gridllm_leaderboard.tasks.folder import write_folder
 from gridllm_leaderboard.tasks.taskfile import Metric, TaskFile
 
 PIECE_BYTES: Final = 1000
+MOST_SHARED: Final = 0.05  # of the sealed items, with public ones, before the maker is told
 
 
 def pieces(text: str, size: int = PIECE_BYTES) -> Iterator[str]:
@@ -74,9 +75,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         texts = [file.read_text(encoding="utf-8") for file in asked.files]
         public, sealed = make_task(texts, asked.out, name=name, practice=asked.practice, size=asked.bytes)
+        overlap = _overlap(asked.out)
     except (LeaderboardError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    sys.stdout.write(f"{asked.out}: {public} practice items, {sealed} sealed ones in pool.jsonl\n")
+    sys.stdout.write(f"{asked.out}: {public} practice items, {sealed} sealed ones in pool.jsonl\n{overlap}\n")
+
+
+def _overlap(folder: Path) -> str:
+    """How much of the pool the practice items give away. Raises LeaderboardError: the folder cannot be read."""
+    from gridllm_leaderboard.contamination import RUN_WORDS, sharing
+    from gridllm_leaderboard.tasks.folder import from_folder
+
+    task = from_folder(folder)
+    share = sharing(task.pool() or [], task.practice())
+    said = f"{share:.0%} of the sealed items have a run of {RUN_WORDS} words in common with a public one"
+    return f"{said}; a text that repeats itself less would be better" if share > MOST_SHARED else said
 
 
 if __name__ == "__main__":
