@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,8 +16,10 @@ from gridllm_leaderboard.cli.verify_view import check_text, verify_json
 from gridllm_leaderboard.grading.points import result_of
 from gridllm_leaderboard.results import ItemResult, Line
 from gridllm_leaderboard.statements import Submission
+from gridllm_leaderboard.tasks import load
+from gridllm_leaderboard.tasks.from_text import make_task
 from gridllm_leaderboard.verifying.examine import examine
-from gridllm_leaderboard.verifying.live import manifest_of
+from gridllm_leaderboard.verifying.live import Live, manifest_of
 from gridllm_leaderboard.verifying.rerun import sample_of, verify_rerun
 from gridllm_leaderboard.verifying.walk import UnsoundError, Walk
 from tests.unit.graded_rounds import with_points
@@ -66,3 +71,20 @@ def test_a_copy_of_ones_own_needs_no_leaderboard_and_must_be_the_model() -> None
     assert verify_manifest(manifest_of(folder, Submission.model_construct(root=known, name="mine")), known)
     with pytest.raises(ModelError, match="another model than 'mine'"):
         manifest_of(folder, Submission.model_construct(root="0" * 64, name="mine"))
+
+
+async def test_files_of_a_task_that_was_changed_since_are_not_held_against_its_older_rounds(tmp_path: Path) -> None:
+    text = "\n\n".join(f"Paragraph {number} of a text that nobody has seen." for number in range(20))
+    for version in (1, 2):
+        make_task([text], tmp_path / str(version), name="tiny", practice=2, size=10, seed=version)
+    before, now = (load(tmp_path / str(version)) for version in (1, 2))
+
+    async def file(_: str, name: str) -> bytes:
+        return now.files()[name]
+
+    link: Any = SimpleNamespace(rules=SimpleNamespace(tasks=[now.rule(3)]), file=file)
+    assert await Live(link).task(before.rule(3)) is None
+    found = await Live(link).task(now.rule(3))
+    assert found is not None
+    with pytest.raises(LeaderboardError, match="not here; its keeper alone"):
+        found.draw(bytes(32), 3)

@@ -6,13 +6,13 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from gridllm.charter.contest import Rules, TaskRule
 from gridllm.charter.document import SignedCharter
 from gridllm.errors import LeaderboardError
 from gridllm.quantities import count_things
-from gridllm_leaderboard.contamination import overlaps_of
+from gridllm_leaderboard.contamination import RUN_WORDS, overlaps_of, sharing
 from gridllm_leaderboard.messages import Dossier, RankRow
 from gridllm_leaderboard.ranking.claims import SAME
 from gridllm_leaderboard.ranking.judge import Judgement
@@ -32,6 +32,9 @@ from gridllm_leaderboard.verifying.papers import (
 )
 from gridllm_leaderboard.verifying.rounds import RoundPapers, facts_of, verify_judgement, verify_one_grade
 from gridllm_leaderboard.verifying.walk import Walk
+
+STALE_LOOKS: Final = 3
+STALE_S: Final = 0.5
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, of how many)."""
@@ -125,8 +128,16 @@ async def _items(evidence: Evidence, walk: Walk, rules: Rules, draw: Draw, found
             task = await evidence.task(rule)
             again, why = await asyncio.to_thread(verify_drawn, items, draw, rule, task)
             step.detail = why if again else f"{count_things(len(items), 'item')} of the root that the draw names"
+            if task is not None and task.commitment == rule.commitment:
+                step.detail += await asyncio.to_thread(_shared, items, task)
         if not again:
             walk.leave_out(f"drawing the items of {rule.name} again", why)
+
+
+def _shared(items: list[Line], task: Task) -> str:
+    """How much of the items can be read in public ones: what repeats itself is learnt with these."""
+    alike = round(sharing(items, task.practice()) * len(items))
+    return f"; {alike} of them share a run of {RUN_WORDS} words with public ones"
 
 
 async def _papers(
@@ -186,27 +197,36 @@ def _report(walk: Walk, dossier: Dossier, grades: Sequence[Grade]) -> None:
 
 
 async def _place(evidence: Evidence, walk: Walk, judgement: Judgement, submission: str) -> None:
-    """The ranking shows the score that follows, unless it shows that of a later round."""
+    """The ranking shows the score that follows, unless another round was judged meanwhile."""
     mark = next((one for one in judgement.marks if one.submission == submission), None)
     if mark is None:
         walk.leave_out("the ranking", "the submission has no score")
         return
-    with walk.step("the ranking") as step:
+    row = await evidence.row(submission)
+    for _ in range(STALE_LOOKS):
+        if row is not None and row.round >= mark.round:
+            break
+        await asyncio.sleep(STALE_S)  # the ranking is worked out anew a moment after the verdict
         row = await evidence.row(submission)
+    if row is not None and row.round > mark.round:
+        walk.leave_out("the ranking", f"it shows round {row.round} by now, graded since this began: verify it again")
+        return
+    with walk.step("the ranking") as step:
         if row is None:
             raise LeaderboardError(f"The ranking lacks it; its score is {mark.score:.2f}.")
-        if row.round == mark.round:
-            _verify_row(row, mark)
+        _verify_row(row, mark)
         step.detail = f"place {row.place}, score {mark.score:.2f} ({mark.low:.2f} to {mark.high:.2f})"
 
 
 def _verify_row(row: RankRow, mark: Mark) -> None:
+    if row.round != mark.round:
+        raise LeaderboardError(f"The ranking shows round {row.round}; it was graded in round {mark.round} last.")
     told = {"the score": (row.score.value, row.score.low, row.score.high)}
     told |= {task: (one.value, one.low, one.high) for task, one in row.tasks.items()}
     facts = {"the score": (mark.score, mark.low, mark.high), **mark.tasks}
     for name in sorted({*told, *facts}):
         if name not in told or name not in facts:
-            continue  # the rules' tasks have changed since
+            raise LeaderboardError(f"The ranking shows {name} in round {row.round}, or its results do, and not both.")
         if not all(
             math.isclose(one, other, rel_tol=SAME, abs_tol=SAME)
             for one, other in zip(told[name], facts[name], strict=True)

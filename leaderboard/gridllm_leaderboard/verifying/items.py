@@ -31,7 +31,7 @@ def verify_drawn(items: list[Line], draw: Draw, rule: TaskRule, task: Task | Non
         LeaderboardError: others follow from the seed, public items are among them, or the files break the commitment.
     """
     if task is None:
-        return False, "its files are not public"
+        return False, "its public files are not to be had, or were changed since"
     if task.commitment != rule.commitment:
         if task.generated:
             return False, "this version of gridllm generates other items than the rules commit to; update it"

@@ -47,9 +47,14 @@ class Live:
         return await self._link.lines(root)
 
     async def task(self, rule: TaskRule) -> Task | None:
-        """A built-in task, or one by the public files that the leaderboard hands out. Raises SwarmError."""
+        """A built-in task, or one by the public files that the leaderboard hands out. Raises SwarmError.
+
+        Those are of the rules that hold now: files of a task that was changed since an older round are not to be had.
+        """
         built_in = await asyncio.to_thread(load, rule.name) if rule.name in BUILT_IN else None
         if built_in is not None and built_in.commitment == rule.commitment:
+            return built_in
+        if (rule.name, rule.commitment) not in {(one.name, one.commitment) for one in self._link.rules.tasks}:
             return built_in
         try:
             file = await self._link.file(rule.name, "task.yaml")
