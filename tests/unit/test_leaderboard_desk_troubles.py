@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gridllm.errors import KeeperSilent
+from gridllm.errors import KeeperSilent, LeaderboardError
+from gridllm.identity.keys import Identity
+from gridllm_leaderboard import messages
+from gridllm_leaderboard.desk import course
 from gridllm_leaderboard.desk.proclaiming import Proclaimer
+from gridllm_leaderboard.ranking.judge import Judgement, RoundFacts
+from gridllm_leaderboard.statements import Submission, Verdict, id_of, verify_document
 from gridllm_leaderboard.tasks import load
 from gridllm_leaderboard.tasks.from_text import make_task
-from tests.unit.leaderboard_house import CREDIT, House, house
+from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
 
 
 def _add_pool(made: House, items: int, of_round: int) -> None:
@@ -62,3 +69,50 @@ async def test_a_bounty_outlasts_the_reign(tmp_path: Path, monkeypatch: pytest.M
         made.opened.desk.ring()
         paid = [(await made.until_told("bounty", count))["submission"] for count in (1, 2)]
         assert len(set(paid)) == 2
+
+
+async def test_a_grade_that_comes_while_the_verdict_is_written_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judging, go_on = threading.Event(), threading.Event()
+    judge = course.judge
+
+    def slow(facts: RoundFacts) -> Judgement:
+        judging.set()
+        go_on.wait(20)
+        return judge(facts)
+
+    monkeypatch.setattr(course, "judge", slow)
+    graders = Identity.ephemeral(), Identity.ephemeral()
+    async with house(tmp_path, graders=tuple(map(hex_of, graders)), quorum=1) as made:
+        id_ = await made.submit(1)
+        work = await made.until_work(graders[0])
+        said = verify_document(work.tasks[0].submission, Submission, made.signed.grid, hex_of(made.identity))
+        grades = [await made.graded(grader, work, said, 0.5) for grader in graders]
+        await made.put_grade(graders[0], grades[0])
+        assert await asyncio.to_thread(judging.wait, 20)
+        await made.put_grade(graders[1], grades[1])  # taken, for there is no verdict yet
+        go_on.set()
+        await made.until(id_, "graded")
+        dossier = await made.ask(made.author, messages.DOSSIER_CALL, messages.AskDossier(id_), messages.Dossier)
+        verdict = verify_document(dossier.verdict, Verdict, made.signed.grid, hex_of(made.identity))
+        assert list(verdict.grades) == sorted(map(id_of, grades))
+
+
+async def test_a_verdict_that_could_not_be_written_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [LeaderboardError("The disk is full.")]
+    verdict_of = course.verdict_of
+
+    def once(*facts: Any) -> Verdict:
+        if faults:
+            raise faults.pop()
+        return verdict_of(*facts)
+
+    monkeypatch.setattr(course, "verdict_of", once)
+    async with house(tmp_path) as made:
+        id_ = await made.submit(1)
+        await made.grade_all(lambda _: 0.5)
+        await made.until(id_, "graded")
+        assert not faults

@@ -92,6 +92,10 @@ class _Coming:
         if self._reader.contents is None:
             raise LeaderboardError("The backup was cut short: its end is missing. Take another one.")
         for root in self._reader.contents.gone:
+            if root not in self._roots:
+                raise LeaderboardError(
+                    f"The backup says that the model {root[:16]}… is gone, and has none of that root."
+                )
             self._roots.remove(root)
             if self._vault is not None:
                 self._vault.remove(root)

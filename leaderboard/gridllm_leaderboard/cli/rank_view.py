@@ -139,4 +139,4 @@ def rank_csv(rank: Rank) -> str:
 
 def _plain(text: str) -> str:
     """Strangers' words that a spreadsheet must not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -41,7 +41,7 @@ class Course:
         self._desk = desk
         self.missing: Mapping[str, tuple[str, ...]] = {}
         """Where grades disagree: submission → graders who may be asked for one more."""
-        self._judged_at: tuple[int, int] = (0, -1)  # round, grades and failures when it was judged last
+        self._judged_at: tuple[int, int] = (0, -1)  # round, grades and failures when some were missing
 
     async def go_on(self) -> float:
         """Do what can be done now; in how many seconds to look again, unless the bell rings before.
@@ -146,13 +146,13 @@ class Course:
             return False
         facts = await desk.books.read(lambda view: facts_of(view, round_, desk.rules_of(view, round_.lock.rules)))
         judgement = await asyncio.to_thread(judge, facts)
-        self._judged_at = round_.number, count
         self.missing = {one: lacking.of for one, lacking in judgement.missing.items()}
         if judgement.missing:
+            self._judged_at = round_.number, count
             names = {one: {"more": lacking.more, "of": list(lacking.of)} for one, lacking in judgement.missing.items()}
             desk.tell("regrade", {"round": round_.number, "missing": names, "outliers": list(judgement.outliers)})
             return False
-        await self._end(round_, facts, judgement)
+        await self._end(round_, facts, judgement, count)
         return True
 
     def _ready(self, view: View, round_: Round) -> tuple[bool, int]:
@@ -161,7 +161,8 @@ class Course:
         authors = {id_: entry.submission.account for id_, entry in view.several(round_.graded).items()}
         return may_be_judged(rules, round_.graded, authors, counts), sum(counts.values())
 
-    async def _end(self, round_: Round, facts: RoundFacts, judgement: Judgement) -> None:
+    async def _end(self, round_: Round, facts: RoundFacts, judgement: Judgement, count: int) -> None:
+        """Unless more than ``count`` grades and failures are here by now: a verdict counts all that were taken."""
         desk = self._desk
         rules = await desk.books.read(lambda view: desk.rules_of(view, round_.lock.rules))
         verdict = verdict_of(judgement, facts, desk.signed.grid, desk.now)
@@ -169,13 +170,17 @@ class Course:
         reign = reign_of(judgement, round_.number, verdict.issued, rules) if verdict.changed else None
         counted = [one.grade for one in facts.grades if one.id in judgement.counted]
 
-        def work(batch: Batch) -> None:
+        def work(batch: Batch) -> bool:
+            if sum(judged_counts(batch, round_.number).values()) != count:
+                return False
             batch.judge(round_.number, raw, verdict, judgement.marks, reign)
             for mark in judgement.marks:
                 mine = [grade for grade in counted if grade.submission == mark.submission]
                 batch.overlaps(mark.submission, overlaps_of(mine))
+            return True
 
-        await desk.books.write(work)
+        if not await desk.books.write(work):
+            return
         facts_told = {"champion": verdict.champion, "changed": verdict.changed, "outliers": list(verdict.outliers)}
         desk.tell("judged", {"round": round_.number, **facts_told})
         desk.reranked()
