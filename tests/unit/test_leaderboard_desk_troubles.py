@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import Signature
 
-from gridllm.errors import KeeperSilent, LeaderboardError
+from gridllm.errors import KeeperSilent, LeaderboardError, NotAccepted
 from gridllm.identity.keys import Identity
 from gridllm_leaderboard import messages
 from gridllm_leaderboard.desk import course
 from gridllm_leaderboard.desk.proclaiming import Proclaimer
 from gridllm_leaderboard.ranking.judge import Judgement, RoundFacts
-from gridllm_leaderboard.statements import Submission, Verdict, id_of, verify_document
+from gridllm_leaderboard.statements import TYPES, Submission, Verdict, id_of, verify_document
 from gridllm_leaderboard.tasks import load
 from gridllm_leaderboard.tasks.from_text import make_task
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
@@ -116,3 +119,17 @@ async def test_a_verdict_that_could_not_be_written_is_written_again(
         await made.grade_all(lambda _: 0.5)
         await made.until(id_, "graded")
         assert not faults
+
+
+async def test_blanks_do_not_make_a_submission_that_no_grader_can_be_sent(tmp_path: Path) -> None:
+    async with house(tmp_path) as made:
+        longest = made.submission(1, message="\x01" * 500, license="\x01" * 64, name="x" * 64)
+        assert (await made.enter(longest)).state == "uploading"
+        said = made.submission(2).model_dump_json(indent=20).ljust(30_000).encode()
+        envelope = Envelope(said, TYPES[Submission], {})
+        signature = made.author.sign(envelope.pae()).hex()
+        envelope.signatures[hex_of(made.author)] = Signature(hex_of(made.author), signature)
+        raw = json.dumps(envelope.to_dict()).encode()
+        assert verify_document(raw, Submission, made.signed.grid, "").name == "model 2"
+        with pytest.raises(NotAccepted, match="larger than its words"):
+            await made.ask(made.author, messages.ENTER_CALL, messages.Enter(raw), messages.SubmissionView)

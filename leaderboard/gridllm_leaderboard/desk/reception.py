@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import BaseModel
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.messages import SubmissionView
     from gridllm_leaderboard.store.batch import Batch
     from gridllm_leaderboard.store.view import View
+
+MOST_BYTES: Final = 8 * 1024  # of an author's document: 6 KiB at most in gridllm's spelling; a round's fit one answer
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -161,6 +163,10 @@ class Reception:
 
     async def _verified(self, raw: bytes, kind: type[D]) -> D:
         desk = self._desk
+        if len(raw) > MOST_BYTES:
+            raise NotAccepted(
+                f"A {kind.__name__.lower()} of {len(raw):,} bytes is larger than its words are; sign it with gridllm."
+            )
         try:
             return await asyncio.to_thread(verify_document, raw, kind, desk.signed.grid, desk.account)
         except LeaderboardError as error:
