@@ -21,6 +21,7 @@ README = Path(__file__).parents[2] / "README.md"
 HEADING = "## The leaderboard"
 FOUNDING = ("--open", "--newcomers", "lowest", "--submit", "0.02")  # credits to have given: some thirty tokens' worth
 LONGEST_PATH = 9  # lines
+GRADED_S = 180.0  # on a machine that does much else
 
 
 def blocks() -> list[list[list[str]]]:
@@ -48,7 +49,7 @@ def test_the_path_is_short() -> None:
             if any(line.startswith(one) for one in order)] == order  # fmt: skip
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 def test_readmes_lines_lead_from_joining_to_a_place(tmp_path: Path) -> None:
     founder, author = blocks()
     model, home = tmp_path / "my-model", tmp_path / "author"
@@ -64,8 +65,9 @@ def test_readmes_lines_lead_from_joining_to_a_place(tmp_path: Path) -> None:
         ):
             leaderboard.wait_for("Ready")
             for words in author:
+                if words[:2] == ["leaderboard", "rank"]:
+                    grader.wait_for("my-model", timeout_s=GRADED_S)  # asking all the time would slow the grader down
                 follow(grid, home, filled_in(grid, model, words))
-            grader.wait_for("my-model", timeout_s=1)
             assert grader.stop() == 0 and leaderboard.stop() == 0
 
 
@@ -100,11 +102,12 @@ def contribute(grid: ProcessGrid, home: Path, words: Sequence[str]) -> None:
         deadline = time.monotonic() + 90
         while json.loads(run(home, ("credit", "--json")))["contribution"] < 30_000:
             assert time.monotonic() < deadline, "nothing was earned"
-            time.sleep(0.5)
+            time.sleep(2)
 
 
 def wait_for_a_place(home: Path) -> None:
-    deadline = time.monotonic() + 150
+    """The verdict follows the grade within moments."""
+    deadline = time.monotonic() + 60
     while not json.loads(run(home, ("leaderboard", "rank", "--json"))):
-        assert time.monotonic() < deadline, "nothing was graded"
+        assert time.monotonic() < deadline, "nothing was judged"
         time.sleep(1)
