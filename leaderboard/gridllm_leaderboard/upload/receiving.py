@@ -44,7 +44,8 @@ from gridllm_leaderboard.vault.vault import Vault
 
 log = logging.getLogger(__name__)
 
-STREAMS: Final = 32  # at once; each holds a few MB
+STREAMS: Final = 32  # uploads at once; each holds a few MB
+GREETING: Final = 224  # streams beyond these whose peer has not said yet whom it acts for; each holds a frame at most
 STREAMS_PER_PEER: Final = 2
 UPLOADS_PER_ACCOUNT: Final = 4
 FIRST_S: Final = 10.0  # for the first frame
@@ -92,7 +93,7 @@ class Receiving:
 
     async def _on_stream(self, stream: Stream) -> None:
         peer = stream.peer
-        if self._open.total() >= self._streams or self._open[peer] >= STREAMS_PER_PEER:
+        if self._open.total() >= self._streams + GREETING or self._open[peer] >= STREAMS_PER_PEER:
             await _end(stream, Full("The leaderboard takes as many uploads as it can at present; try again soon."))
             return
         self._open[peer] += 1
@@ -144,6 +145,8 @@ class Receiving:
                     await older.gone.wait()
         except TimeoutError:
             raise Full("An earlier upload of this submission has not ended yet; try again soon.") from None
+        if len(self._hands) >= self._streams:
+            raise Full("The leaderboard takes as many uploads as it can at present; try again soon.")
         if sum(hand.account == account for hand in self._hands.values()) >= UPLOADS_PER_ACCOUNT:
             raise Full("This account has as many uploads under way as it may; wait until one of them has ended.")
         hand = self._hands[submission] = _Hand(account, stream)
