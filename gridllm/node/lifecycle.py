@@ -167,10 +167,9 @@ class Volunteer:
 
     async def _serve(self, site: Site, hosted: list[tuple[Tenancy, Presence]]) -> Ending:
         """Serve until stopped, lost or needed elsewhere; drains unless the swarm is lost."""
-        us, first = self._us, self._current
-        path = us.pins.purse_path(us.signed, account_of(site.swarm.peer))
-        board = us.standing.gate.board
-        async with counter_in(site.swarm, us.signed, us.identity, path, first.standing.raw, board) as counter:
+        us, raw = self._us, self._current.standing.raw
+        path, board = us.pins.purse_path(us.signed, account_of(site.swarm.peer)), us.standing.gate.board
+        async with counter_in(site.swarm, us.signed, us.identity, path, raw, board) as counter:
             site.counter = counter
             stays = [Stay(site, tenancy, presence, self._report) for tenancy, presence in hosted]
             try:
@@ -206,8 +205,7 @@ class Volunteer:
         stays = list(stays)  # one of two may go meanwhile
         for stay in stays:
             await stay.announce_draining()
-        sessions = sum(stay.service.sessions for stay in stays)
-        if sessions:
+        if sessions := sum(stay.service.sessions for stay in stays):
             self._report.phase(f"Draining: {sessions} sessions may go on for {grace_s:g} s; Ctrl-C leaves now")
         # They share their links: one farewell is for all.
         draining = [
@@ -226,6 +224,9 @@ class Volunteer:
 
     async def _come_back(self, ending: Ending) -> None:
         """Free the spans, and choose what is served next. An examination fills the memory that they took."""
+        if ending is Ending.MOVING:
+            await self._current.let_go()  # a model that is served beside stays as it is
+            return
         await self._let_go()
         self._tenancies = self._tenancies[-1:]
         if ending is Ending.MAKING_WAY and self._heir is not None:

@@ -129,7 +129,8 @@ class Stay:
         tenancy = self.tenancy
 
         def stays() -> bool:
-            return tenancy.wishes.blocks is not None or tenancy.settled or self.outgoing or self.service.sessions > 0
+            busy = bool(self._site.switchboard.taken)  # with sessions, be they of another model of this node
+            return tenancy.wishes.blocks is not None or tenancy.settled or self.outgoing or busy
 
         target = await tenancy.surroundings.needed_elsewhere(self.presence, tenancy.entry.blocks, stays)
         self._report.note(f"Blocks {target[0]}:{target[1]} need this node more; moving there.")

@@ -23,12 +23,11 @@ from gridllm.node.standing import spell_duration
 from gridllm.node.stay import Stay
 from gridllm.node.stops import Ending
 from gridllm.node.tenancy import Tenancy
-from gridllm.planning.succession import stands
+from gridllm.node.waiting import is_whole, until_quiet
 
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0  # between looks at whether the new model's chain stands
-QUIET_S: Final = 120.0  # others' sessions put the measuring off for so long
 LAST_SESSIONS_S: Final = 3600.0  # a session of the old model may go on for so long
 
 
@@ -60,6 +59,8 @@ class Succession:
         self._beating: asyncio.Task[None] | None = None
         self._surveys: dict[Stay, asyncio.Task[None]] = {}
         self._alone = asyncio.Event()  # no old model is left
+        self._retiring: asyncio.Task[None] | None = None  # of the old one
+        self._whole: bool | None = None  # nodes serve all of the new one, as was seen last
 
     async def run(self) -> Ending:
         """Serve until the current model's stay is called off, or it must make way for another."""
@@ -67,14 +68,14 @@ class Succession:
         if len(self._stays) == 1:
             self._alone.set()
         for old in self._stays[:-1]:
-            self._begin(self._retire(old))
+            self._retiring = self._begin(self._retire(old))
         while True:
             current = self._stays[-1]
             ending = asyncio.create_task(current.called_off())
             coming = asyncio.create_task(self._successor(current))
             try:
                 await asyncio.wait((ending, coming), return_when=asyncio.FIRST_COMPLETED)
-                if ending.done():
+                if not coming.done():
                     return ending.result()
                 successor = coming.result()
             finally:
@@ -95,7 +96,8 @@ class Succession:
         if self._beating is not None:
             self._beating.cancel()
         self._beating = self._begin(self._stays[-1].beat())
-        self._surveys[self._stays[-1]] = self._begin(self._stays[-1].survey())
+        if self._stays[-1] not in self._surveys:
+            self._surveys[self._stays[-1]] = self._begin(self._stays[-1].survey())
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._tasks.create_task(work)
@@ -104,29 +106,53 @@ class Succession:
         return task
 
     async def _successor(self, current: Stay) -> Stay | None:
-        """Wait for a new champion → its stay, open; None: it needs the room that ``current`` takes."""
-        if self._following is None:
+        """Wait for a new champion → its stay, open; None: it needs the room that ``current`` takes. See ``_recalled``,
+        too."""
+        following = self._following
+        while following is None:
             await asyncio.Event().wait()
-            return None
         while True:
-            await self._alone.wait()
-            entry = await self._following.next_after(current.tenancy.entry)
+            current.outgoing = False
+            if (former := await self._recalled(following, current)) is not None:
+                return former
+            entry = await following.next_after(current.tenancy.entry)
             current.outgoing = True
-            making = asyncio.create_task(self._make(entry, current))
-            overtaken = asyncio.create_task(self._following.next_after(entry))  # by another champion, or the old one
+            making = asyncio.create_task(self._make(following, entry, current))
+            overtaken = asyncio.create_task(following.next_after(entry))  # by another champion, or the old one
             try:
                 await asyncio.wait((making, overtaken), return_when=asyncio.FIRST_COMPLETED)
                 if making.done():
                     return making.result()
             except GridError as error:
-                self._put_off(self._following, entry, current, str(error))
+                self._put_off(following, entry, current, str(error))
             except Exception as error:
                 log.exception("Getting ready to serve %s failed", entry.name)
-                self._put_off(self._following, entry, current, f"{type(error).__name__}: {error}")
+                self._put_off(following, entry, current, f"{type(error).__name__}: {error}")
             finally:
                 for task in (making, overtaken):
                     task.cancel()
                 await asyncio.gather(making, overtaken, return_exceptions=True)
+
+    async def _recalled(self, following: Following, current: Stay) -> Stay | None:
+        """Wait until ``current`` is served alone; or until another model is the champion before nodes served all of it:
+        then it is the old one, which the grid has still. Waiting for the rest of the chain could take for ever.
+        """
+        while not self._alone.is_set():
+            if (old := self._recall(following, current)) is not None:
+                return old
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._alone.wait()
+        return None
+
+    def _recall(self, following: Following, current: Stay) -> Stay | None:
+        """The old stay, which is retired no longer; None: ``current`` is wanted, or whole, or the old one goes."""
+        overtaken = following.entry.root != current.tenancy.entry.root and self._whole is False
+        old = self._stays[0]
+        if not overtaken or self._retiring is None or old is current or old.presence.state != "serving":
+            return None
+        self._retiring.cancel()
+        return old
 
     def _put_off(self, following: Following, entry: ModelEntry, current: Stay, why: str) -> None:
         current.outgoing = False
@@ -136,11 +162,8 @@ class Succession:
             f"tries again in {spell_duration(pause_s)}."
         )
 
-    async def _make(self, entry: ModelEntry, current: Stay) -> Stay | None:
+    async def _make(self, following: Following, entry: ModelEntry, current: Stay) -> Stay | None:
         """Raises GridError: it cannot be served now; nothing of it is left."""
-        following = self._following
-        if following is None:
-            return None
         self._report.note(f"{entry.name} is to be served now. This node serves {current.name} until it is ready.")
         tenancy = Tenancy(*following.settle(entry), current.tenancy.surroundings)
         presence = self._site.presence(entry, tenancy.wishes.dtype)
@@ -155,29 +178,32 @@ class Succession:
                 return None
             undoing.callback(give_back)
             if tenancy.standing.required and not tenancy.standing.recall():
-                await _quiet(current)
+                await until_quiet(current)
             await tenancy.host(self._site, presence, Aside(self._report))
             stay = Stay(self._site, tenancy, presence, self._report)
             undoing.push_async_callback(stay.close)
             await stay.open()
             undoing.pop_all()
+            self._stays.append(stay)  # whatever ends this now, it is not forgotten
             following.settled(entry)
             return stay
 
     def _hand_over(self, old: Stay, new: Stay) -> None:
         """From here on the new one is the node's; the old one is served until it is needed no more."""
-        old.outgoing = True
+        recalled = self._stays[-1] is not new
+        old.outgoing, new.outgoing = True, False
         self._alone.clear()
-        self._stays.append(new)
+        self._whole = None
+        self._stays.sort(key=lambda stay: stay is new)  # the current one last
         new.enrol()
         self._settle_in()
-        self._begin(self._retire(old))
+        self._retiring = self._begin(self._retire(old, at_once=recalled))
 
-    async def _retire(self, old: Stay) -> None:
-        """Serve the old model until its successor's chain stands, let its sessions end, and free its span."""
+    async def _retire(self, old: Stay, *, at_once: bool = False) -> None:
+        """Serve the old model until its successor's chain stands (or not), let its sessions end, and free its span."""
         old.outgoing = True
         new, name = self._stays[-1], old.name
-        await self._until_unused(old, new)
+        await self._until_unused(old, new, at_once=at_once)
         if (survey := self._surveys.pop(old, None)) is not None:
             survey.cancel()
         await old.close()
@@ -189,14 +215,26 @@ class Succession:
         self._report.note(f"{name} is served here no longer.")
         self._alone.set()
 
-    async def _until_unused(self, old: Stay, new: Stay) -> None:
+    async def _until_replaced(self, new: Stay, patience_s: float) -> None:
+        """Until nodes have served all of it for so long: clients hear of it by and by, and must load their parts."""
+        loop = asyncio.get_running_loop()
+        since: float | None = None
+        while since is None or loop.time() - since < patience_s:
+            await asyncio.sleep(LOOK_S)
+            whole = await is_whole(new)
+            if whole is None:
+                continue
+            self._whole, since = whole, (since or loop.time()) if whole else None
+
+    async def _until_unused(self, old: Stay, new: Stay, *, at_once: bool) -> None:
         """Until no session is left of the old model, and no new one is taken."""
         beside: list[asyncio.Task[Any]] = [
             lapsing := asyncio.create_task(old.called_off()),
-            waiting := asyncio.create_task(self._until_the_chain_stands(new, old.grace_s)),
+            waiting := asyncio.create_task(self._until_replaced(new, old.grace_s)),
         ]
         try:
-            await asyncio.wait((lapsing, waiting), return_when=asyncio.FIRST_COMPLETED)
+            if not at_once:
+                await asyncio.wait((lapsing, waiting), return_when=asyncio.FIRST_COMPLETED)
             await old.announce_draining()
             self._report.note(f"{old.name} takes no new sessions here; {old.service.sessions} may go on to their end.")
             patience_s = old.grace_s if lapsing.done() else LAST_SESSIONS_S
@@ -209,27 +247,3 @@ class Succession:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-
-    async def _until_the_chain_stands(self, new: Stay, patience_s: float) -> None:
-        """And has stood for so long: clients hear of the new champion by and by, and their parts of it take loading."""
-        loop = asyncio.get_running_loop()
-        since: float | None = None
-        while since is None or loop.time() - since < patience_s:
-            await asyncio.sleep(LOOK_S)
-            try:
-                records = [*await new.presence.others(), new.presence.record()]
-            except GridError as error:
-                log.info("Could not look who serves %s: %s", new.name, error)
-                continue
-            if not stands(records, new.tenancy.entry.blocks):
-                since = None
-            elif since is None:
-                since = loop.time()
-
-
-async def _quiet(current: Stay) -> None:
-    """Wait a while for a moment without sessions: being measured takes from their tokens, and they from the figures."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(QUIET_S):
-            while current.service.sessions:  # noqa: ASYNC110 - sessions are plain data
-                await asyncio.sleep(LOOK_S)

@@ -17,7 +17,7 @@ from gridllm.charter.economy import Economy
 from gridllm.charter.minimums import Admission
 from gridllm.errors import AdmissionError, ModelError
 from gridllm.models.manifest import Manifest
-from gridllm.node import making_way, standing, succession, tenancy
+from gridllm.node import making_way, standing, succession, tenancy, waiting
 from gridllm.node.enrolment import Enrolment
 from gridllm.node.hosting import Hosting
 from gridllm.wire.messages import Leaving
@@ -43,6 +43,7 @@ def entry(folder: Path) -> ModelEntry:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(succession, "LOOK_S", 0.05)
     monkeypatch.setattr(making_way, "LOOK_S", 0.05)
+    monkeypatch.setattr(waiting, "LOOK_S", 0.05)
     monkeypatch.setattr(standing, "FIRST_PAUSE_S", 0.2)
 
 
