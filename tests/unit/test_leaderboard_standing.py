@@ -12,6 +12,7 @@ import pytest
 
 from gridllm.errors import Full, KeeperSilent, NotHeld
 from gridllm.ledger.messages import AccountView
+from gridllm.swarm.interface import MAX_CALL_BYTES
 from gridllm_leaderboard.desk import contributions
 from gridllm_leaderboard.desk.contributions import Contributions
 from gridllm_leaderboard.desk.standing import Standing
@@ -77,6 +78,17 @@ async def test_ten_thousand_are_ranked_from_memory() -> None:
     desk.ranked += 1
     await standing.warm()
     assert (await standing.rank(AskRank(limit=1))).rows[0].name == f"m{COUNT - 2}"
+
+
+async def test_a_page_of_rows_with_many_tasks_fits_a_call() -> None:
+    view = FakeView()
+    desk = desk_of(view)
+    tasks = {f"a_task_with_a_long_name_number_{number}": (0.5, 0.4, 0.6) for number in range(32)}
+    marks = [Mark(id_, 1, 50.0, 49.0, 51.0, tasks) for id_ in list(view.found)[:1000]]
+    view.marks = lambda: marks  # type: ignore[method-assign]
+    page = await Standing(desk).rank(AskRank(limit=1000))
+    assert 1 < len(page.rows) < page.total == 900  # whoever asks goes on after these
+    assert len(pack(page)) <= MAX_CALL_BYTES
 
 
 class FakeKeepers:

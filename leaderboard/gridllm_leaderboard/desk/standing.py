@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gridllm.errors import NotHeld
 from gridllm_leaderboard.desk.arrivals import kept_shape
+from gridllm_leaderboard.desk.readings import fitting
 from gridllm_leaderboard.messages import Rank, RankRow
 from gridllm_leaderboard.ranking.places import places
 from gridllm_leaderboard.ranking.rows import rows
@@ -81,7 +82,7 @@ class Standing:
         found = facts.orders.get(key)
         if found is None:
             found = await asyncio.to_thread(self._order, facts, *key)
-        return Rank(len(found), columns, found[asked.offset : asked.offset + asked.limit])
+        return Rank(len(found), columns, fitting(found[asked.offset : asked.offset + asked.limit]))
 
     def _columns(self) -> Columns:
         return {task.name: task.kind for task in self._desk.rules.tasks}
