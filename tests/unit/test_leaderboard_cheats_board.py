@@ -9,10 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from gridllm.charter.contest import Crown
+from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.cli.rank_view import rank_renderable
 from gridllm_leaderboard.cli.submissions_view import submissions_renderable
 from gridllm_leaderboard.results import Line
 from gridllm_leaderboard.statements import Grade, Verdict, id_of, verify_document
+from gridllm_leaderboard.verifying.crowned import verify_crown
 from gridllm_leaderboard.verifying.examine import examine
 from gridllm_leaderboard.verifying.walk import UnsoundError, Walk
 from tests.unit.board_pages import rank, row, view
@@ -59,6 +62,23 @@ async def test_a_leaderboard_that_crowns_another() -> None:
     assert "The verdict says champion" in await named_by_verify(board)
     board = Board({"verdict": lambda said: said.model_copy(update={"changed": False})})
     assert "The verdict says changed" in await named_by_verify(board)
+
+
+async def test_maintainers_who_crown_another_than_the_verdict_says() -> None:
+    board = Board()
+    found = await examine(board, SIGNED, board.ids["new"], Walk())
+    assert found.verdict is not None
+    fields = {"grid": SIGNED.grid, "serial": 1, "verdict": id_of(found.verdict), "issued": 1}
+    true = Crown(root=found.submission.root, submission=board.ids["new"], **fields)
+    assert "wears it" in verify_crown(true, found.verdict, found.submission)
+    friend = true.model_copy(update={"submission": board.ids["old"], "root": named("root of old")})
+    with pytest.raises(LeaderboardError, match="was crowned by a verdict whose champion is"):
+        verify_crown(friend, found.verdict, found.submission)
+    with pytest.raises(LeaderboardError, match="was crowned as the model"):
+        verify_crown(true.model_copy(update={"root": named("else")}), found.verdict, found.submission)
+    later = friend.model_copy(update={"verdict": named("a later one"), "serial": 2})
+    assert "another round" in verify_crown(later, found.verdict, found.submission)
+    assert "nobody" in verify_crown(None, found.verdict, found.submission)
 
 
 async def test_a_leaderboard_that_shows_another_score_or_author() -> None:

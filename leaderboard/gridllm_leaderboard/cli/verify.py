@@ -63,6 +63,7 @@ async def _verify(
     from gridllm.charter.pin import Pins
     from gridllm.settings import load_settings
     from gridllm_leaderboard.cli.asking import dossier, the_leaderboard
+    from gridllm_leaderboard.verifying.crowned import verify_crown
     from gridllm_leaderboard.verifying.examine import examine
     from gridllm_leaderboard.verifying.live import Here, Live, rerun
 
@@ -71,6 +72,9 @@ async def _verify(
         named = await dossier(link, asked)
         live = Live(link)
         found = await examine(live, link.signed, named.view.id, walk, tell)
+        if found.verdict is not None:
+            with walk.step("the crown") as step:
+                step.detail = verify_crown(link.board.crown, found.verdict, found.submission)
         what = "a run here"
         if not sample or found.rules is None:
             walk.leave_out(what, "as asked" if not sample else "there is nothing to compare it with yet")

@@ -17,7 +17,7 @@ from gridllm_leaderboard.messages import Dossier, RankRow
 from gridllm_leaderboard.ranking.claims import SAME
 from gridllm_leaderboard.ranking.judge import Judgement
 from gridllm_leaderboard.results import ItemResult, Line, lines_root, read_results
-from gridllm_leaderboard.statements import Draw, Failure, Grade, Lock, Submission, id_of
+from gridllm_leaderboard.statements import Draw, Failure, Grade, Lock, Submission, Verdict, id_of
 from gridllm_leaderboard.store.records import Mark
 from gridllm_leaderboard.tasks.task import Task
 from gridllm_leaderboard.verifying.items import verify_drawn, verify_items
@@ -66,6 +66,7 @@ class Found:
 
     submission: Submission
     rules: Rules | None = None
+    verdict: Verdict | None = None  # on its last round
     grades: list[Grade] = field(default_factory=list)  # of this submission that count
     items: dict[str, list[Line]] = field(default_factory=dict)
     results: dict[str, dict[str, list[ItemResult]]] = field(default_factory=dict)  # by grade's id, by task
@@ -111,7 +112,7 @@ async def examine(
         walk.leave_out("the verdict", f"round {lock.round} is graded still")
         return found
     with walk.step("the verdict") as step:
-        verdict = verify_verdict(dossier.verdict, draw, rules)
+        verdict = found.verdict = verify_verdict(dossier.verdict, draw, rules)
         judgement, step.detail = await asyncio.to_thread(verify_judgement, facts_of(papers, found.results), verdict)
     found.grades = [one for one in found.grades if id_of(one) in judgement.counted]
     _report(walk, dossier, found.grades)
