@@ -11,8 +11,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,6 +20,7 @@ from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import DAY_S, Admission
 from gridllm.charter.notice_file import NoticeFile
 from gridllm.charter.notices import Amendment, Notice, Revocation, verify_notice
+from gridllm.charter.posted import AMENDMENT, CROWN, RULES, Posted, surplus_listings
 from gridllm.errors import NoticeError
 from gridllm.identity.statement import only_signed_by
 from gridllm.ids import PeerId
@@ -34,44 +34,6 @@ LONGEST_CERTIFICATE_S: Final = 31 * DAY_S  # the most that a charter or an amend
 CLOCK_SKEW_S: Final = 300
 
 MAX_LISTINGS: Final = 256  # models beside the charter's; the latest are kept, and the champion's
-
-# Subjects: revocations go by peer, which holds no colon; listings by root.
-_AMENDMENT: Final = ""
-_RULES: Final = "leaderboard:rules"
-_CROWN: Final = "leaderboard:crown"
-
-
-@dataclass(frozen=True, slots=True)
-class _Posted:
-    """One notice as it is held."""
-
-    notice: Notice
-    digest: bytes  # of what it says, whoever signed: the same notice with other signatures is no news
-    raw: bytes  # the envelope, with maintainers' signatures only
-
-    @property
-    def subject(self) -> str:
-        match self.notice:
-            case Revocation(peer=peer):
-                return peer
-            case Listing(model=model):
-                return f"model:{model.root}"
-            case Rules():
-                return _RULES
-            case Crown():
-                return _CROWN
-        return _AMENDMENT
-
-    @property
-    def rank(self) -> tuple[int, int, bytes]:
-        """Among notices of one subject the largest wins: the latest, or the one of highest serial."""
-        match self.notice:
-            case Revocation(issued=issued, until=until):
-                return issued, until, self.digest
-            case Listing(issued=issued, withdrawn=withdrawn):
-                return issued, int(withdrawn), self.digest
-        serial = self.notice.serial  # all others count
-        return serial, 0, bytes(255 - byte for byte in self.digest)  # two of one serial: smaller digest
 
 
 class NoticeBoard:
@@ -88,8 +50,8 @@ class NoticeBoard:
         self._path = path
         self._file = None if path is None else NoticeFile(path, signed.grid)
         self._clock = clock
-        self._posted: dict[str, _Posted] = {}
-        self._sorted: list[_Posted] | None = None  # kept while nothing changes: anyone may ask at any time
+        self._posted: dict[str, Posted] = {}
+        self._sorted: list[Posted] | None = None  # kept while nothing changes: anyone may ask at any time
         self._digest: bytes | None = None
         self._listeners: list[Callable[[], None]] = []
         self._writing = threading.Lock()
@@ -104,7 +66,7 @@ class NoticeBoard:
     @property
     def amendment(self) -> Amendment | None:
         """The amendment that holds; None while the charter's own minimums do."""
-        return self._of(_AMENDMENT, Amendment)
+        return self._of(AMENDMENT, Amendment)
 
     @property
     def revocations(self) -> list[Revocation]:
@@ -115,12 +77,12 @@ class NoticeBoard:
     @property
     def rules(self) -> Rules | None:
         """Of the leaderboard; None: the grid has none."""
-        return self._of(_RULES, Rules)
+        return self._of(RULES, Rules)
 
     @property
     def crown(self) -> Crown | None:
         """Who is champion; None: nobody yet."""
-        return self._of(_CROWN, Crown)
+        return self._of(CROWN, Crown)
 
     @property
     def listings(self) -> list[Listing]:
@@ -195,13 +157,13 @@ class NoticeBoard:
             self._tell()
         return changed
 
-    def _verified(self, raw: bytes) -> _Posted:
+    def _verified(self, raw: bytes) -> Posted:
         notice = verify_notice(raw, self._signed)
         said = type(notice).__name__ + notice.model_dump_json()
         keys = self._signed.charter.maintainers
-        return _Posted(notice, hashlib.sha256(said.encode("utf-8")).digest(), only_signed_by(raw, keys))
+        return Posted(notice, hashlib.sha256(said.encode("utf-8")).digest(), only_signed_by(raw, keys))
 
-    def _verified_until_fault(self, raws: Sequence[bytes]) -> tuple[list[_Posted], NoticeError | None]:
+    def _verified_until_fault(self, raws: Sequence[bytes]) -> tuple[list[Posted], NoticeError | None]:
         held = {one.raw: one for one in list(self._posted.values())}
         verified = []
         for raw in raws:
@@ -211,12 +173,12 @@ class NoticeBoard:
                 return verified, error
         return verified, None
 
-    def _in_order(self) -> list[_Posted]:
+    def _in_order(self) -> list[Posted]:
         if self._sorted is None:
             self._sorted = sorted(self._posted.values(), key=lambda one: one.digest)
         return self._sorted
 
-    def _merge(self, posted: Iterable[_Posted]) -> bool:
+    def _merge(self, posted: Iterable[Posted]) -> bool:
         before, touched = self.digest, False
         for one in posted:
             held = self._posted.get(one.subject)
@@ -228,14 +190,14 @@ class NoticeBoard:
         if len(revocations) - len(dropped) > MAX_REVOCATIONS:
             log.warning("More than %d revocations are in force; the oldest are dropped.", MAX_REVOCATIONS)
             dropped += sorted(set(revocations) - set(dropped), key=lambda one: one.rank)[:-MAX_REVOCATIONS]
-        dropped += _surplus_listings(self._posted)
+        dropped += surplus_listings(self._posted, MAX_LISTINGS)
         for one in dropped:
             del self._posted[one.subject]
         if touched or dropped:
             self._sorted = self._digest = None
         return self.digest != before
 
-    def _spent(self, posted: _Posted) -> bool:
+    def _spent(self, posted: Posted) -> bool:
         """Whether it can matter to nobody any more: its time is over, and so is that of every certificate it voids."""
         notice, past_s = posted.notice, self._clock() - CLOCK_SKEW_S
         return isinstance(notice, Revocation) and max(notice.until, notice.issued + LONGEST_CERTIFICATE_S) < past_s
@@ -244,11 +206,11 @@ class NoticeBoard:
         for callback in list(self._listeners):
             callback()
 
-    def _read_file(self) -> list[_Posted]:
+    def _read_file(self) -> list[Posted]:
         """What is kept, as far as it is sound."""
         return [] if self._file is None else self._sound(self._file.read())
 
-    def _sound(self, raws: Sequence[bytes]) -> list[_Posted]:
+    def _sound(self, raws: Sequence[bytes]) -> list[Posted]:
         held = {one.raw: one for one in list(self._posted.values())}
         sound = []
         for raw in raws:
@@ -267,19 +229,10 @@ class NoticeBoard:
 
     def _joined(self, kept: list[bytes]) -> list[bytes]:
         """What other processes keep, and what is held here."""
-        best: dict[str, _Posted] = {}
+        best: dict[str, Posted] = {}
         for one in (*self._sound(kept), *list(self._posted.values())):
             if not self._spent(one) and (one.subject not in best or one.rank > best[one.subject].rank):
                 best[one.subject] = one
-        for one in _surplus_listings(best):  # the file grows no more than a board does
+        for one in surplus_listings(best, MAX_LISTINGS):  # the file grows no more than a board does
             del best[one.subject]
         return [one.raw for one in best.values()]
-
-
-def _surplus_listings(posted: Mapping[str, _Posted]) -> list[_Posted]:
-    """The oldest beyond ``MAX_LISTINGS``; the champion's stays."""
-    crown = posted.get(_CROWN)
-    champion = f"model:{crown.notice.root}" if crown is not None and isinstance(crown.notice, Crown) else None
-    held = [one for one in posted.values() if isinstance(one.notice, Listing)]
-    old = sorted(held, key=lambda one: one.rank)[: max(0, len(held) - MAX_LISTINGS)]
-    return [one for one in old if one.subject != champion]
