@@ -23,6 +23,7 @@ from gridllm.ledger.paper import sign as sign_entry
 from gridllm.ledger.statements import Grant, Transfer
 from gridllm_leaderboard import messages
 from gridllm_leaderboard.desk.payments import memo_for
+from gridllm_leaderboard.desk.proclaiming import Proclaimer
 from gridllm_leaderboard.statements import Submission, Withdrawal, sign
 from gridllm_leaderboard.upload.sending import Bundle
 from tests.unit.cheats import bring, claim, model, one_value_changed, send, sharded, swarm_of
@@ -97,6 +98,21 @@ async def test_what_is_graded_is_nobodys_to_copy(tmp_path: Path) -> None:
         await made.until(id_, "graded")
         with pytest.raises(WrongModel):  # it is ranked, and not served: nobody ever gets it
             await fetch_manifest(swarm_of(made, THIEF), made.peer, root)
+
+
+async def test_a_large_model_is_nobodys_to_copy_into_its_own_round(tmp_path: Path) -> None:
+    """Nodes get it before it is graded; a copy that comes after the lock can only be its equal."""
+    async with house(tmp_path, round_s=10**5) as made:
+        id_ = await made.submit(1)
+        await made.until(id_, "queued")
+        assert made.opened is not None
+        early = Proclaimer(made.opened.desk, made.maintainer, tmp_path, list_above=0)
+        await early.go_on()
+        assert not made.board.listings
+        made.say_rules(round_s=0)
+        await made.until(id_, "locked")
+        await early.go_on()
+        assert [one.submission for one in made.board.listings] == [id_]
 
 
 async def test_a_copycat_who_changes_one_value_never_takes_the_crown(tmp_path: Path) -> None:

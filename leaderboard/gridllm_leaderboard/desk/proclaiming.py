@@ -59,7 +59,8 @@ class Proclaimer:
 
     async def _list_large(self) -> None:
         desk = self._desk
-        for entry in await desk.books.read(lambda view: view.in_state("queued", "locked")):
+        # Not while they are queued: a stranger's copy would come into the same round, and win it by chance.
+        for entry in await desk.books.read(lambda view: view.in_state("locked")):
             if entry.submission.serve and entry.submission.size > self._list_above:
                 await self._list(entry, desk.rules, entry.entered)
 
