@@ -18,6 +18,7 @@ from tests.command import Running
 from tests.swarm.leaderboard_grid import Contest
 
 STAGE_S = 60.0  # a stage that does not come in so long is not waited for
+NEWS_S = 30.0  # likewise news of a leaderboard
 IDLE_S = 15.0  # a grader that has begun nothing in so long has nothing to grade
 TRIES = 40  # of one submission, kills not counted: a leaderboard that is just down is a reason to try again
 
@@ -69,14 +70,16 @@ class LeaderboardKiller:
 
     def run(self, kills: int, rng: random.Random) -> None:
         for _ in range(kills):
-            running = self.start()
-            if rng.random() < 0.2:
+            running, moment = self.start(), rng.choice(("starts", "any", "news", "news"))
+            if moment == "starts":
                 time.sleep(rng.uniform(0.0, 3.0))
-                phase = "starts"
             else:
                 running.wait_for('"ready"', 120)
-                time.sleep(rng.uniform(0.0, 10.0))
-                phase = self._phase()
+                if moment == "news":  # just when something was written: the state that it was killed in follows
+                    told = len(running.output)
+                    wait_until(lambda running=running, told=told: len(running.output) > told, NEWS_S)  # type: ignore[misc]
+                time.sleep(rng.uniform(0.0, 10.0 if moment == "any" else 0.3))
+            phase = moment if moment == "starts" else self._phase()
             assert running.stop(signal.SIGKILL) == -signal.SIGKILL, "".join(running.output)
             self._tally.killed("leaderboard", phase)
             self.hear(running)
