@@ -24,6 +24,7 @@ class Held:
     root: Entry | None  # the same model
     weights: Entry | None  # the same tensors
     name: Entry | None  # the same name, in whatever case
+    begun: int = 0  # submissions of the account whose files or fee are awaited
 
 
 def check_words(submission: Submission, rules: Rules, taken_names: Collection[str], now_s: float) -> None:
@@ -70,6 +71,11 @@ def check_held(submission: Submission, rules: Rules, held: Held) -> None:
     if held.today >= rules.daily:
         raise NotAccepted(
             f"An account may submit {count_things(rules.daily, 'model')} in 24 hours, and you did; come back later."
+        )
+    if held.begun >= rules.daily:  # each has room on the disk promised to it
+        raise NotAccepted(
+            f"Files or fees of {count_things(held.begun, 'submission')} of yours are awaited; bring them, or withdraw "
+            "one, before the next."
         )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.store.view import View
 
 MOST_BYTES: Final = 8 * 1024  # of an author's document: 6 KiB at most in gridllm's spelling; a round's fit one answer
+LATEST: Final = 1000  # of an account's submissions that are looked through for those not brought or paid: a week's
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -153,13 +154,16 @@ class Reception:
         return None if entry is None else submission_view(entry, self._desk.rules, view.champion())
 
     def _check_held(self, view: View, said: Submission) -> None:
+        rules, today = self._desk.rules, view.count(said.account, self._desk.now - DAY_S)
+        latest = view.entries(said.account, limit=LATEST) if today < rules.daily else []
         held = Held(
-            today=view.count(said.account, self._desk.now - DAY_S),
+            today=today,
             root=view.with_root(said.root),
             weights=view.with_weights(said.weights),
             name=view.with_name(said.name.casefold()),
+            begun=sum(one.state in ("uploading", "unpaid") for one in latest),
         )
-        check_held(said, self._desk.rules, held)
+        check_held(said, rules, held)
 
     async def _verified(self, raw: bytes, kind: type[D]) -> D:
         desk = self._desk
