@@ -173,23 +173,36 @@ def learnt_by_heart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def cheat(contest: Contest, learnt_by_heart: Path) -> str:
+    """Its submission, graded."""
+    id_ = contest.submit(contest.member("cheat"), learnt_by_heart, "learnt")
+    contest.graded(id_)
+    return id_
+
+
 def test_a_model_that_learnt_the_public_items_is_exposed_by_sealed_ones_and_reported(
-    contest: Contest, learnt_by_heart: Path, tmp_path: Path
+    contest: Contest, cheat: str
 ) -> None:
-    """It was really trained on practice items and their answers; the other one learnt what they are about."""
-    honest = Path(shutil.copytree(find_model(DEMO), tmp_path / "honest"))
-    changed_tensors(honest, lambda tensors: tensors["model.norm.weight"].mul_(1.01))
-    cheat = contest.submit(contest.member("cheat"), learnt_by_heart, "learnt")
-    other = contest.submit(contest.member("other"), honest, "honest")
-    rows = contest.graded(cheat, other)
-    assert [(row["name"], row["champion"]) for row in rows] == [("honest", True), ("learnt", False)]
+    """It was really trained on practice items and their answers."""
     told = contest.json(contest.grader, "show", cheat)
     (practice,), (sealed,) = told["grades"][0]["practice"], told["grades"][0]["tasks"]
     assert practice["value"] > 0.95 and sealed["value"] < 0.7  # of a task that it was told the answers of
     assert told["overlaps"]["sums"] > 0.1, told["overlaps"]
-    assert contest.json(contest.grader, "show", other)["overlaps"] == {"sums": 0.0}
     shown = gridllm(contest.grader, "leaderboard", "show", cheat)
     assert "it learnt them by heart" in shown.stdout, shown.stderr
+
+
+@pytest.mark.soak  # grading one more model, and the champion again, takes half a minute on a quiet machine
+def test_a_model_that_learnt_what_they_are_about_goes_before_it_and_is_not_suspected(
+    contest: Contest, cheat: str, tmp_path: Path
+) -> None:
+    honest = Path(shutil.copytree(find_model(DEMO), tmp_path / "honest"))
+    changed_tensors(honest, lambda tensors: tensors["model.norm.weight"].mul_(1.01))
+    other = contest.submit(contest.member("other"), honest, "honest")
+    rows = contest.graded(other)
+    assert [(row["submission"], row["champion"]) for row in rows] == [(other, True), (cheat, False)]
+    assert contest.json(contest.grader, "show", other)["overlaps"] == {"sums": 0.0}
 
 
 async def test_a_thousand_submissions_at_once_leave_it_answering(contest: Contest, tmp_path: Path) -> None:
