@@ -12,7 +12,7 @@ from typing import Any
 from tests.command import Running, gridllm
 from tests.swarm.grid import LOOPBACK, ProcessGrid, process_grid
 
-DECIDED_S = 150.0  # for a round to be locked, drawn, graded and judged
+DECIDED_S = 300.0  # for a round to be locked, drawn, graded and judged on a busy machine
 
 
 class Contest:

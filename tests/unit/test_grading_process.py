@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
 from gridllm.models.files import DEMO, find_model
 from gridllm_leaderboard.grading.job import Job
@@ -25,6 +24,7 @@ from gridllm_leaderboard.grading.running import CannotRunError, run_job
 from gridllm_leaderboard.results import Line, digest_of
 from gridllm_leaderboard.tasks import Task, load
 from gridllm_leaderboard.tasks.from_text import make_task
+from tests.plain_grader import PlainGrader
 
 SEED = bytes(32)
 MODEL = find_model(DEMO)
@@ -38,37 +38,6 @@ def job_of(folder: Path, tasks: Sequence[tuple[Task, list[Line]]], model: Path =
     questions = [Questions(task.name, task, items) for task, items in tasks]
     subject = Subject(str(model), 10**7, "local", str(model), None)
     return prepare(folder, subject, questions, MEANS, None)[0]
-
-
-class Directly:
-    """What plain transformers says, one row at a time."""
-
-    def __init__(self) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        self.model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(MODEL)
-
-    @torch.inference_mode()
-    def nats(self, before: list[int], after: list[int]) -> float:
-        ids = torch.tensor([before + after])
-        logprobs = self.model(input_ids=ids).logits[0].double().log_softmax(-1)
-        return sum(float(logprobs[len(before) - 1 + at, token]) for at, token in enumerate(after))
-
-    def tokens(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def text(self, text: str) -> float:
-        """In windows of 1,024 tokens; the last one is scored after as much of the text as fits before it."""
-        ids = [self.tokenizer.bos_token_id, *self.tokens(text)]
-        first, rest = ids[:1024], ids[1024:]
-        nats = self.nats(first[:1], first[1:])
-        return nats + (self.nats(ids[-1024 : -len(rest)], rest) if rest else 0.0)
-
-    def choices(self, item: Line) -> list[float]:
-        query, bos = item["query"], [self.tokenizer.bos_token_id]
-        before = self.tokens(query)
-        return [self.nats(bos + before, self.tokens(f"{query} {one}")[len(before) :]) for one in item["choices"]]
 
 
 def killing_once(after: int) -> Callable[[int, int], None]:
@@ -97,7 +66,7 @@ async def test_the_same_as_plain_transformers_though_it_is_killed_on_the_way(tmp
     job = job_of(folder, tasks)
     ran = await run_job(job, WALL_S, killing_once(3))
 
-    directly = Directly()
+    directly = PlainGrader(MODEL)
     assert 1024 < len(directly.tokens(long["text"])) < 2047
     for task, items in tasks:
         results = ran.results[task.name]

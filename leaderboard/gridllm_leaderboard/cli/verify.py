@@ -80,6 +80,8 @@ async def _verify(
             walk.leave_out(what, "as asked" if not sample else "there is nothing to compare it with yet")
         elif named.view.state == "withdrawn" and model is None:
             walk.leave_out(what, "its author took the weights down; name your copy of them with --model")
+        elif not named.view.serve and model is None:
+            walk.leave_out(what, "its author lets nobody but graders have the weights; name your copy with --model")
         else:
             tasks = {rule.name: task for rule in found.rules.tasks if (task := await live.task(rule)) is not None}
             threads = settings.threads or os.cpu_count() or 1

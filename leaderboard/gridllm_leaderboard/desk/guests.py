@@ -1,8 +1,13 @@
-"""Which weights are handed out, and to whom: listed models to everyone, those of the round that is open to graders."""
+"""Which weights are handed out, and to whom.
+
+Everyone may have listed models, and the latest graded ones that their authors let the grid serve: so anyone can run a
+grading again (``gridllm leaderboard verify``). Those of the round that is open go to graders.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import time
 from collections import OrderedDict
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_GUESTS: Final = 1024
+MOST_SHOWN: Final = 256  # graded models, the latest: each has its headers in memory
 MANIFESTS_KEPT: Final = 4  # in memory; each may have some MB
 
 
@@ -49,7 +55,7 @@ class Handout:
     def __init__(self, desk: Desk, guests: Guests) -> None:
         self._desk = desk
         self._guests = guests
-        self._listed: set[str] = set()
+        self._open: set[str] = set()  # to everyone
         self._graded: set[str] = set()
         self._shelf = Shelf()
         self.seeding = Seeding(self._shelf, may=self.may)
@@ -58,9 +64,9 @@ class Handout:
     async def refresh(self) -> None:
         """Look anew at what is listed and what is graded. Raises LeaderboardError: the store cannot be read."""
         desk = self._desk
-        self._listed = {one.model.root for one in desk.board.listings}
+        self._open = {one.model.root for one in desk.board.listings} | await desk.books.read(_roots_shown)
         self._graded = await desk.books.read(_roots_in_round)
-        wanted = self._listed | self._graded
+        wanted = self._open | self._graded
         for root in self._shelf.roots:
             if root not in wanted:
                 self._shelf.take(root)
@@ -81,7 +87,7 @@ class Handout:
         Who knows a manifest's digests need not bring what they stand for (the vault has it already): with one tensor
         changed, a stranger would submit weights that nobody ever gave them.
         """
-        return root in self._listed or (root in self._graded and peer in self._guests)
+        return root in self._open or (root in self._graded and peer in self._guests)
 
 
 class _Manifests(Mapping[ModelRoot, bytes]):
@@ -108,6 +114,12 @@ class _Manifests(Mapping[ModelRoot, bytes]):
 
     def __len__(self) -> int:
         return len(self._shelf.roots)
+
+
+def _roots_shown(view: View) -> set[str]:
+    latest = heapq.nlargest(MOST_SHOWN, view.marks(), key=lambda mark: mark.round)
+    found = view.several([mark.submission for mark in latest]).values()
+    return {one.submission.root for one in found if one.submission.serve and one.state == "graded"}
 
 
 def _roots_in_round(view: View) -> set[str]:
