@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from gridllm.charter.pin import Pins
 from gridllm_leaderboard.link import asking_leaderboard
+from gridllm_leaderboard.messages import DOSSIER_CALL, AskDossier, Dossier
 from gridllm_leaderboard.results import Line, read_items
 from gridllm_leaderboard.tasks.from_text import main as task_from_text
 from tests.command import gridllm
@@ -85,10 +86,11 @@ def ids(contest: Contest, models: Mapping[str, Path]) -> dict[str, str]:
 async def items_of(contest: Contest, submission: str) -> dict[str, list[Line]]:
     """The items that a model was graded on last, as anybody gets them."""
     pins = Pins(contest.grader / "data" / "gridllm")
-    signed = pins.current()
-    draw = contest.json(contest.grader, "show", submission)["round"]["draw"]
-    async with asking_leaderboard(signed, pins) as link:
-        return {one["task"]: read_items(await link.lines(one["root"])) for one in draw["items"]}
+    async with asking_leaderboard(pins.current(), pins) as link:
+        dossier = await link.ask(DOSSIER_CALL, AskDossier(submission), Dossier)
+        assert dossier.draw is not None
+        draw = verify_document(dossier.draw, Draw, link.signed.grid, link.rules.account)
+        return {one.task: read_items(await link.lines(one.root)) for one in draw.items}
 
 
 def test_the_ranking_is_that_of_plain_transformers(
