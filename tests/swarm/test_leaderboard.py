@@ -21,6 +21,7 @@ from gridllm.charter.pin import Pins
 from gridllm_leaderboard.link import asking_leaderboard
 from gridllm_leaderboard.messages import DOSSIER_CALL, AskDossier, Dossier
 from gridllm_leaderboard.results import Line, read_items
+from gridllm_leaderboard.statements import Draw, verify_document
 from gridllm_leaderboard.tasks.from_text import main as task_from_text
 from tests.command import gridllm
 from tests.plain_grader import PlainGrader
