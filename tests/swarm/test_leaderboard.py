@@ -29,7 +29,7 @@ from tests.swarm.leaderboard_grid import Contest, leaderboard_grid
 from tests.swarm.leaderboard_restored import check_backup_and_restore
 from tests.trained import shared_folder, stages
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.soak]  # six gradings
 
 TEXTS = {"stories": 8, "manual": 1}  # weights
 CHOICES = {"sums": 1, "facts": 1}

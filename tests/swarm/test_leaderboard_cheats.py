@@ -48,7 +48,7 @@ from gridllm_leaderboard.upload.sending import Bundle, send_bundle
 from tests.command import gridllm
 from tests.swarm.leaderboard_grid import Contest, leaderboard_grid
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.soak]  # each cheat is in tests/unit, too
 
 RULES = ("--task", "sums:60", "--fee", "0", "--daily", "3")
 ANSWERED_S = 10.0  # another's question meanwhile; a quiet machine takes a fraction of a second

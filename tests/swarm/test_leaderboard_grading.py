@@ -53,6 +53,7 @@ def test_three_nodes_say_the_same_as_this_machine(contest: Contest) -> None:
         assert one["points"] == pytest.approx(other["points"], abs=1e-4)
 
 
+@pytest.mark.soak
 def test_a_grader_that_is_killed_goes_on_and_signs_once(contest: Contest, model: Path) -> None:
     author = contest.member("author", "2")
     submission = contest.submit(author, model, "untrained")

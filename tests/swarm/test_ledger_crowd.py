@@ -72,6 +72,7 @@ def grid_scribe(grid: TradeGrid) -> Scribe:
     return Scribe(grid.signed, grid.maintainers, grid.entry, grid.rules.blocks[grid.entry.root])
 
 
+@pytest.mark.soak
 async def test_a_ring_of_ten_that_trades_all_day_gains_nothing(grid: TradeGrid) -> None:
     """Vouchers in all directions, in any order; then all that they have goes to one of them; then round and round."""
     rng = random.Random(4)

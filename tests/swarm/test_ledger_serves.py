@@ -101,7 +101,8 @@ def test_a_volunteer_earns_its_way_in(tmp_path: Path, library: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("measured", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["open", "measured"])
+@pytest.mark.soak
+@pytest.mark.parametrize("measured", [False, True], ids=["open", "measured"])
 async def test_a_listed_model_is_served_used_and_paid_for(tmp_path: Path, library: Path, measured: bool) -> None:
     """Nobody has its files but the leaderboard; where machines are measured, it is for this model."""
     rich, founding = tmp_path / "rich", ("--ledger", "--newcomers", "nothing")

@@ -17,7 +17,7 @@ from tests.unit.cheats import swarm_of
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
 
 CROWD = 1000
-ANSWERED_S = 20.0  # a busy machine; half a second on a quiet one
+ANSWERED_S = 20.0  # another's question, on a machine that does much else
 
 
 def entries(made: House, authors: Sequence[Identity]) -> list[tuple[Identity, messages.Enter]]:
