@@ -27,7 +27,7 @@ from gridllm.node.stay import Stay
 from gridllm.node.stops import Ending, Stops, until_stopped
 from gridllm.node.succession import LAST_SESSIONS_S, Succession
 from gridllm.node.surroundings import Surroundings
-from gridllm.node.tenancy import Tenancy
+from gridllm.node.tenancy import Tenancy, host_all, let_go_but, still_good
 from gridllm.node.wishes import Wishes
 from gridllm.quantities import spell_earnings
 from gridllm.swarm.interface import Swarm
@@ -92,9 +92,10 @@ class Volunteer:
                     self._report.note(str(error))
                     ending = Ending.LOST
                 except (GridError, TimeoutError) as error:
-                    if self._following is None or self._fallback is None:
+                    fallback = self._fallback or still_good(self._tenancies)
+                    if self._following is None or fallback is None:
                         raise
-                    await self._fall_back(self._following, self._fallback, error)
+                    await self._fall_back(self._following, fallback, error)
                     continue
                 if ending is Ending.STOPPED:
                     return
@@ -142,12 +143,8 @@ class Volunteer:
     async def _host(self, site: Site) -> list[tuple[Tenancy, Presence]]:
         """Have the models' spans: still in memory, or loaded now."""
         await self._choose(site)
-        hosted = []
-        for tenancy in self._tenancies:
-            presence = site.presence(tenancy.entry, tenancy.wishes.dtype)
-            async with asyncio.timeout(None if self._fallback is None else ADMISSION_S):
-                await tenancy.host(site, presence, self._report)
-            hosted.append((tenancy, presence))
+        patience_s = None if self._fallback is None else ADMISSION_S
+        hosted = await host_all(self._tenancies, site, self._report, patience_s)
         if self._fallback is not None and self._following is not None:
             self._following.settled(self._current.entry)
         self._fallback = None
@@ -227,6 +224,10 @@ class Volunteer:
         if ending is Ending.MOVING:
             await self._current.let_go()  # a model that is served beside stays as it is
             return
+        old, fault = still_good(self._tenancies), self._current.standing.fault()
+        if ending is Ending.LAPSED and self._following is not None and old is not None and fault is not None:
+            await self._fall_back(self._following, old, fault)
+            return
         await self._let_go()
         self._tenancies = self._tenancies[-1:]
         if ending is Ending.MAKING_WAY and self._heir is not None:
@@ -241,10 +242,8 @@ class Volunteer:
             f"{entry.name} cannot be served here: {why}. Going back to {fallback.entry.name}; trying again in "
             f"{spell_duration(pause_s)}."
         )
-        await self._let_go()
+        await let_go_but(fallback, self._tenancies)
         self._tenancies, self._fallback = [fallback], None
 
     async def _let_go(self) -> None:
-        """Free the spans."""
-        for tenancy in self._tenancies:
-            await tenancy.let_go()
+        await let_go_but(None, self._tenancies)

@@ -10,7 +10,7 @@ from functools import partial
 
 from gridllm.admission.cards import leaderboard_sources
 from gridllm.admission.proof.sample import sample_bytes
-from gridllm.errors import ModelError
+from gridllm.errors import GridError, ModelError, SwarmError
 from gridllm.models.manifest import Manifest
 from gridllm.models.sizes import block_size
 from gridllm.node.enrolment import Enrolment, Membership
@@ -90,6 +90,18 @@ class Tenancy:
         presence.blocks_per_s = self.hosting.blocks_per_s
         return self.hosting
 
+    async def host_again(self, site: Site, presence: Presence, report: Report) -> None:
+        """As an old model, while another one takes its place. It is not measured again for that: an examination would
+        keep its successor waiting, and take the memory that is the successor's.
+
+        Raises:
+            CertificateError: it may be served no longer.
+            ModelError, UsageError, SwarmError: as ``host``.
+        """
+        if (fault := self.standing.fault()) is not None and not self.standing.recall():
+            raise fault
+        await self.host(site, presence, report)
+
     async def find_room(self, manifest: Manifest, other: Tenancy) -> Callable[[], None] | None:
         """Take room beside another model's span, if there is enough for as large a part of this one; returns what gives
         it back to the other's caches, or None where there is too little."""
@@ -141,3 +153,56 @@ class Tenancy:
         if self._room_bytes is None:
             return self.wishes
         return dataclasses.replace(self.wishes, memory_bytes=self._room_bytes)
+
+
+async def host_all(
+    tenancies: list[Tenancy], site: Site, report: Report, patience_s: float | None
+) -> list[tuple[Tenancy, Presence]]:
+    """Have the spans of all, the current one last. An old one that cannot be served any more is dropped from
+    ``tenancies``, with a word to the volunteer: the node goes on with its successor.
+
+    Args:
+        patience_s: for each; None waits for authorities as long as ``Enrolment`` does.
+
+    Raises:
+        TimeoutError: it took longer.
+        SwarmError: the grid does not answer.
+        GridError: the current one cannot be served.
+    """
+    current, hosted = tenancies[-1], []
+    for tenancy in list(tenancies):
+        presence = site.presence(tenancy.entry, tenancy.wishes.dtype)
+        try:
+            async with asyncio.timeout(patience_s):
+                await (tenancy.host if tenancy is current else tenancy.host_again)(site, presence, report)
+            hosted.append((tenancy, presence))
+            continue
+        except SwarmError:
+            raise
+        except GridError as error:
+            if tenancy is current:
+                raise
+            why = str(error).rstrip(".")
+        report.note(
+            f"{tenancy.entry.name} is served here no longer: {why}. This node goes on with {current.entry.name}."
+        )
+        tenancies.remove(tenancy)
+        await site.dismiss(presence)
+        await tenancy.let_go()
+        await current.take_all()
+    return hosted
+
+
+def still_good(tenancies: list[Tenancy]) -> Tenancy | None:
+    """An old one, in memory beside the current one, that may be served on; None: there is none."""
+    old = tenancies[0]
+    return old if old is not tenancies[-1] and old.hosting is not None and old.standing.good else None
+
+
+async def let_go_but(kept: Tenancy | None, tenancies: list[Tenancy]) -> None:
+    """Free the spans of all others; their room is for the caches of the one that is kept."""
+    for tenancy in tenancies:
+        if tenancy is not kept:
+            await tenancy.let_go()
+    if kept is not None:
+        await kept.take_all()
