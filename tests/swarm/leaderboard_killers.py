@@ -18,12 +18,12 @@ from tests.command import Running
 from tests.swarm.leaderboard_grid import Contest
 
 STAGE_S = 60.0  # a stage that does not come in so long is not waited for
-NEWS_S = 30.0  # likewise news of a leaderboard
-IDLE_S = 15.0  # a grader that has begun nothing in so long has nothing to grade
+NEWS_S = 8.0  # likewise news of a leaderboard
+IDLE_S = 9.0  # a grader that has begun nothing in so long has nothing to grade
 TRIES = 40  # of one submission, kills not counted: a leaderboard that is just down is a reason to try again
 
 SUBMIT_STAGES = ("", "bringing its files", "looks at it", "its fee is due", "The fee of", "waits for the next round")
-SUBMIT_LAST_S = (12.0, 5.0, 6.0, 1.0, 4.0)
+SUBMIT_LAST_S = (8.0, 5.0, 6.0, 1.0, 4.0)
 """What ``submit`` says when a stage begins, and within how long after it is killed."""
 GRADE_LAST_S = {"start": 5.0, "item": 3.0, "signed": 0.6}
 
@@ -181,6 +181,8 @@ class AuthorKiller:
                 self.ids.append(json.loads(running.output[-1])["id"])
                 self._read(running)
                 return
+            elif stages and running.process.poll() == 0:
+                stages[0] = 0  # it is in the queue already: to be killed while it finds that out
             self._read(running)
         raise AssertionError(f"{model.name} is not submitted after {TRIES} tries: {self._tally.failed[-3:]}")
 
