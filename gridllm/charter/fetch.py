@@ -5,6 +5,7 @@ Both prove themselves (signatures; a digest), so it does not matter which peer t
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import struct
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gridllm.charter.document import SignedCharter, verify_charter
-from gridllm.errors import GridError, Malformed, ModelError, WireError, WrongModel
+from gridllm.errors import CallTimeout, GridError, Malformed, ModelError, WireError, WrongModel
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
 
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 CHARTER_CALL: Final = "gridllm.charter"  # request: empty; answer: the DSSE envelope
 MANIFEST_CALL: Final = "gridllm.manifest"  # request: root, offset; answer: total size, then one piece
 PIECE_BYTES: Final = 512 * 1024  # calls must stay under 1 MB
-MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024  # a 100 000-tensor model needs about 15 MB
+MAX_MANIFEST_BYTES: Final = 32 * 1024 * 1024  # a 100 000-tensor model needs about 15 MB
+WHOLE_S: Final = 60.0  # for all pieces of one peer: who sends slower keeps others, who have it too, from being asked
 
 _request = struct.Struct("!64sQ")  # root in hex, offset in bytes
 _answer = struct.Struct("!Q")  # size of the whole manifest in bytes
@@ -44,8 +46,22 @@ async def fetch_manifest(swarm: Swarm, peer: PeerId, root: ModelRoot, *, timeout
         ModelError: what came does not have that digest.
         WireError: an answer that is malformed, or a manifest above ``MAX_MANIFEST_BYTES``.
         WrongModel: the peer does not know the model.
-        SwarmError: the peer did not answer within ``timeout_s`` (for each piece).
+        SwarmError: the peer did not answer within ``timeout_s`` (for each piece), or ``WHOLE_S`` (for all).
     """
+    try:
+        async with asyncio.timeout(WHOLE_S):
+            manifest = await _pieces(swarm, peer, root, timeout_s)
+    except TimeoutError as error:
+        raise CallTimeout(
+            f"Peer {peer} did not send all of the manifest {root[:16]}… within {WHOLE_S:g} s; ask another."
+        ) from error
+    digest = hashlib.sha256(manifest).hexdigest()
+    if digest != root:
+        raise ModelError(f"Peer {peer} sent a manifest with digest {digest[:16]}… where {root[:16]}… was asked for.")
+    return manifest
+
+
+async def _pieces(swarm: Swarm, peer: PeerId, root: ModelRoot, timeout_s: float) -> bytes:
     manifest = bytearray()
     while True:
         request = _request.pack(root.encode("ascii"), len(manifest))
@@ -56,11 +72,7 @@ async def fetch_manifest(swarm: Swarm, peer: PeerId, root: ModelRoot, *, timeout
             raise WireError(f"Peer {peer} sent a malformed piece of a manifest ({len(piece)} bytes of {size}).")
         manifest += piece
         if len(manifest) == size:
-            break
-    digest = hashlib.sha256(manifest).hexdigest()
-    if digest != root:
-        raise ModelError(f"Peer {peer} sent a manifest with digest {digest[:16]}… where {root[:16]}… was asked for.")
-    return bytes(manifest)
+            return bytes(manifest)
 
 
 async def ask_for_manifest(

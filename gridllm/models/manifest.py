@@ -15,12 +15,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from gridllm.charter.fetch import MAX_MANIFEST_BYTES
 from gridllm.errors import ModelError
 from gridllm.ids import ModelRoot
 from gridllm.models.families import read_config, read_config_json
 from gridllm.models.weights import Checkpoint
 
-MAX_MANIFEST_BYTES: Final = 32 * 1024 * 1024
 MAX_TENSORS: Final = 400_000
 MAX_SMALL_FILE_BYTES: Final = 64 * 1024 * 1024  # of a tokenizer file
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import struct
 
 import pytest
 
+from gridllm.charter import fetch
 from gridllm.charter.document import sign_charter
 from gridllm.charter.fetch import (
     CHARTER_CALL,
     MANIFEST_CALL,
     PIECE_BYTES,
+    ask_for_manifest,
     fetch_charter,
     fetch_manifest,
     serve_charter,
@@ -108,6 +111,24 @@ async def test_malformed_pieces(pair: Pair, answer: bytes) -> None:
     await pair.lie(MANIFEST_CALL, answer)
     with pytest.raises(WireError, match="malformed piece"):
         await fetch_manifest(pair.newcomer, pair.member.peer, ROOT)
+
+
+async def test_who_sends_byte_by_byte_is_left_for_another(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "WHOLE_S", 0.5)
+
+    async def dribble(_peer: PeerId, payload: bytes) -> bytes:
+        await asyncio.sleep(0.02)  # each well within its time
+        at = int.from_bytes(payload[64:], "big")
+        return struct.pack("!Q", len(MANIFEST)) + MANIFEST[at : at + 1]
+
+    await pair.member.serve_calls(MANIFEST_CALL, dribble)
+    honest = pair.network.join(Identity.ephemeral())
+    await serve_charter(honest, SIGNED.raw, {ROOT: MANIFEST})
+    with pytest.raises(CallTimeout, match=r"did not send all of the manifest .* within 0.5 s; ask another"):
+        await fetch_manifest(pair.newcomer, pair.member.peer, ROOT)
+    peers = {one.peer: one.addresses for one in (pair.member, honest)}
+    async with asyncio.timeout(20):
+        assert await ask_for_manifest(pair.newcomer, peers, ROOT) == MANIFEST
 
 
 @pytest.mark.parametrize("request_bytes", [b"", b"x" * 71, b"\xff" * 72, b"x" * 73])

@@ -21,8 +21,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from gridllm.charter.fetch import MAX_MANIFEST_BYTES
 from gridllm.errors import WireError
-from gridllm.models.manifest import MAX_MANIFEST_BYTES, MAX_SMALL_FILE_BYTES
+from gridllm.models.manifest import MAX_SMALL_FILE_BYTES
 from gridllm.wire.messages import Message
 from gridllm_leaderboard.messages import Key
 
