@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S: Final = 2.0  # until a manifest that nobody sent is asked for again; doubles
 LONGEST_PAUSE_S: Final = 120.0
 MOST_NODES: Final = 8  # of those that serve it; whoever wants may say so
+MOST_UNLISTED: Final = 256  # models that no board names any more, or none ever did: see ``find``
+MOST_UNLISTED_BYTES: Final = 256 * 1024 * 1024  # of their manifests; usual ones have about 100 KB
 LOOK_S: Final = 300.0  # for what came to the board without its listeners' hearing
 
 
@@ -97,6 +99,9 @@ class Manifests:
     async def find(self, swarm: Swarm, root: str) -> bool:
         """Whether the manifest of that root is here now: kept from before, or sent by somebody. Asked for again at
         once, others are left alone for a while.
+
+        Keepers and auditors ask for whatever root an entry of another's log names, be it listed or not: it may have
+        been, long ago. Whoever keeps such a log chooses those roots, so no more than ``MOST_UNLISTED`` are kept.
         """
         root = ModelRoot(root)
         if root in self.models:
@@ -107,14 +112,33 @@ class Manifests:
         try:
             if await asyncio.to_thread(self._load, root):
                 return True
-            raw = await ask_for_manifest(swarm, await self._sources(swarm, root), root)
-            if raw is not None:
-                await asyncio.to_thread(self._take, root, raw, keep=True)
-                return True
-            log.info("Nobody sent the manifest of the model %s", root)
+            if await self._may_learn(root):
+                raw = await ask_for_manifest(swarm, await self._sources(swarm, root), root)
+                if raw is not None:
+                    await asyncio.to_thread(self._take, root, raw, keep=True)
+                    return True
+                log.info("Nobody sent the manifest of the model %s", root)
         except (ModelError, CharterError) as error:
             log.warning("The manifest of the model %s cannot be used: %s", root, error)
         self._again[root] = time.monotonic() + pause_s, min(2 * pause_s, LONGEST_PAUSE_S)
+        return False
+
+    async def _may_learn(self, root: ModelRoot) -> bool:
+        """Whether charter or board name that model, or there is room for another one of which they do not."""
+        names = Catalogue(self._signed, self._board).names
+        if root in names:
+            return True
+        kept = {*await asyncio.to_thread(self._pins.models, self._signed), *self.models} - names.keys()
+        held_bytes = sum(len(self.raws[one]) for one in kept & self.raws.keys())
+        if len(kept) < MOST_UNLISTED and held_bytes < MOST_UNLISTED_BYTES:
+            return True
+        log.warning(
+            "The model %s is not fetched: no listing names it, and %d such models (%d bytes of manifests) are kept "
+            "here already. If a keeper's log names it, ask that maintainer why.",
+            root,
+            len(kept),
+            held_bytes,
+        )
         return False
 
     def _listed(self) -> Iterable[ModelRoot]:

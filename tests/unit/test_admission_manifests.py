@@ -134,6 +134,32 @@ class TestKnown:
         assert not await known.find(network.join(Identity.ephemeral()), ROOT)
         assert (ROOT in known.models, pins.manifest(ROOT), pins.models(SIGNED)) == (False, None, [])
 
+    @pytest.mark.parametrize(("bound", "most"), [("MOST_UNLISTED", 2), ("MOST_UNLISTED_BYTES", 2000)])
+    async def test_who_makes_models_up_fills_no_disk(
+        self,
+        pins: Pins,
+        board: NoticeBoard,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        bound: str,
+        most: int,
+    ) -> None:
+        monkeypatch.setattr(manifests_module, bound, most)
+        made_up = {root(one): manifest_bytes(one) for one in map(manifest, range(2000, 2005))}
+        network = MemoryNetwork()
+        await leaderboard(network, made_up | {ROOT: manifest_bytes(LISTED)})
+        here, known = network.join(Identity.ephemeral()), Manifests(SIGNED, board, pins)
+        known.load()
+        learnt = [await known.find(here, one) for one in made_up]
+        assert learnt == [True, True, False, False, False]
+        assert "no listing names it, and 2 such models" in caplog.text
+        board.add(listing(SIGNED, ENTRY_LISTED))
+        assert await known.find(here, ROOT), "what is listed has room"
+        again = Manifests(SIGNED, board, pins)
+        again.load()
+        assert [await again.find(here, one) for one in made_up] == learnt, "those kept are found, and no more"
+        assert len(pins.models(SIGNED)) == 3
+
     def test_one_of_the_charters_is_missing(self, tmp_path: Path, board: NoticeBoard) -> None:
         with pytest.raises(CharterError, match=r"manifest of model 'demo' .* is missing or damaged"):
             Manifests(SIGNED, board, Pins(tmp_path)).load()
