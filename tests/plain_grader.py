@@ -31,11 +31,13 @@ class PlainGrader:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def text(self, text: str) -> float:
-        """In windows; the last one is scored after as much of the text as fits before it."""
-        ids = [self.tokenizer.bos_token_id, *self.tokens(text)]
-        first, rest = ids[: self._window], ids[self._window :]
-        nats = self.nats(first[:1], first[1:])
-        return nats + (self.nats(ids[-self._window : -len(rest)], rest) if rest else 0.0)
+        """In windows that end one after the other; the last one is scored after as much as fits before it."""
+        ids, done, nats = [self.tokenizer.bos_token_id, *self.tokens(text)], 1, 0.0
+        while done < len(ids):
+            end = min(done + self._window - 1, len(ids))
+            nats += self.nats(ids[max(0, end - self._window) : done], ids[done:end])
+            done = end
+        return nats
 
     def choices(self, item: Line) -> list[float]:
         """Log-likelihood of each choice after the question."""
