@@ -20,7 +20,7 @@ from gridllm.charter.contest import Rules
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.news import hear_news
 from gridllm.charter.pin import Pins
-from gridllm.errors import LeaderboardError, SwarmError, Unreachable, WireError
+from gridllm.errors import CallTimeout, LeaderboardError, SwarmError, Unreachable, WireError
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
@@ -133,22 +133,28 @@ async def linked(swarm: Swarm, signed: SignedCharter, board: NoticeBoard, pins: 
             f"The grid {signed.charter.name!r} has no leaderboard; its maintainers open one with: "
             "gridllm leaderboard init"
         )
-    peer, addresses = await _found(swarm, signed, rules)
-    await swarm.connect(peer, addresses, timeout_s=CONNECT_S)
+    peer, addresses = await _reached(swarm, signed, rules)
     return LeaderboardLink(swarm, signed, board, rules, peer, addresses)
 
 
-async def _found(swarm: Swarm, signed: SignedCharter, rules: Rules) -> tuple[PeerId, tuple[str, ...]]:
+async def _reached(swarm: Swarm, signed: SignedCharter, rules: Rules) -> tuple[PeerId, tuple[str, ...]]:
+    """Where the leaderboard is, once there is a connection: one that is just being started again is waited for."""
     from gridllm.admission.cards import find_leaderboard
 
     deadline = asyncio.get_running_loop().time() + FIND_S
+    error = SwarmError(
+        f"The leaderboard of {signed.charter.name!r} is not on line; try again when its maintainer runs: "
+        "gridllm leaderboard run"
+    )
     while True:
         card = await find_leaderboard(swarm, signed, rules)
         if card is not None:
-            return PeerId(card.peer), tuple(card.addresses)
+            peer, addresses = PeerId(card.peer), tuple(card.addresses)
+            try:
+                await swarm.connect(peer, addresses, timeout_s=CONNECT_S)
+                return peer, addresses
+            except (Unreachable, CallTimeout) as unreached:
+                error = unreached
         if asyncio.get_running_loop().time() >= deadline:
-            raise SwarmError(
-                f"The leaderboard of {signed.charter.name!r} is not on line; try again when its maintainer runs: "
-                "gridllm leaderboard run"
-            )
+            raise error
         await asyncio.sleep(1.0)
