@@ -102,7 +102,7 @@ async def _watch(
     import asyncio
 
     from gridllm.cli.runtime import stop_on_signals
-    from gridllm.cli.show import print_json
+    from gridllm.cli.show import print_json, stderr
     from gridllm.errors import SwarmError
     from gridllm_leaderboard.grading.watching import watch
     from gridllm_leaderboard.link import asking_leaderboard
@@ -114,6 +114,8 @@ async def _watch(
                     _check_named(link, grader)
                     if as_json:
                         print_json({"event": "watching", "account": grader.account})
+                    else:
+                        stderr().print("Watching for models to grade, until Ctrl-C.")
                     await watch(link, grader, own, _telling(told, link, print_json if as_json else None))
             except SwarmError as error:
                 told.trouble(str(error))
@@ -152,6 +154,6 @@ def _check_named(link: LeaderboardLink, grader: Grader) -> None:
 
     if grader.account not in link.rules.graders:
         raise LeaderboardError(
-            f"This account, {grader.account}, is no grader by the leaderboard's rules. Its maintainers add it with: "
-            f"gridllm leaderboard init --grader {grader.account}"
+            f"This account, {grader.account}, is no grader by the leaderboard's rules. Its maintainers name all "
+            f"graders again, this one too: gridllm leaderboard init --grader … --grader {grader.account}"
         )
