@@ -103,7 +103,7 @@ def _how(view: CreditView) -> Iterator[str]:
     economy = view.signed.charter.economy
     each = count_credits(economy.prices.decode * (BILLION // PARAMETERS))
     yield f"serve blocks, with: gridllm serve — {each} for each token through a billion parameters"
-    if economy.starter:
+    if economy.starter and view.signed.charter.admission.required:
         yield f"a machine that is admitted to serve is given {count_credits(economy.starter)}, once"
     yield "credit that others send can be spent, but counts as no contribution"
 

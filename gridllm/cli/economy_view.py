@@ -22,7 +22,7 @@ def economy_lines(charter: Charter) -> list[str]:
         f"of a prompt {spell_credits(_per_billion(economy.prices.prefill))}",
         f"a node serves {economy.window_tokens} tokens beyond what is paid; escrow holds for "
         f"{spell_duration(economy.escrow_s)}",
-        f"whoever is admitted to serve starts with {count_credits(economy.starter)}",
+        _first_credit(charter),
         f"who cannot pay {_newcomers(charter)}",
     ]
     if economy.newcomers == "lowest":  # then no node looks at trust
@@ -37,6 +37,12 @@ def economy_lines(charter: Charter) -> list[str]:
     lines.append(f"leaderboard submissions: {_contribution(economy.submit)}")
     lines.append(f"books are kept by {len(charter.keepers)} of {len(charter.maintainers)} maintainers")
     return lines
+
+
+def _first_credit(charter: Charter) -> str:
+    if not charter.admission.required:  # nobody is certified, so nobody starts with anything
+        return "the first credit is what maintainers grant: gridllm bootstrap grant"
+    return f"whoever is admitted to serve starts with {count_credits(charter.economy.starter)}"
 
 
 def _newcomers(charter: Charter) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from gridllm.charter.document import Charter, ModelEntry
 from gridllm.charter.economy import Economy, Tier, home_of
+from gridllm.charter.minimums import Admission
 from gridllm.cli.economy_view import economy_lines
 from gridllm.errors import UsageError
 from gridllm.quantities import parse_credits, spell_credits
@@ -94,9 +95,11 @@ def test_a_charter_names_its_keepers() -> None:
 
 
 def test_people_read_the_policy_in_one_screen() -> None:
-    lines = economy_lines(
-        _charter(EconomyWishes(tiers=("big=2.5",), classes=("7",), submit="1", newcomers="nothing").settled([ENTRY]))
+    open_grid = _charter(
+        EconomyWishes(tiers=("big=2.5",), classes=("7",), submit="1", newcomers="nothing").settled([ENTRY])
     )
+    assert "the first credit is what maintainers grant: gridllm bootstrap grant" in economy_lines(open_grid)
+    lines = economy_lines(open_grid.model_copy(update={"admission": Admission(required=True)}))
     assert len(lines) <= 12
     said = "\n".join(lines)
     for part in ("costs 1 credit,", "prompt 0.25", "64 tokens", "starts with 20,000 credits", "served nothing"):

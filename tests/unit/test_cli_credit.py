@@ -100,7 +100,7 @@ def test_what_it_opens_and_what_is_lacking(
     assert "leaderboard submissions: lacks 7 of a contribution of 7 credits" in text
     assert "without credit nothing is served" in text
     assert "gridllm serve — 1 credit for each token" in text
-    assert "given 1 credit, once" in text
+    assert "given 1 credit" not in text, "in an open grid nobody is admitted"
     assert desk.home.key in text
 
 
