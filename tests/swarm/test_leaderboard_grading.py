@@ -50,7 +50,10 @@ def test_three_nodes_say_the_same_as_this_machine(contest: Contest) -> None:
     for one, other in zip(here["tasks"], there["tasks"], strict=True):
         assert (one["items"], one["count"]) == (other["items"], other["count"])
         assert one["value"] == pytest.approx(other["value"], abs=1e-4)
-        assert one["points"] == pytest.approx(other["points"], abs=1e-4)
+        for mine, theirs in zip(one["items_in_order"], other["items_in_order"], strict=True):
+            assert mine["item"] == theirs["item"]
+            assert mine["points"] == pytest.approx(theirs["points"], abs=1e-5)
+            assert mine["logliks"] == pytest.approx(theirs["logliks"], abs=1e-2, rel=1e-5)
 
 
 @pytest.mark.soak

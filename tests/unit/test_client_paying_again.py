@@ -85,7 +85,7 @@ class Nagging:
 
 
 def turn(node: MemoryNode, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node.service, "_on_message", answer)
+    monkeypatch.setattr(node.service, "take", answer)
 
 
 async def test_a_node_that_is_fed_the_prompt_again_and_again_is_left(

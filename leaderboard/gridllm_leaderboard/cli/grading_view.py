@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from gridllm.charter.contest import Rules
     from gridllm_leaderboard.grading.grader import Done
+    from gridllm_leaderboard.results import ItemResult
     from gridllm_leaderboard.statements import TaskGrade
 
 Kind = Literal["text", "choice"]
@@ -79,6 +80,13 @@ def done_line(done: Done, rules: Rules) -> str:
     ]
     score = score_of(done.grade.tasks, weights)
     return f"{done.name} ({done.submission[:16]}): score {score:.2f}; {', '.join(parts)}; graded {done.grade.via}"
+
+
+def practised_json(grade: TaskGrade, results: Sequence[ItemResult]) -> dict[str, Any]:
+    """One task of a practice, with what the model made of each item, in their order."""
+    import msgspec
+
+    return grade.model_dump(mode="json") | {"items_in_order": [msgspec.to_builtins(one) for one in results]}
 
 
 def done_json(done: Done) -> dict[str, Any]:

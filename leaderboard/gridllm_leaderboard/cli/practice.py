@@ -40,7 +40,7 @@ def practice(
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, stdout
     from gridllm.settings import load_settings
-    from gridllm_leaderboard.cli.grading_view import grades_table, progress_bar, score_of
+    from gridllm_leaderboard.cli.grading_view import grades_table, practised_json, progress_bar, score_of
     from gridllm_leaderboard.cli.means import check_installed, means_of
     from gridllm_leaderboard.cli.practice_tasks import Home, practice_tasks
     from gridllm_leaderboard.grading.practising import practise
@@ -52,7 +52,7 @@ def practice(
     tasks, weights = run_async(practice_tasks(home, task))
     subject, ways = _subject(model, means, home, settings.identity_path)
     with progress_bar() as report:
-        grades = run_async(
+        found = run_async(
             practise(
                 subject,
                 tasks,
@@ -63,9 +63,10 @@ def practice(
                 items=items,
             )
         )
+    grades = [grade for grade, _ in found]
     score = score_of(grades, weights)
     if as_json:
-        print_json({"model": model, "score": score, "tasks": [one.model_dump(mode="json") for one in grades]})
+        print_json({"model": model, "score": score, "tasks": [practised_json(*one) for one in found]})
         return
     console = stdout()
     console.print(grades_table(grades, {one.name: one.kind for one in tasks}))

@@ -13,7 +13,7 @@ from gridllm_leaderboard.grading.plan import Means
 from gridllm_leaderboard.grading.points import grade_of
 from gridllm_leaderboard.grading.preparing import Questions, Subject, Ways, prepare
 from gridllm_leaderboard.grading.running import CannotRunError, run_job
-from gridllm_leaderboard.results import items_root
+from gridllm_leaderboard.results import ItemResult, items_root
 from gridllm_leaderboard.statements import TaskGrade
 from gridllm_leaderboard.tasks import Task
 
@@ -27,8 +27,8 @@ async def practise(
     progress: Callable[[int, int], None],
     *,
     items: int | None = None,
-) -> list[TaskGrade]:
-    """What a model scores on the public items of each task.
+) -> list[tuple[TaskGrade, list[ItemResult]]]:
+    """What a model scores on the public items of each task, in all and item by item.
 
     Args:
         items: the first so many of each; None: all.
@@ -45,4 +45,7 @@ async def practise(
             ran = await run_job(job, wall_s, progress)
         except CannotRunError as error:
             raise LeaderboardError(f"The model could not be graded: {error}.") from error
-    return [grade_of(one.task.name, one.task.kind, items_root(one.items), ran.results[one.label]) for one in questions]
+    return [
+        (grade_of(one.task.name, one.task.kind, items_root(one.items), ran.results[one.label]), ran.results[one.label])
+        for one in questions
+    ]
