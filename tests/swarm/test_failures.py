@@ -47,7 +47,7 @@ def model(grid: ProcessGrid) -> Iterator[GridModel]:
 def heard(model: GridModel) -> tuple[GridModel, list[ChainEvent]]:
     """The model, and what happens to the chains of its ``.hf``."""
     events: list[ChainEvent] = []
-    model.session = partial(model.session, on_event=events.append)  # type: ignore[method-assign]
+    model._session = partial(model._session, on_event=events.append)  # type: ignore[method-assign]
     return model, events
 
 
