@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from gridllm.charter.gossip import gossiping
 from gridllm.cli.grid_view import printable
 from gridllm.cli.runtime import stop_on_signals
 from gridllm.cli.show import print_json, stderr, stdout
+from gridllm.errors import LeaderboardError
 from gridllm.quantities import count_credits, count_things
 from gridllm_leaderboard.desk.start import Office, open_leaderboard
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from gridllm.swarm.interface import Swarm
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.store.view import View
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 2.0
 
@@ -136,7 +140,12 @@ async def serve_until_stopped(
 
 async def _look(desk: Desk, reporter: Reporter) -> None:
     while True:
-        reporter.seen(await desk.books.read(_standing))
+        try:
+            reporter.seen(await desk.books.read(_standing))
+        except (
+            LeaderboardError
+        ) as error:  # what works on the store tells of its own trouble
+            log.info("How the leaderboard stands cannot be read now: %s", error)
         await asyncio.sleep(LOOK_EVERY_S)
 
 
