@@ -139,3 +139,13 @@ class Caller:
 
     def close(self, session: bytes) -> None:
         self.link.send(Close(session))
+
+
+def said(life: Life, text: str) -> bool:
+    """Whether the node told its volunteer."""
+    return any(text in line for line in life.notes.lines)
+
+
+async def served(life: Life, entry: ModelEntry) -> None:
+    """Wait until the node serves that model."""
+    await until(lambda: any(record.model == entry.root for record in life.notes.served))

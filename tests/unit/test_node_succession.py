@@ -22,7 +22,7 @@ from gridllm.node.enrolment import Enrolment
 from gridllm.node.hosting import Hosting
 from gridllm.wire.messages import Leaving
 from tests.certificates import certified
-from tests.unit.node_heirs import Caller, crown, heir, records_of
+from tests.unit.node_heirs import Caller, crown, heir, records_of, said, served
 from tests.unit.node_life import Life, living
 from tests.unit.notes import until
 
@@ -45,14 +45,6 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making_way, "LOOK_S", 0.05)
     monkeypatch.setattr(waiting, "LOOK_S", 0.05)
     monkeypatch.setattr(standing, "FIRST_PAUSE_S", 0.2)
-
-
-def said(life: Life, text: str) -> bool:
-    return any(text in line for line in life.notes.lines)
-
-
-async def served(life: Life, entry: ModelEntry) -> None:
-    await until(lambda: any(record.model == entry.root for record in life.notes.served))
 
 
 async def test_old_and_new_sessions_on_one_node_and_none_is_dropped(

@@ -13,8 +13,8 @@ from gridllm.charter.document import ModelEntry
 from gridllm.node import making_way, succession, tenancy, waiting
 from gridllm.node.hosting import Hosting
 from gridllm.node.surroundings import Surroundings
-from tests.unit.node_heirs import Caller, crown, heir, records_of
-from tests.unit.node_life import Life, living
+from tests.unit.node_heirs import Caller, crown, heir, records_of, said, served
+from tests.unit.node_life import living
 from tests.unit.notes import until
 
 OLD = b"o" * 16
@@ -34,14 +34,6 @@ def entry(folder: Path) -> ModelEntry:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (succession, waiting, making_way):
         monkeypatch.setattr(module, "LOOK_S", 0.05)
-
-
-def said(life: Life, text: str) -> bool:
-    return any(text in line for line in life.notes.lines)
-
-
-async def served(life: Life, entry: ModelEntry) -> None:
-    await until(lambda: any(record.model == entry.root for record in life.notes.served))
 
 
 async def test_nobody_waits_for_the_chain_of_a_model_that_is_champion_no_longer(
