@@ -142,9 +142,7 @@ async def _look(desk: Desk, reporter: Reporter) -> None:
     while True:
         try:
             reporter.seen(await desk.books.read(_standing))
-        except (
-            LeaderboardError
-        ) as error:  # what works on the store tells of its own trouble
+        except LeaderboardError as error:  # what works on the store tells of its own trouble
             log.info("How the leaderboard stands cannot be read now: %s", error)
         await asyncio.sleep(LOOK_EVERY_S)
 
