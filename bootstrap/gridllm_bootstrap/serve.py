@@ -24,17 +24,17 @@ from gridllm_bootstrap.keeping.alone import KeptElsewhere
 from gridllm_bootstrap.keeping.start import Bookkeeping, Kept, open_books
 from gridllm_bootstrap.keeping.witness import Discord
 from gridllm_bootstrap.limits import Tries
-from gridllm_bootstrap.office import Office, open_office
-from gridllm_bootstrap.opening import Opening
+from gridllm_bootstrap.measuring.office import Office, open_office
+from gridllm_bootstrap.measuring.opening import Opening
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from gridllm.identity.keys import Identity
     from gridllm.swarm.interface import Swarm
-    from gridllm_bootstrap.authority import Event
+    from gridllm_bootstrap.fitness.outcomes import FitnessEvent
     from gridllm_bootstrap.listen import Listening
-    from gridllm_bootstrap.outcomes import FitnessEvent
+    from gridllm_bootstrap.measuring.authority import Event
 
 
 REFUSED_LINES: Final = 30  # about strangers that were turned away, in a row

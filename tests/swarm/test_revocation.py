@@ -63,7 +63,7 @@ def test_what_was_written_while_nobody_could_be_told(grid: ProcessGrid) -> None:
     """As if the maintainer's command had no network: its running first peer reads the file, and passes it on."""
     from gridllm.identity.keys import load
     from gridllm_bootstrap.home import Home
-    from gridllm_bootstrap.revoke import revocation
+    from gridllm_bootstrap.notices.revoke import revocation
 
     home = Home(grid.maintainer / "data" / "gridllm" / "bootstrap")
     signed = home.pins.current()

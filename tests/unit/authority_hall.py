@@ -26,9 +26,9 @@ from gridllm.identity.statement import sign_statement
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Stream
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
-from gridllm_bootstrap.authority import Authority, Event
-from gridllm_bootstrap.dialback import DialBack
 from gridllm_bootstrap.limits import Limits
+from gridllm_bootstrap.measuring.authority import Authority, Event
+from gridllm_bootstrap.measuring.dialback import DialBack
 from tests.charters import ENTRY, MAINTAINERS, charter
 
 ADMISSION = Admission(

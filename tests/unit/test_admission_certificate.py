@@ -36,7 +36,7 @@ from gridllm.errors import (
     TooSoon,
 )
 from gridllm.identity.keys import Identity
-from gridllm_bootstrap.certifying import CALLS, Certifier
+from gridllm_bootstrap.measuring.certifying import CALLS, Certifier
 from tests.charters import ENTRY, MAINTAINERS
 from tests.unit.authority_hall import ADMISSION, GOOD, revoke, signed_charter
 

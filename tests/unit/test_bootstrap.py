@@ -19,13 +19,13 @@ from gridllm.settings import load_settings
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.record import NodeRecord, State
-from gridllm_bootstrap.cli_common import grid_at, print_grid
-from gridllm_bootstrap.economy_flags import EconomyWishes
+from gridllm_bootstrap.cli.common import grid_at, print_grid
 from gridllm_bootstrap.first_peer import census, watch
-from gridllm_bootstrap.found import Rules, found_grid
+from gridllm_bootstrap.founding.economy_flags import EconomyWishes
+from gridllm_bootstrap.founding.found import Rules, found_grid
+from gridllm_bootstrap.founding.offer import ModelWish
 from gridllm_bootstrap.home import Home, default_root
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
-from gridllm_bootstrap.offer import ModelWish
 from gridllm_bootstrap.serve import Reporter
 from tests.charters import MAINTAINERS, charter
 

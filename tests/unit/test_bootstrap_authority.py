@@ -28,8 +28,8 @@ from gridllm.errors import (
     WrongModel,
 )
 from gridllm.swarm.interface import Stream
-from gridllm_bootstrap import authority as authority_module
 from gridllm_bootstrap.limits import Limits
+from gridllm_bootstrap.measuring import authority as authority_module
 from tests.unit.authority_hall import GOOD, Hall, hall, heard, hello, revoke, say, signed_charter
 
 SIGNED = signed_charter()

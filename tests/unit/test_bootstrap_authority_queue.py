@@ -15,9 +15,9 @@ from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm_bootstrap import limits as limits_module
-from gridllm_bootstrap.dialback import DialBack, direct_addresses, not_nearer
 from gridllm_bootstrap.limits import ADDRESS_TRIES, TRY_EVERY_S, Limits, OpenStreams, Tries, places_of
-from gridllm_bootstrap.waiting import WaitingRoom
+from gridllm_bootstrap.measuring.dialback import DialBack, direct_addresses, not_nearer
+from gridllm_bootstrap.measuring.waiting import WaitingRoom
 from tests.unit.authority_hall import hall, heard, hello, say, signed_charter
 
 SIGNED = signed_charter()
@@ -84,7 +84,7 @@ class TestQueue:
             assert (room.place(second), room.place(other)) == (1, 0)
 
     async def test_the_place_is_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("gridllm_bootstrap.waiting.TELL_EVERY_S", 0.01)
+        monkeypatch.setattr("gridllm_bootstrap.measuring.waiting.TELL_EVERY_S", 0.01)
         room, told = WaitingRoom(at_once=1), asyncio.Queue[tuple[int, int]]()
 
         async def tell(place: int, waiting: int) -> None:

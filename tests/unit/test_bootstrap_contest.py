@@ -9,7 +9,7 @@ import pytest
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import sign_charter
 from gridllm.cli.show import facts_text
-from gridllm_bootstrap.notice_view import notice_facts
+from gridllm_bootstrap.cli.notice_view import notice_facts
 from gridllm_bootstrap.paper import paper_of, read_paper, write_paper
 from tests.charters import MAINTAINERS, charter
 from tests.unit.contests import crown, listing, model, rules

@@ -14,14 +14,14 @@ from gridllm.charter.document import Charter, SignedCharter
 from gridllm.errors import AddressError, CharterError, UsageError
 from gridllm.identity.keys import Identity, load
 from gridllm.ids import PeerId
-from gridllm_bootstrap.cosign import Case, keep, look, sign
-from gridllm_bootstrap.found import Council, Founding, found_grid, prepare_keys
+from gridllm_bootstrap.founding.found import Council, Founding, found_grid, prepare_keys
+from gridllm_bootstrap.founding.offer import ModelWish
 from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.listen import Listening
-from gridllm_bootstrap.minimums import Change, amendment
-from gridllm_bootstrap.offer import ModelWish
+from gridllm_bootstrap.notices.cosign import Case, keep, look, sign
+from gridllm_bootstrap.notices.minimums import Change, amendment
+from gridllm_bootstrap.notices.revoke import revocation
 from gridllm_bootstrap.paper import paper_of, read_paper, write_paper
-from gridllm_bootstrap.revoke import revocation
 
 PEER = Identity.ephemeral().peer
 

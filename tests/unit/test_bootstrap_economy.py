@@ -8,7 +8,7 @@ from gridllm.charter.minimums import Admission
 from gridllm.cli.economy_view import economy_lines
 from gridllm.errors import UsageError
 from gridllm.quantities import parse_credits, spell_credits
-from gridllm_bootstrap.economy_flags import EconomyWishes
+from gridllm_bootstrap.founding.economy_flags import EconomyWishes
 
 ROOT = "ab" * 32
 ENTRY = ModelEntry(
@@ -111,9 +111,12 @@ def test_people_read_the_policy_in_one_screen() -> None:
 
 
 def test_what_happens_while_a_keeper_is_silent_is_said_as_it_is() -> None:
-    lowest = "\n".join(economy_lines(_charter(EconomyWishes(ledger=True).settled([ENTRY]))))
-    assert "served after all others, and nodes are not paid" in lowest
-    assert "trusts" not in lowest
+    lowest = "\n".join(economy_lines(_charter(EconomyWishes(ledger=True, trust="1").settled([ENTRY]))))
+    assert "each node trusts an account in good standing with 1 credit; beyond that it is served after all" in lowest
+    assert "not paid" not in lowest
+    untrusting = "\n".join(economy_lines(_charter(EconomyWishes(ledger=True, trust="0").settled([ENTRY]))))
+    assert "served after all who pay, and nodes are not paid" in untrusting
+    assert "trusts" not in untrusting
     nothing = "\n".join(economy_lines(_charter(EconomyWishes(newcomers="nothing", trust="1").settled([ENTRY]))))
     assert "each node trusts an account in good standing with 1 credit" in nothing
     assert "not paid" not in nothing

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gridllm.admission.figures import Figures
 from gridllm.ids import PeerId
-from gridllm_bootstrap.fitness import (
+from gridllm_bootstrap.fitness.fitness import (
     BATCH,
     CLIENTS_PER_NODE,
     SESSIONS_PER_CLIENT,

@@ -6,7 +6,7 @@ import pytest
 
 from gridllm.errors import UsageError
 from gridllm.identity.keys import Identity
-from gridllm_bootstrap.grants import grant_of
+from gridllm_bootstrap.notices.grants import grant_of
 from tests.ledgers import hex_of, paid_grid
 
 OWNER = Identity.ephemeral()

@@ -18,12 +18,12 @@ from gridllm.ids import PeerId
 from gridllm.planning.placement import bytes_needed
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork
-from gridllm_bootstrap.defaults import WHAT, why
-from gridllm_bootstrap.minimum_flags import changed, collect, parse_life
-from gridllm_bootstrap.minimums import Change, amendment, rows
-from gridllm_bootstrap.notice_view import minimums_table
-from gridllm_bootstrap.posting import post
-from gridllm_bootstrap.revoke import check_wish, revocation
+from gridllm_bootstrap.cli.notice_view import minimums_table
+from gridllm_bootstrap.founding.defaults import WHAT, why
+from gridllm_bootstrap.founding.minimum_flags import changed, collect, parse_life
+from gridllm_bootstrap.notices.minimums import Change, amendment, rows
+from gridllm_bootstrap.notices.posting import post
+from gridllm_bootstrap.notices.revoke import check_wish, revocation
 from tests.charters import MAINTAINERS, charter
 
 PEER = peer_of(bytes([1]) * 32)  # the same in each process: it is part of tests' names

@@ -16,8 +16,8 @@ from gridllm.charter.minimums import Admission
 from gridllm.charter.notices import AMENDMENT_TYPE, Amendment
 from gridllm.errors import CharterError
 from gridllm.identity.statement import sign_statement
-from gridllm_bootstrap.authority import Authority
-from gridllm_bootstrap.opening import Opening
+from gridllm_bootstrap.measuring.authority import Authority
+from gridllm_bootstrap.measuring.opening import Opening
 from tests.charters import MAINTAINERS, charter
 
 OPEN = sign_charter(charter(admission=Admission(required=False)), MAINTAINERS)
@@ -26,7 +26,7 @@ CLOSED = sign_charter(charter(admission=Admission(required=True)), MAINTAINERS)
 
 @pytest.fixture(autouse=True)
 def _nothing_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gridllm_bootstrap.opening.warm_up", lambda: None)
+    monkeypatch.setattr("gridllm_bootstrap.measuring.opening.warm_up", lambda: None)
 
 
 def amended(serial: int, *, required: bool) -> bytes:

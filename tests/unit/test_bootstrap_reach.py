@@ -7,7 +7,7 @@ from gridllm.charter.minimums import Admission, Minimums
 from gridllm.identity.keys import Identity
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork
-from gridllm_bootstrap.reach import count_short
+from gridllm_bootstrap.notices.reach import count_short
 from tests.certificates import certified, closed_grid
 from tests.charters import ENTRY
 from tests.unit.planning_records import node

@@ -22,10 +22,10 @@ from gridllm.errors import CertificateError, TooSoon
 from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.memory import MemoryNetwork
-from gridllm_bootstrap.fitness import Suspicion
-from gridllm_bootstrap.outcomes import FitnessEvent, decide
+from gridllm_bootstrap.fitness.fitness import Suspicion
+from gridllm_bootstrap.fitness.outcomes import FitnessEvent, decide
+from gridllm_bootstrap.fitness.rechecks import Rechecks
 from gridllm_bootstrap.paper import read_paper
-from gridllm_bootstrap.rechecks import Rechecks
 from tests.certificates import certificate, certified, closed_grid, gate_of
 from tests.charters import MAINTAINERS
 

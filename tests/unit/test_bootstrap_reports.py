@@ -16,8 +16,8 @@ from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.record import NodeRecord
-from gridllm_bootstrap.fitness import Fitness, Suspicion
-from gridllm_bootstrap.reports import DirectoryRoster, SpeedReports
+from gridllm_bootstrap.fitness.fitness import Fitness, Suspicion
+from gridllm_bootstrap.fitness.reports import DirectoryRoster, SpeedReports
 from tests.certificates import certificate, certified, closed_grid, gate_of
 from tests.charters import ENTRY
 

@@ -32,13 +32,13 @@ from gridllm.node.renewal import Renewal
 from gridllm.node.standing import Standing
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
-from gridllm_bootstrap.authority import Authority, Event
-from gridllm_bootstrap.continued import continued_fitness
-from gridllm_bootstrap.dialback import DialBack
-from gridllm_bootstrap.fitness import Fitness
+from gridllm_bootstrap.fitness.continued import continued_fitness
+from gridllm_bootstrap.fitness.fitness import Fitness
+from gridllm_bootstrap.fitness.outcomes import FitnessEvent
 from gridllm_bootstrap.limits import Limits
-from gridllm_bootstrap.office import NOT_FALSE
-from gridllm_bootstrap.outcomes import FitnessEvent
+from gridllm_bootstrap.measuring.authority import Authority, Event
+from gridllm_bootstrap.measuring.dialback import DialBack
+from gridllm_bootstrap.measuring.office import NOT_FALSE
 from gridllm_client.links import LinkPool
 from gridllm_client.reports import Reporter
 from gridllm_client.routes import Routes

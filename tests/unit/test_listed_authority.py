@@ -16,8 +16,8 @@ from gridllm.charter.board import NoticeBoard
 from gridllm.charter.catalogue import Catalogue
 from gridllm.errors import Malformed, NodeFault, WrongModel
 from gridllm.identity.keys import Identity
+from gridllm_bootstrap.fitness.reports import SpeedReports
 from gridllm_bootstrap.limits import Limits
-from gridllm_bootstrap.reports import SpeedReports
 from tests.unit.authority_hall import CANDIDACY, Hall, Watching, hall, heard, hello, say, signed_charter
 from tests.unit.contests import NOW, listing, model
 from tests.unit.test_bootstrap_reports import SIGNED as REPORTED

@@ -85,7 +85,7 @@ def restore(
 
 def _place(home: Path | None, name: str | None) -> tuple[str, Place]:
     """The grid's id and where its leaderboard lies. Raises UsageError: no such grid was founded here."""
-    from gridllm_bootstrap.cli_common import grid_at, home_at
+    from gridllm_bootstrap.cli.common import grid_at, home_at
     from gridllm_leaderboard.place import Place
 
     here = home_at(home)

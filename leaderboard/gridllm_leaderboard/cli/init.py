@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridllm_bootstrap.cli_common import HomeOption, JsonOption, NameOption, grid_at, home_at
+from gridllm_bootstrap.cli.common import HomeOption, JsonOption, NameOption, grid_at, home_at
 
 if TYPE_CHECKING:
     from gridllm.charter.board import NoticeBoard
@@ -72,7 +72,7 @@ def init(
     from gridllm.identity.statement import sign_statement
     from gridllm.ledger.statements import account_named
     from gridllm.settings import load_settings
-    from gridllm_bootstrap.cli_notices import say
+    from gridllm_bootstrap.cli.notices import say
     from gridllm_leaderboard.cli.rules_view import rules_facts
     from gridllm_leaderboard.place import Place
     from gridllm_leaderboard.wishes import USUAL_TASKS, lines_of, loaded, parse_task, remember_sources, rules_of

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gridllm_bootstrap.cli_common import AnnounceMaddrs, HomeOption, JsonOption, NameOption, grid_at, home_at
+from gridllm_bootstrap.cli.common import AnnounceMaddrs, HomeOption, JsonOption, NameOption, grid_at, home_at
 
 DEFAULT_HOST_MADDRS = ("/ip4/0.0.0.0/tcp/31338",)
 
@@ -51,7 +51,7 @@ def run(
     from gridllm.errors import LeaderboardError, UsageError
     from gridllm.identity.keys import hold, load
     from gridllm.quantities import parse_size
-    from gridllm_bootstrap.office import find_maintainer
+    from gridllm_bootstrap.measuring.office import find_maintainer
     from gridllm_leaderboard.desk.start import Office
     from gridllm_leaderboard.place import Place
     from gridllm_leaderboard.serve import serve_until_stopped

@@ -126,7 +126,7 @@ def shape_of(folder: Path, manifest: Manifest) -> Shape:
     """What a listing says of a model. Imports transformers: for a thread. Raises ModelError."""
     from gridllm.models.families import read_config
     from gridllm.models.sizes import block_parameters
-    from gridllm_bootstrap.offer import WIRE_DTYPES
+    from gridllm_bootstrap.founding.offer import WIRE_DTYPES
 
     config = read_config(folder)
     largest = max(manifest.tensors.values(), key=lambda tensor: math.prod(tensor.shape))

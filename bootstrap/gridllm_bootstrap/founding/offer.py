@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gridllm.charter.document import ModelEntry
 from gridllm.errors import UsageError
-from gridllm_bootstrap.defaults import Shape
+from gridllm_bootstrap.founding.defaults import Shape
 
 Progress = Callable[[str, int, int], None]
 """Called with a model's name, bytes digested, bytes in all."""

@@ -17,10 +17,10 @@ from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.interface import Swarm
-from gridllm_bootstrap.fitness import Fitness
-from gridllm_bootstrap.outcomes import FitnessEvent
-from gridllm_bootstrap.rechecks import Rechecks
-from gridllm_bootstrap.reports import SPACING_S, DirectoryRoster, SpeedReports
+from gridllm_bootstrap.fitness.fitness import Fitness
+from gridllm_bootstrap.fitness.outcomes import FitnessEvent
+from gridllm_bootstrap.fitness.rechecks import Rechecks
+from gridllm_bootstrap.fitness.reports import SPACING_S, DirectoryRoster, SpeedReports
 
 log = logging.getLogger(__name__)
 

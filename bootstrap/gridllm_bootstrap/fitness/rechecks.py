@@ -27,10 +27,10 @@ from gridllm.identity.keys import Identity
 from gridllm.identity.statement import sign_statement
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
-from gridllm_bootstrap.fitness import Suspicion
-from gridllm_bootstrap.outcomes import FitnessEvent, Outcome, decide
+from gridllm_bootstrap.fitness.fitness import Suspicion
+from gridllm_bootstrap.fitness.outcomes import FitnessEvent, Outcome, decide
+from gridllm_bootstrap.fitness.reports import Roster
 from gridllm_bootstrap.paper import paper_of, write_paper
-from gridllm_bootstrap.reports import Roster
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from gridllm.errors import AdmissionError, Disagreement, Malformed, NotAdmitted,
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
-from gridllm_bootstrap.entrance import check_not_revoked
 from gridllm_bootstrap.limits import Tries, spell_wait
+from gridllm_bootstrap.measuring.entrance import check_not_revoked
 
 CALLS: Final = 20  # of one peer in a row; a candidate makes one, and a few more while notices spread
 CALL_EVERY_S: Final = 10.0

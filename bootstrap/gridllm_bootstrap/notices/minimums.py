@@ -13,8 +13,8 @@ from gridllm.charter.notices import AMENDMENT_TYPE, Amendment
 from gridllm.errors import UsageError
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import sign_statement
-from gridllm_bootstrap.defaults import WHAT
-from gridllm_bootstrap.minimum_flags import Changes, changed
+from gridllm_bootstrap.founding.defaults import WHAT
+from gridllm_bootstrap.founding.minimum_flags import Changes, changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from gridllm.errors import AdmissionError, CertificateError, ClockSkew, GridErro
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.wire.record import NodeRecord
-from gridllm_bootstrap.fitness import Fitness, Reading, Suspicion
+from gridllm_bootstrap.fitness.fitness import Fitness, Reading, Suspicion
 from gridllm_bootstrap.limits import places_of
 
 log = logging.getLogger(__name__)

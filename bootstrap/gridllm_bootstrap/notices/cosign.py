@@ -8,7 +8,7 @@ from pathlib import Path
 from gridllm.charter.document import Charter, SignedCharter
 from gridllm.errors import CharterError, UsageError
 from gridllm.identity.keys import load
-from gridllm_bootstrap.found import install
+from gridllm_bootstrap.founding.found import install
 from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.paper import Paper, read_paper, write_paper
 

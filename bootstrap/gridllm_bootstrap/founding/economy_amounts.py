@@ -9,7 +9,7 @@ from gridllm.errors import UsageError
 from gridllm.quantities import parse_credits, parse_duration, spell_duration
 
 if TYPE_CHECKING:
-    from gridllm_bootstrap.economy_flags import EconomyWishes
+    from gridllm_bootstrap.founding.economy_flags import EconomyWishes
 
 NEWCOMERS: Final = ("nothing", "allowance", "lowest")
 # As in charter.economy, which has the last word.

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gridllm_bootstrap.authority import Authority, Event
-from gridllm_bootstrap.continued import continued_fitness
+from gridllm_bootstrap.fitness.continued import continued_fitness
 from gridllm_bootstrap.limits import TRIES, Limits
-from gridllm_bootstrap.verdicts import HONEST
-from gridllm_bootstrap.waiting import AT_ONCE
+from gridllm_bootstrap.measuring.authority import Authority, Event
+from gridllm_bootstrap.measuring.verdicts import HONEST
+from gridllm_bootstrap.measuring.waiting import AT_ONCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gridllm.ids import ModelRoot, PeerId
     from gridllm.models.manifest import Manifest
     from gridllm.swarm.interface import Swarm
-    from gridllm_bootstrap.outcomes import FitnessEvent
+    from gridllm_bootstrap.fitness.outcomes import FitnessEvent
 
 
 NOT_FALSE: Final = (*HONEST, "silent", "bandwidth_short")  # reasons that a bad minute can have

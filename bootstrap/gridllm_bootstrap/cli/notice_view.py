@@ -15,10 +15,10 @@ from gridllm.cli.minimums_view import admission_lines
 from gridllm.cli.show import charter_facts, facts_text, print_json, stdout
 from gridllm.ledger.statements import Grant, peer_of_account
 from gridllm.quantities import spell_credits
-from gridllm_bootstrap.contest_view import contest_facts, moment
-from gridllm_bootstrap.cosign import Case, look
+from gridllm_bootstrap.cli.contest_view import contest_facts, moment
 from gridllm_bootstrap.home import Home
-from gridllm_bootstrap.minimums import rows
+from gridllm_bootstrap.notices.cosign import Case, look
+from gridllm_bootstrap.notices.minimums import rows
 from gridllm_bootstrap.paper import Content
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridllm.cli.amounts import AmountCommand
-from gridllm_bootstrap.cli_common import (
+from gridllm_bootstrap.cli.common import (
     AnnounceMaddrs,
     HomeOption,
     HostMaddrs,
@@ -21,10 +21,10 @@ from gridllm_bootstrap.cli_common import (
     listening_for,
     print_grid,
 )
-from gridllm_bootstrap.cli_grant import grant
-from gridllm_bootstrap.cli_notices import minimums, revoke, sign
-from gridllm_bootstrap.cli_run import run
-from gridllm_bootstrap.economy_flags import (
+from gridllm_bootstrap.cli.grant import grant
+from gridllm_bootstrap.cli.notices import minimums, revoke, sign
+from gridllm_bootstrap.cli.run import run
+from gridllm_bootstrap.founding.economy_flags import (
     Allowance,
     DecodePrice,
     EconomyWishes,
@@ -41,7 +41,7 @@ from gridllm_bootstrap.economy_flags import (
     Trust,
     Window,
 )
-from gridllm_bootstrap.minimum_flags import (
+from gridllm_bootstrap.founding.minimum_flags import (
     CertificateLife,
     MinBatch,
     MinDecode,
@@ -55,9 +55,9 @@ from gridllm_bootstrap.minimum_flags import (
 )
 
 if TYPE_CHECKING:
-    from gridllm_bootstrap.found import Founding, Rules
+    from gridllm_bootstrap.founding.found import Founding, Rules
+    from gridllm_bootstrap.founding.minimum_flags import Changes
     from gridllm_bootstrap.home import Home
-    from gridllm_bootstrap.minimum_flags import Changes
 
 app = typer.Typer(
     help="Found a grid and keep its first peer and relay running (for maintainers).",
@@ -125,9 +125,9 @@ def init(
 
     Example: gridllm bootstrap init --name home --model demo --announce-maddrs /ip4/203.0.113.7/tcp/31337
     """
-    from gridllm_bootstrap.found import Council, check_new, found_grid
-    from gridllm_bootstrap.minimum_flags import collect
-    from gridllm_bootstrap.offer import ModelWish
+    from gridllm_bootstrap.founding.found import Council, check_new, found_grid
+    from gridllm_bootstrap.founding.minimum_flags import collect
+    from gridllm_bootstrap.founding.offer import ModelWish
 
     rules = _rules(
         open_grid,
@@ -188,7 +188,7 @@ def key(
     Example: gridllm bootstrap key --name club --announce-maddrs /ip4/203.0.113.8/tcp/31337
     """
     from gridllm.cli.show import facts_text, print_json, stdout
-    from gridllm_bootstrap.found import check_name, prepare_keys
+    from gridllm_bootstrap.founding.found import check_name, prepare_keys
 
     check_name(name)
     home = home_at(out)
@@ -241,8 +241,8 @@ def _rules(open_grid: bool, certificate_life: str | None, changes: Changes, econ
     """Raises UsageError."""
     from gridllm.charter.minimums import DAY_S
     from gridllm.errors import UsageError
-    from gridllm_bootstrap.found import Rules
-    from gridllm_bootstrap.minimum_flags import parse_life
+    from gridllm_bootstrap.founding.found import Rules
+    from gridllm_bootstrap.founding.minimum_flags import parse_life
 
     if open_grid and (changes or certificate_life is not None):
         raise UsageError("An open grid measures nobody: leave out --open, or the --min-… and --certificate-life flags.")
@@ -252,7 +252,7 @@ def _rules(open_grid: bool, certificate_life: str | None, changes: Changes, econ
 
 def _show_founding(home: Home, founding: Founding, *, as_json: bool) -> None:
     from gridllm.cli.show import charter_json, print_json, stdout
-    from gridllm_bootstrap.notice_view import print_draft
+    from gridllm_bootstrap.cli.notice_view import print_draft
 
     if as_json:
         facts = charter_json(founding.paper.unsigned) if founding.signed is None else grid_facts(home, founding.signed)

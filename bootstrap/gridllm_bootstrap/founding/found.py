@@ -14,12 +14,12 @@ from gridllm.charter.minimums import DAY_S, Admission
 from gridllm.errors import CharterError, UsageError
 from gridllm.identity.keys import Identity, load, load_or_create
 from gridllm.identity.statement import sign_statement
-from gridllm_bootstrap.defaults import default_admission
-from gridllm_bootstrap.economy_flags import EconomyWishes
+from gridllm_bootstrap.founding.defaults import default_admission
+from gridllm_bootstrap.founding.economy_flags import EconomyWishes
+from gridllm_bootstrap.founding.minimum_flags import Changes, changed
+from gridllm_bootstrap.founding.offer import ModelWish, Offer, Progress, describe, name_of
 from gridllm_bootstrap.home import Home
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
-from gridllm_bootstrap.minimum_flags import Changes, changed
-from gridllm_bootstrap.offer import ModelWish, Offer, Progress, describe, name_of
 from gridllm_bootstrap.paper import Paper, paper_of, write_paper
 
 

@@ -25,13 +25,13 @@ from gridllm.admission.examination.messages import ADMISSION_STREAM, Hello, Queu
 from gridllm.admission.figures import Figures
 from gridllm.errors import CallTimeout, Full, GridError, NodeFault, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon
 from gridllm.ids import ModelRoot, PeerId
-from gridllm_bootstrap.certifying import Certifier
-from gridllm_bootstrap.dialback import DialBack
-from gridllm_bootstrap.entrance import certificate_to_renew, check_hello, check_not_revoked
-from gridllm_bootstrap.events import Event
 from gridllm_bootstrap.limits import Limits, OpenStreams, places_of
-from gridllm_bootstrap.verdicts import verdict_on
-from gridllm_bootstrap.waiting import AT_ONCE, Ticket, WaitingRoom
+from gridllm_bootstrap.measuring.certifying import Certifier
+from gridllm_bootstrap.measuring.dialback import DialBack
+from gridllm_bootstrap.measuring.entrance import certificate_to_renew, check_hello, check_not_revoked
+from gridllm_bootstrap.measuring.events import Event
+from gridllm_bootstrap.measuring.verdicts import verdict_on
+from gridllm_bootstrap.measuring.waiting import AT_ONCE, Ticket, WaitingRoom
 
 if TYPE_CHECKING:
     from gridllm.admission.certificate import Certificate

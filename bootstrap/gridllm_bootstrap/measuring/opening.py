@@ -11,7 +11,7 @@ from gridllm.admission.examination.background import in_background, warm_up
 
 if TYPE_CHECKING:
     from gridllm.charter.board import NoticeBoard
-    from gridllm_bootstrap.authority import Authority
+    from gridllm_bootstrap.measuring.authority import Authority
 
 OpenOffice = Callable[[], AbstractAsyncContextManager["Authority"]]
 

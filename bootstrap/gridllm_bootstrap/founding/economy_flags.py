@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from gridllm.errors import UsageError
-from gridllm_bootstrap.economy_amounts import parsed
+from gridllm_bootstrap.founding.economy_amounts import parsed
 
 if TYPE_CHECKING:
     from gridllm.charter.document import ModelEntry

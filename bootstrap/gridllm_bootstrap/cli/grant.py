@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gridllm_bootstrap.cli_common import HomeOption, JsonOption, NameOption, grid_at, home_at
+from gridllm_bootstrap.cli.common import HomeOption, JsonOption, NameOption, grid_at, home_at
 
 if TYPE_CHECKING:
     from gridllm.charter.document import SignedCharter
@@ -30,8 +30,8 @@ def grant(
     from gridllm.identity.keys import load
     from gridllm.ledger.paper import sign as signed_by
     from gridllm.quantities import parse_credits
-    from gridllm_bootstrap.grants import grant_of
-    from gridllm_bootstrap.notice_view import print_draft
+    from gridllm_bootstrap.cli.notice_view import print_draft
+    from gridllm_bootstrap.notices.grants import grant_of
     from gridllm_bootstrap.paper import paper_of, write_paper
 
     micro = parse_credits(credits_)
@@ -63,7 +63,7 @@ def book_grant(home: Home, signed: SignedCharter, paper: Paper, *, as_json: bool
     from gridllm.errors import SwarmError
     from gridllm.ledger.statements import Grant, peer_of_account
     from gridllm.quantities import spell_credits
-    from gridllm_bootstrap.grants import book
+    from gridllm_bootstrap.notices.grants import book
 
     granted = paper.content
     if not isinstance(granted, Grant):

@@ -13,9 +13,9 @@ import typer
 if TYPE_CHECKING:
     from gridllm.charter.document import SignedCharter
     from gridllm.charter.minimums import Admission
+    from gridllm_bootstrap.founding.offer import Progress
     from gridllm_bootstrap.home import Home
     from gridllm_bootstrap.listen import Listening
-    from gridllm_bootstrap.offer import Progress
 
 HomeOption = Annotated[
     Path | None, typer.Option("--out", "--home", help="The maintainer's folder; the default is in the data folder.")
@@ -142,8 +142,8 @@ def print_grid(title: str, home: Home, signed: SignedCharter, explained: dict[st
 def explained(admission: Admission, defaults: Admission) -> dict[str, list[str]]:
     """Each minimum on a line of its own: what it is, and why it has this value."""
     from gridllm.cli.minimums_view import admission_lines
-    from gridllm_bootstrap.defaults import why
-    from gridllm_bootstrap.minimums import rows
+    from gridllm_bootstrap.founding.defaults import why
+    from gridllm_bootstrap.notices.minimums import rows
 
     lines = {"Admission": admission_lines(admission)[:1]}
     if not admission.required:

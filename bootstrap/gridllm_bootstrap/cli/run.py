@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gridllm_bootstrap.cli_common import (
+from gridllm_bootstrap.cli.common import (
     AnnounceMaddrs,
     HomeOption,
     HostMaddrs,
@@ -52,7 +52,7 @@ def run(
     from gridllm.errors import UsageError
     from gridllm.identity.keys import hold, load
     from gridllm_bootstrap.keeping.start import bookkeeping
-    from gridllm_bootstrap.office import Office, find_maintainer
+    from gridllm_bootstrap.measuring.office import Office, find_maintainer
     from gridllm_bootstrap.serve import serve_until_stopped
 
     home = home_at(out)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gridllm_bootstrap.cli_common import HomeOption, JsonOption, NameOption, grid_at, home_at, print_grid
-from gridllm_bootstrap.minimum_flags import (
+from gridllm_bootstrap.cli.common import HomeOption, JsonOption, NameOption, grid_at, home_at, print_grid
+from gridllm_bootstrap.founding.minimum_flags import (
     CertificateLife,
     MinBatch,
     MinDecode,
@@ -45,10 +45,10 @@ def sign(
     """
     from gridllm.cli.show import print_json, stderr
     from gridllm.ledger.statements import Grant
-    from gridllm_bootstrap.cli_grant import book_grant
-    from gridllm_bootstrap.cosign import keep, look
-    from gridllm_bootstrap.cosign import sign as add_signature
-    from gridllm_bootstrap.notice_view import print_case, print_missing, print_told
+    from gridllm_bootstrap.cli.grant import book_grant
+    from gridllm_bootstrap.cli.notice_view import print_case, print_missing, print_told
+    from gridllm_bootstrap.notices.cosign import keep, look
+    from gridllm_bootstrap.notices.cosign import sign as add_signature
 
     home = home_at(out)
     before = look(home, file)
@@ -103,9 +103,9 @@ def minimums(
     Example: gridllm bootstrap minimums --min-memory 2GiB --min-upload relay=20
     """
     from gridllm.charter.board import NoticeBoard
-    from gridllm_bootstrap.minimum_flags import collect, parse_life
-    from gridllm_bootstrap.minimums import Change, amendment
-    from gridllm_bootstrap.notice_view import print_minimums
+    from gridllm_bootstrap.cli.notice_view import print_minimums
+    from gridllm_bootstrap.founding.minimum_flags import collect, parse_life
+    from gridllm_bootstrap.notices.minimums import Change, amendment
 
     home = home_at(out)
     signed = grid_at(home, name)
@@ -137,7 +137,7 @@ def minimums(
     if not as_json and signed.charter.threshold == 1:
         from gridllm.cli.runtime import run_async
         from gridllm.cli.show import stdout
-        from gridllm_bootstrap.reach import ask_who_falls_short
+        from gridllm_bootstrap.notices.reach import ask_who_falls_short
 
         print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=False)
         if told := run_async(ask_who_falls_short(signed, home.pins)):
@@ -159,7 +159,7 @@ def revoke(
     Example: gridllm bootstrap revoke 12D3KooWJoin… --why "answers with made-up tokens" --for 7d
     """
     from gridllm.quantities import parse_duration
-    from gridllm_bootstrap.revoke import check_wish, revocation
+    from gridllm_bootstrap.notices.revoke import check_wish, revocation
 
     revoked = check_wish(peer, why, for_s := parse_duration(for_time))
     home = home_at(out)
@@ -189,7 +189,7 @@ def say(
     """
     from gridllm.cli.show import print_json, stderr
     from gridllm.identity.keys import load
-    from gridllm_bootstrap.notice_view import print_draft, print_told
+    from gridllm_bootstrap.cli.notice_view import print_draft, print_told
     from gridllm_bootstrap.paper import Paper, paper_of, write_paper
 
     maintainer = load(home.maintainer_key(signed.charter.name))
@@ -217,6 +217,6 @@ def say(
 
 def _post(home: Home, signed: SignedCharter, make: Callable[[NoticeBoard], bytes | None]) -> int:
     from gridllm.cli.runtime import run_async
-    from gridllm_bootstrap.posting import post
+    from gridllm_bootstrap.notices.posting import post
 
     return run_async(post(signed, home.pins, make))

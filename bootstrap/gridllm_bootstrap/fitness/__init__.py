@@ -1,0 +1,1 @@
+"""Whether nodes stay as fast as they are certified: reports of clients, suspicions, measuring again."""
