@@ -36,19 +36,32 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def facts_text(facts: Mapping[str, str | list[str]]) -> Text:
+def room() -> int | None:
+    """Columns of the terminal that stdout is; None where it is none: what programs read is never cut."""
+    console = stdout()
+    return console.width if console.is_terminal else None
+
+
+def facts_text(facts: Mapping[str, str | list[str]], width: int | None = None) -> Text:
     """Names on the left, values on the right; a list takes one line for each entry.
 
     A Text and no Table: a table folds long ids at the terminal's edge, and what a stranger wrote into a charter must
     not be read as rich's markup.
+
+    Args:
+        width: of the terminal; longer values are broken between words. None: one line for each entry, however long.
     """
     from rich.text import Text
 
-    width = max(map(len, facts)) + 2
+    from gridllm.cli.columns import wrapped
+
+    margin = max(map(len, facts)) + 2
     text = Text()
     for name, value in facts.items():
-        for position, line in enumerate([value] if isinstance(value, str) else value):
-            text.append((name if position == 0 else "").ljust(width), style="bold")
+        entries = [value] if isinstance(value, str) else value
+        lines = entries if width is None else [part for entry in entries for part in wrapped(entry, width - margin)]
+        for position, line in enumerate(lines):
+            text.append((name if position == 0 else "").ljust(margin), style="bold")
             text.append(f"{line}\n")
     text.rstrip()
     return text

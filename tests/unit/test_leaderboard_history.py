@@ -45,6 +45,14 @@ def test_the_table_says_by_how_much_each_won() -> None:
     assert history_json(REIGNS)[2]["lead"]["value"] == 12.2
 
 
+@pytest.mark.parametrize("width", [50, 60, 80])
+def test_a_narrow_terminal_gets_whole_columns(width: int) -> None:
+    text = shown(history_renderable(REIGNS, "garden", NOW, width))
+    rows = [line.rstrip() for line in text.splitlines() if "±" in line]
+    assert len(rows) == 4 and max(map(len, rows)) <= width and "+12.20 ±6.10" in text and "--wide" in text
+    assert "bounty" in shown(history_renderable(REIGNS, "garden", NOW, width, wide=True)).split("\n\n")[-1]
+
+
 def test_pictures_are_written(tmp_path: Path) -> None:
     draw(REIGNS, "garden $x$", NOW, tmp_path / "a.png", "png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

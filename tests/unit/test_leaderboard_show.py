@@ -9,7 +9,8 @@ import pytest
 
 from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.cli.show_facts import Ancestor, Portrait, item_rows, lineage, portrait_of
-from gridllm_leaderboard.cli.show_view import items_table, portrait_json, portrait_renderable
+from gridllm_leaderboard.cli.show_tables import items_table, tasks_tables
+from gridllm_leaderboard.cli.show_view import portrait_json, portrait_renderable
 from gridllm_leaderboard.results import read_items, read_results
 from gridllm_leaderboard.statements import Failure, id_of, sign
 from tests.unit.graded_rounds import named, with_points
@@ -35,6 +36,17 @@ def test_a_champions_portrait() -> None:
     assert "by 0.500 points an item at least: it learnt them by heart" in lines
     assert "stories: no better on them" in lines
     assert "stories, bits/byte 20 " in lines and "sums, right 20 " in lines
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_what_graders_say_takes_as_many_tables_as_the_terminal_asks_for(width: int) -> None:
+    portrait = _portrait(Board())
+    tables = [shown(table) for table in tasks_tables(portrait, width)]
+    assert len(tables) == (1 if width == 80 else 2)
+    assert sum(table.count("…") for table in tables) == 3 and all("sums, right" in table for table in tables)
+    assert len(list(tasks_tables(portrait, None))) == 1
+    if width > 40:
+        assert all(len(line.rstrip()) <= width for table in tables for line in table.splitlines())
 
 
 def test_a_liar_is_shown_as_an_outlier() -> None:

@@ -13,12 +13,13 @@ from rich.console import Console
 from gridllm.ledger.statements import peer_of_account
 from gridllm_leaderboard.cli.rank_view import rank_csv, rank_json, rank_renderable
 from gridllm_leaderboard.cli.submissions_view import next_step, submissions_json, submissions_renderable
+from gridllm_leaderboard.messages import Interval, Rank
 from tests.unit.board_pages import BOARD, rank, row, view
 from tests.unit.graded_rounds import named
 
 
 def shown(renderable: Any) -> str:
-    console = Console(width=200, record=True, file=io.StringIO(), soft_wrap=True, highlight=False)
+    console = Console(width=2000, record=True, file=io.StringIO(), soft_wrap=True, highlight=False)
     console.print(renderable, crop=False)
     return console.export_text()
 
@@ -29,7 +30,7 @@ def test_a_ranking_shows_ties_and_the_champion() -> None:
     )
     lines = [line.split() for line in text.splitlines()]
     assert lines[0][:3] == ["Leaderboard", "of", "garden"]
-    assert lines[2][:2] == ["=1", "a"] and lines[3][:3] == ["=1", "b", "★"] and lines[4][:2] == ["3", "c"]
+    assert lines[3][:2] == ["=1", "a"] and lines[4][:3] == ["=1", "b", "★"] and lines[5][:2] == ["3", "c"]
     assert "50.50 ±1.50" in text and "1.2346" in text and "62.5%" in text and "8.4 M" in text
     assert " 8.4 " in text  # credits for 1,000 tokens
     assert "gridllm generate --model @champion" in text
@@ -39,6 +40,30 @@ def test_a_ranking_without_ties_or_models() -> None:
     text = shown(rank_renderable(rank(row("a", 1, 50.0), row("b", 2, 40.0, tasks={}), total=70), "garden", "sums"))
     assert "=" not in text and "2 of 70 are shown" in text and "by sums alone" in text
     assert "Be the first" in shown(rank_renderable(rank(), "garden", None))
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80, 130, None])
+def test_a_ranking_fits_the_terminal_and_breaks_no_figure(width: int | None) -> None:
+    tasks = {f"task-{number}": Interval(0.625, 0.5, 0.75) for number in range(4)}
+    rows = [row("a-model-with-a-rather-long-name", 1, 50.0, tasks=tasks), row("b", 1, 49.0, tasks=tasks)]
+    page = Rank(2, dict.fromkeys(tasks, "choice"), rows)
+    text = shown(rank_renderable(page, "garden", None, width))
+    table = [line for line in text.splitlines() if line.lstrip().startswith(("place", "=1", "task-0"))]
+    assert "50.00 ±1.50" in text and "49.00 ±1.50" in text
+    assert all(len(line) <= max(width or 200, 38) for line in table)  # 38: place, 16 of the name, the score
+    assert ("a-model-with-a-rather-long-name" in text) == (width is None or width >= 60)
+    assert ("--wide" in text) == (width is not None and width < 130)
+    assert (text.count("62.5%") == 8) == (width is None or width >= 130)  # all tasks or none
+    assert text.count("62.5%") in (0, 8)
+
+
+def test_what_is_next_stands_beneath_a_narrow_table_in_one_line() -> None:
+    found = [view("a", "graded"), view("b", "unpaid", fee=10_000), view("c", "queued")]
+    text = shown(submissions_renderable(found, 3, "garden", everyone=False, width=80))
+    assert any(line.startswith(named("b")[:12]) and next_step(found[1]) in line for line in text.splitlines())
+    assert "waits for the next round" in text and "gridllm leaderboard show ID" in text and "--wide" not in text
+    whole = shown(submissions_renderable(found, 3, "garden", everyone=False))
+    assert len(whole.splitlines()) == 5 and next_step(found[1]) in whole
 
 
 def test_a_ranking_for_programs() -> None:

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.messages import Dossier, Rank, RankRow, Reign, SubmissionView
 
 GridOption = Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="All columns, however narrow the terminal is.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IdArgument = Annotated[
     str, typer.Argument(metavar="ID", help="Id of a submission (8 digits at least), its model's name, or @champion.")
 ]
 
 MOST_ROWS: Final = 100_000  # of a listing that is fetched whole
-WIDE: Final = 400  # columns that a table may take: a terminal breaks the line, and nothing of an id or command is lost
+WIDE: Final = 2000  # columns that a table may take: a terminal breaks the line, and nothing of an id or command is lost
 
 
-def print_wide(renderable: RenderableType) -> None:
-    """Print a table as wide as what stands in it, whatever the terminal's width."""
+def print_whole(renderable: RenderableType) -> None:
+    """Print a table as wide as what stands in it: what a terminal has room for was chosen before (cli.columns)."""
     from gridllm.cli.show import stdout
 
     console = stdout()

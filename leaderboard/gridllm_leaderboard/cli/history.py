@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from gridllm_leaderboard.cli.asking import GridOption, JsonOption
+from gridllm_leaderboard.cli.asking import GridOption, JsonOption, WideOption
 
 
 def history(
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it into this PNG file, too.")] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it into this SVG file, too.")] = None,
+    wide: WideOption = False,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -23,8 +24,8 @@ def history(
     import time
 
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, stderr, stdout
-    from gridllm_leaderboard.cli.asking import print_wide, reigns, the_leaderboard
+    from gridllm.cli.show import print_json, room, stderr
+    from gridllm_leaderboard.cli.asking import print_whole, reigns, the_leaderboard
     from gridllm_leaderboard.cli.history_view import history_json, history_renderable
     from gridllm_leaderboard.messages import Reign
 
@@ -37,7 +38,7 @@ def history(
     if as_json:
         print_json(history_json(found))
     else:
-        print_wide(history_renderable(found, name, now, min(stdout().width, 100)))
+        print_whole(history_renderable(found, name, now, room(), wide=wide))
     for path, kind in ((png, "png"), (svg, "svg")):
         if path is not None:
             from gridllm_leaderboard.cli.history_image import draw

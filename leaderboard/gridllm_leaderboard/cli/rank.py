@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gridllm_leaderboard.cli.asking import GridOption, JsonOption
+from gridllm_leaderboard.cli.asking import GridOption, JsonOption, WideOption
 
 SHOWN: Final = 50  # rows
 
@@ -14,20 +14,22 @@ SHOWN: Final = 50  # rows
 def rank(
     task: Annotated[str | None, typer.Option(metavar="TASK", help="Rank by this task alone.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All rows, withdrawn models, too.")] = False,
+    wide: WideOption = False,
     grid: GridOption = None,
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
     """Show the ranking: score with its 95% interval, each task, and what a model costs to run.
 
-    A model that noise does not tell from the first of its group shares its place, shown as =1.
+    A model that noise does not tell from the first of its group shares its place, shown as =1. A narrow terminal gets
+    the columns that it has room for; show tells all of one model.
 
     Example: gridllm leaderboard rank --task sums
     """
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json
+    from gridllm.cli.show import print_json, room
     from gridllm.errors import UsageError
-    from gridllm_leaderboard.cli.asking import MOST_ROWS, print_wide, ranking, the_leaderboard
+    from gridllm_leaderboard.cli.asking import MOST_ROWS, print_whole, ranking, the_leaderboard
     from gridllm_leaderboard.cli.rank_view import rank_csv, rank_json, rank_renderable
     from gridllm_leaderboard.messages import Rank
 
@@ -50,4 +52,4 @@ def rank(
     elif as_csv:
         typer.echo(rank_csv(found), nl=False)
     else:
-        print_wide(rank_renderable(found, name, task))
+        print_whole(rank_renderable(found, name, task, None if wide else room()))

@@ -6,74 +6,88 @@ import csv
 import io
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gridllm.quantities import count_things, spell_credits
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
+    from rich.text import Text
 
+    from gridllm.cli.columns import Column
     from gridllm_leaderboard.messages import Interval, Rank, RankRow
 
-CROWN = "★"
+CROWN: Final = "★"
+LEAST_NAME: Final = 16  # characters of a model's name that are shown on the narrowest terminal
 
 
-def rank_renderable(rank: Rank, grid: str, task: str | None) -> Group:
-    """The table, and what is to be said about it."""
+def rank_renderable(rank: Rank, grid: str, task: str | None, width: int | None = None) -> Group:
+    """The table, and what is to be said about it. ``width``: of the terminal; None: all columns."""
     from rich.console import Group
     from rich.text import Text
+
+    from gridllm.cli.columns import fitting, lacking, table_of
 
     by = "" if task is None else f", by {task} alone"
     heading = Text.assemble((f"Leaderboard of {grid}", "bold"), f"  {count_things(rank.total, 'model')}{by}")
     if not rank.rows:
         return Group(heading, Text("No model has been graded yet. Be the first: gridllm leaderboard submit --help"))
+    columns = _columns(rank, task)
+    shown = fitting(columns, width)
     lines = []
     if any(row.champion for row in rank.rows):
         lines.append(Text(f"{CROWN} champion: gridllm generate --model @champion", style="yellow"))
     if any(number > 1 for number in Counter(row.place for row in rank.rows).values()):
-        lines.append(Text("= a place that several share: noise does not tell them from the first of them", style="dim"))
+        lines.append(Text("= a shared place: what sets these models apart may be noise", style="dim"))
     if rank.total > len(rank.rows):
         lines.append(Text(f"{len(rank.rows)} of {rank.total} are shown; the rest with --all", style="dim"))
-    return Group(heading, _table(rank, task), *lines)
+    if absent := lacking(columns, shown):
+        lines.append(left_out(absent))
+    return Group(heading, table_of(shown), *lines)
 
 
-def _table(rank: Rank, task: str | None) -> Table:
-    from rich.table import Table
+def left_out(titles: Sequence[str]) -> Text:
+    """A line that tells how to see the columns for which there was no room."""
     from rich.text import Text
 
+    return Text(f"No room here for: {'; '.join(titles)}. To see them: --wide", style="dim")
+
+
+def _columns(rank: Rank, task: str | None) -> list[Column]:
+    from rich.text import Text
+
+    from gridllm.cli.columns import Column
     from gridllm.cli.grid_view import printable
     from gridllm.cli.show import count_of
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("place", no_wrap=True, justify="right")
-    for title in ("model", "author"):
-        table.add_column(title, no_wrap=True)
-    for title in ("params", "score ±95%"):
-        table.add_column(title, no_wrap=True, justify="right")
-    for name, kind in rank.tasks.items():
-        style = "bold" if name == task else ""
-        table.add_column(
-            f"{name}, {'b/byte' if kind == 'text' else 'right'}", no_wrap=True, justify="right", style=style
+    rows, shared = rank.rows, Counter(row.place for row in rank.rows)
+    names = [Text(printable(row.name) + _mark(row), style="bold yellow" if row.champion else "") for row in rows]
+    scores = [Text.assemble(f"{row.score.value:.2f}", (f" ±{half(row.score):.2f}", "dim")) for row in rows]
+    tasks = [
+        Column(
+            f"{name}\n{'b/byte' if kind == 'text' else 'right'}",
+            [task_text(row.tasks.get(name), kind) for row in rows],
+            turn=0 if name == task else 2,
+            right=True,
+            style="bold" if name == task else "",
         )
-    table.add_column("credits/1k", no_wrap=True, justify="right")
-    table.add_column("date", no_wrap=True)
-    shared = Counter(row.place for row in rank.rows)
-    for row in rank.rows:
-        table.add_row(
-            place_text(row, shared),
-            Text(
-                f"{printable(row.name)}{' ' + CROWN if row.champion else ''}",
-                style="bold yellow" if row.champion else "",
-            ),
-            f"{row.account[:8]}…",
-            count_of(row.parameters),
-            Text.assemble(f"{row.score.value:.2f}", (f" ±{half(row.score):.2f}", "dim")),
-            *(task_text(row.tasks.get(name), kind) for name, kind in rank.tasks.items()),
-            spell_credits(row.cost),
-            day(row.issued) + (" withdrawn" if row.state == "withdrawn" else ""),
-        )
-    return table
+        for name, kind in rank.tasks.items()
+    ]
+    return [
+        Column("place", [place_text(row, shared) for row in rows], right=True),
+        Column("model", names, least=LEAST_NAME),
+        Column("author", [f"{row.account[:8]}…" for row in rows], turn=5),
+        Column("params", [count_of(row.parameters) for row in rows], turn=1, right=True),
+        Column("score ±95%", scores, right=True),
+        *tasks,
+        Column("credits/1k", [spell_credits(row.cost) for row in rows], turn=3, right=True),
+        Column("date", [day(row.issued) for row in rows], turn=4),
+    ]
+
+
+def _mark(row: RankRow) -> str:
+    return f" {CROWN}" if row.champion else " (withdrawn)" if row.state == "withdrawn" else ""
 
 
 def place_text(row: RankRow, shared: Counter[int]) -> str:

@@ -28,10 +28,11 @@ def show(
     Example: gridllm leaderboard show my-model --items --task sums
     """
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json
+    from gridllm.cli.show import print_json, room
     from gridllm.errors import UsageError
-    from gridllm_leaderboard.cli.asking import print_wide, the_leaderboard
-    from gridllm_leaderboard.cli.show_view import items_table, portrait_json, portrait_renderable
+    from gridllm_leaderboard.cli.asking import print_whole, the_leaderboard
+    from gridllm_leaderboard.cli.show_tables import items_table
+    from gridllm_leaderboard.cli.show_view import portrait_json, portrait_renderable
 
     if task is not None and not items:
         raise UsageError("--task goes with --items.")
@@ -45,9 +46,9 @@ def show(
     if as_json:
         print_json(portrait_json(portrait, listed if items else None))
         return
-    print_wide(portrait_renderable(portrait))
+    print_whole(portrait_renderable(portrait, room()))
     for name, rows in listed.items():
-        print_wide(items_table(name, rows, limit))
+        print_whole(items_table(name, rows, limit, room()))
 
 
 async def _portrait(link: LeaderboardLink, said: str) -> Portrait:

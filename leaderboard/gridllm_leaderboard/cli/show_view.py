@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gridllm.quantities import count_things, spell_credits
-from gridllm_leaderboard.cli.rank_view import CROWN, day, half, task_text
+from gridllm.quantities import spell_credits
+from gridllm_leaderboard.cli.rank_view import CROWN, half
+from gridllm_leaderboard.cli.show_tables import graders_table, tasks_tables
 from gridllm_leaderboard.cli.submissions_view import next_step
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
     from gridllm_leaderboard.cli.show_facts import ItemRow, Portrait
 
 
-def portrait_renderable(portrait: Portrait) -> Group:
-    """Facts, then the tasks with what each grader says."""
+def portrait_renderable(portrait: Portrait, width: int | None = None) -> Group:
+    """Facts, the tasks with what each grader says, and who the graders are. ``width``: of the terminal."""
     from rich.console import Group
     from rich.text import Text
 
     from gridllm.cli.show import facts_text
 
-    parts: list[Any] = [facts_text(_facts(portrait))]
+    parts: list[Any] = [facts_text(_facts(portrait), width)]
     if portrait.statements:
-        parts += [Text(), _tasks(portrait)]
+        for table in tasks_tables(portrait, width):
+            parts += [Text(), table]
+        parts += [Text(), graders_table(portrait)]
     return Group(*parts)
 
 
@@ -46,7 +48,7 @@ def _facts(portrait: Portrait) -> dict[str, str | list[str]]:
         "Message": printable(view.message) or "-",
         "Use": "the grid may serve it" if view.serve else "its author keeps it: ranked, not served",
         "Submitted": spell_time(view.issued),
-        "State": f"{view.state}: {printable(next_step(view))}",
+        "State": view.state if view.state == "graded" else f"{view.state}: {printable(next_step(view))}",
         "Made from": [_ancestor(one.name, one.root) for one in portrait.lineage] or "nothing that it names",
     }
     if row is not None:
@@ -89,54 +91,6 @@ def _learnt(task: str, points: float) -> str:
     return (
         f"{task}: better on them than on sealed ones, by {points:.3f} points an item at least: it learnt them by heart"
     )
-
-
-def _tasks(portrait: Portrait) -> Table:
-    """A row for each task, a column for each grader; the ranking's value first."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("task", no_wrap=True)
-    table.add_column("items", no_wrap=True, justify="right")
-    table.add_column("ranked with ±95%", no_wrap=True, justify="right")
-    for one in portrait.statements:
-        table.add_column(f"{one.grade.grader[:8]}…", no_wrap=True, justify="right")
-    kinds = {} if portrait.rules is None else {task.name: task.kind for task in portrait.rules.tasks}
-    for at, task in enumerate(portrait.statements[0].grade.tasks):
-        kind = kinds.get(task.task, "choice")
-        found = None if portrait.row is None else portrait.row.tasks.get(task.task)
-        spread = "" if found is None else f" ±{half(found):.4f}" if kind == "text" else f" ±{100 * half(found):.1f}"
-        said = [one.grade.tasks[at] for one in portrait.statements]
-        values = [f"{one.value:.4f}" if kind == "text" else f"{100 * one.value:.1f}%" for one in said]
-        unit = "bits/byte" if kind == "text" else "right"
-        table.add_row(f"{task.task}, {unit}", str(task.count), task_text(found, kind) + spread, *values)
-    grades = [one.grade for one in portrait.statements]
-    styles = ["bold red" if one.standing == "outlier" else "dim" for one in portrait.statements]
-    standings = zip(portrait.statements, styles, strict=True)
-    table.add_row("", "", "", *(Text(one.standing, style=style) for one, style in standings))
-    table.add_row("", "", "", *(Text(f"{one.harness}, {one.dtype}, {one.via}", style="dim") for one in grades))
-    table.add_row("", "", "", *(Text(day(one.issued), style="dim") for one in grades))
-    return table
-
-
-def items_table(task: str, rows: Sequence[ItemRow], limit: int) -> Group:
-    """One line for each item, in the order in which they were asked."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    from gridllm.cli.grid_view import printable
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("item", no_wrap=True, justify="right")
-    table.add_column("points", no_wrap=True, justify="right")
-    table.add_column("asked", no_wrap=True)
-    table.add_column("answer", no_wrap=True)
-    for row in rows[:limit]:
-        table.add_row(str(row.number), f"{row.points:.3f}", Text(printable(row.text)), Text(printable(row.answer)))
-    rest = [Text(f"{limit} of {len(rows):,} are shown; more with --limit", style="dim")] if len(rows) > limit else []
-    return Group(Text(), Text(f"{task}, {count_things(len(rows), 'item')}", style="bold"), table, *rest)
 
 
 def portrait_json(portrait: Portrait, items: Mapping[str, Sequence[ItemRow]] | None) -> dict[str, Any]:

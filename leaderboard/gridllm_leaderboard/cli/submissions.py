@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gridllm_leaderboard.cli.asking import GridOption, JsonOption
+from gridllm_leaderboard.cli.asking import GridOption, JsonOption, WideOption
 
 
 def submissions(
@@ -16,6 +16,7 @@ def submissions(
     ] = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="All authors' submissions.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Rows at most, the newest.")] = 100,
+    wide: WideOption = False,
     identity: Annotated[Path | None, typer.Option(help="Key file; the default is in the data folder.")] = None,
     grid: GridOption = None,
     as_json: JsonOption = False,
@@ -26,10 +27,10 @@ def submissions(
     """
     from gridllm.cli.credit import account_of_whom
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json
+    from gridllm.cli.show import print_json, room
     from gridllm.errors import UsageError
     from gridllm.settings import load_settings
-    from gridllm_leaderboard.cli.asking import print_wide, submissions_of, the_leaderboard
+    from gridllm_leaderboard.cli.asking import print_whole, submissions_of, the_leaderboard
     from gridllm_leaderboard.cli.submissions_view import submissions_json, submissions_renderable
     from gridllm_leaderboard.messages import SubmissionView
 
@@ -46,4 +47,4 @@ def submissions(
     if as_json:
         print_json(submissions_json(found))
     else:
-        print_wide(submissions_renderable(found, total, name, everyone=everyone))
+        print_whole(submissions_renderable(found, total, name, everyone=everyone, width=None if wide else room()))

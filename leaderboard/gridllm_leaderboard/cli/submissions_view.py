@@ -7,40 +7,74 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.ledger.statements import peer_of_account
 from gridllm.quantities import count_credits, spell_credits
+from gridllm_leaderboard.cli.rank_view import LEAST_NAME, left_out
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.text import Text
 
+    from gridllm.cli.columns import Column
     from gridllm_leaderboard.messages import SubmissionView
 
 STYLES: Final = {"graded": "green", "failed": "red", "refused": "red", "unpaid": "yellow", "withdrawn": "dim"}
+NEXT: Final = "next"  # title of a column
 MEMO_DIGITS: Final = 32  # of a submission's id, in the memo of the transfer that pays for it
 
 
-def submissions_renderable(found: Sequence[SubmissionView], total: int, grid: str, *, everyone: bool) -> Group:
-    """A row for each, newest first, and under it what is to be done."""
+def submissions_renderable(
+    found: Sequence[SubmissionView], total: int, grid: str, *, everyone: bool, width: int | None = None
+) -> Group:
+    """A row for each, newest first, and what is to be done: beside it or, where there is no room, beneath the table.
+
+    Args:
+        width: of the terminal; None: all columns.
+    """
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    from gridllm.cli.grid_view import printable
-    from gridllm.node.standing import spell_time
+    from gridllm.cli.columns import fitting, lacking, table_of
 
     heading = Text.assemble((f"Submissions in {grid}", "bold"), f"  {total:,}")
     if not found:
         return Group(heading, Text("None yet. To submit a model: gridllm leaderboard submit --help"))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("id", "model", *(["author"] if everyone else []), "state", "submitted", "next"):
-        table.add_column(title, no_wrap=True)  # a command that is broken over two lines cannot be copied
-    for one in found:
-        state = Text(one.state + (" ★" if one.champion else ""), style=STYLES.get(one.state, ""))
-        author = [f"{one.account[:8]}…"] if everyone else []
-        name, step = Text(printable(one.name)), Text(printable(next_step(one)))
-        table.add_row(one.id[:12], name, *author, state, spell_time(one.issued), step)
-    rest = (
-        [Text(f"{len(found):,} of {total:,} are shown; more with --limit", style="dim")] if total > len(found) else []
-    )
-    return Group(heading, table, *rest)
+    columns = _columns(found, everyone=everyone)
+    shown = fitting(columns, width)
+    absent = lacking(columns, shown)
+    lines = _steps(found) if NEXT in absent else []
+    if absent := [title for title in absent if title != NEXT]:
+        lines.append(left_out(absent))
+    if total > len(found):
+        lines.append(Text(f"{len(found):,} of {total:,} are shown; more with --limit", style="dim"))
+    return Group(heading, table_of(shown), *lines)
+
+
+def _columns(found: Sequence[SubmissionView], *, everyone: bool) -> list[Column]:
+    from rich.text import Text
+
+    from gridllm.cli.columns import Column
+    from gridllm.cli.grid_view import printable
+    from gridllm.node.standing import spell_time
+
+    states = [Text(one.state + (" ★" if one.champion else ""), style=STYLES.get(one.state, "")) for one in found]
+    return [
+        Column("id", [one.id[:12] for one in found]),
+        Column("model", [printable(one.name) for one in found], least=LEAST_NAME),
+        *([Column("author", [f"{one.account[:8]}…" for one in found], turn=1)] if everyone else []),
+        Column("state", states),
+        Column("submitted", [spell_time(one.issued) for one in found], turn=2),
+        Column(NEXT, [printable(next_step(one)) for one in found], turn=3),
+    ]
+
+
+def _steps(found: Sequence[SubmissionView]) -> list[Text]:
+    """What is next, a line for each that is on its way: a terminal breaks it, and a command in it stays whole."""
+    from rich.text import Text
+
+    from gridllm.cli.grid_view import printable
+
+    open_ = [one for one in found if one.state not in ("graded", "withdrawn")]
+    lines = [Text.assemble((f"{one.id[:12]}  ", "bold"), printable(next_step(one))) for one in open_]
+    return [*lines, Text("All of one: gridllm leaderboard show ID", style="dim")]
 
 
 def next_step(one: SubmissionView) -> str:
