@@ -5,6 +5,7 @@
 | author | ``Enter``: a signed submission | ``SubmissionView``: what is to be done next |
 | author | the stream ``gridllm.leaderboard.upload`` | what is lacking, then pieces (upload/wire.py) |
 | author | ``Withdraw`` | ``SubmissionView`` |
+| author | ``Regrade`` | ``SubmissionView``: it waits for a round again |
 | anyone | ``AskSubmissions``, ``AskRank``, ``AskHistory``, ``AskRounds`` | listings, a page each |
 | anyone | ``AskDossier`` | every signed document about one submission |
 | anyone | ``AskLines`` | items or results, by their Merkle root, a piece each |
@@ -26,6 +27,7 @@ from gridllm.errors import WireError
 
 ENTER_CALL: Final = "gridllm.leaderboard.enter"
 WITHDRAW_CALL: Final = "gridllm.leaderboard.withdraw"
+REGRADE_CALL: Final = "gridllm.leaderboard.regrade"
 SUBMISSIONS_CALL: Final = "gridllm.leaderboard.submissions"
 RANK_CALL: Final = "gridllm.leaderboard.rank"
 HISTORY_CALL: Final = "gridllm.leaderboard.history"
@@ -71,6 +73,13 @@ class Withdraw(Message, frozen=True):
     withdrawal: Envelope
 
 
+class Regrade(Message, frozen=True):
+    """Grade it once more, by the tasks that hold now."""
+
+    delegation: Annotated[bytes, Meta(max_length=8192)]  # ledger.statements.Delegation of the author to this peer
+    submission: Key
+
+
 class SubmissionView(Message, frozen=True):
     """One submission as it stands."""
 
@@ -109,10 +118,10 @@ class Submissions(Message, frozen=True):
 
 
 class AskRank(Message, frozen=True):
-    """The ranking: graded submissions, best first."""
+    """The ranking by the tasks that hold now, best first."""
 
     task: Annotated[str, Meta(max_length=40)] | None = None  # by this task alone
-    everyone: bool = False  # withdrawn ones, too
+    everyone: bool = False  # withdrawn ones, too; and behind all others those graded by other tasks, ranked apart
     offset: Offset = 0
     limit: Limit = 50
 
@@ -128,7 +137,7 @@ class Interval(Message, frozen=True):
 class RankRow(Message, frozen=True):
     """One model's place."""
 
-    place: int  # 1: best; those that noise does not tell from the first of their group share its place
+    place: int  # 1: best of its yardstick; those that noise does not tell from the first of a group share its place
     submission: Key
     name: Annotated[str, Meta(max_length=64)]
     account: Key
@@ -143,6 +152,8 @@ class RankRow(Message, frozen=True):
     state: State
     champion: bool
     serve: bool
+    rules: int = 0  # serial of the first rules with the tasks and weights that it was graded by: its yardstick
+    current: bool = True  # whether these hold now
 
 
 class Rank(Message, frozen=True):
@@ -151,6 +162,8 @@ class Rank(Message, frozen=True):
     total: int
     tasks: dict[Annotated[str, Meta(max_length=40)], Literal["text", "choice"]]  # the columns
     rows: Annotated[list[RankRow], Meta(max_length=MAX_PAGE)]
+    older: int = 0  # models that other tasks graded, and that are no part of ``total``
+    rules: int = 0  # of the yardstick that holds now, as in ``RankRow``
 
 
 class AskHistory(Message, frozen=True):

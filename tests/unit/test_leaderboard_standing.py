@@ -51,12 +51,18 @@ class FakeView:
     def value(self, key: str) -> None:
         return None
 
+    def rules_by_round(self, after: int = 0) -> dict[int, str]:
+        return {1: "first"}
+
 
 def desk_of(view: FakeView) -> Any:
     async def read(work: Callable[[Any], Any]) -> Any:
         return await asyncio.to_thread(work, view)
 
-    return SimpleNamespace(books=SimpleNamespace(read=read), ranked=0, rules=rules(), signed=paid_grid())
+    held = rules()
+    return SimpleNamespace(
+        books=SimpleNamespace(read=read), ranked=0, rules=held, rules_of=lambda view, id_: held, signed=paid_grid()
+    )
 
 
 async def test_ten_thousand_are_ranked_from_memory() -> None:

@@ -10,4 +10,5 @@
     claims     what a grader says of results, against the results
     places     scores → places; those that noise does not tell apart share one
     rows       the ranking as people see it
+    yardstick  which rounds' scores compare
 """

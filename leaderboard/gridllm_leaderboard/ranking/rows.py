@@ -20,6 +20,8 @@ def rows(
     champion: str | None,
     prices: Prices,
     blocks: Mapping[str, int],
+    rules: int = 0,
+    current: bool = True,
 ) -> list[RankRow]:
     """A page of the ranking.
 
@@ -30,12 +32,11 @@ def rows(
         prices: of the grid's charter.
         blocks: parameters in all blocks, by root. A model that is not among them costs as if all its parameters were
             in blocks: a little too much, for embedding and head are the client's own.
+        rules, current: of ``RankRow``.
     """
     page = [(one, entries[one.mark.submission]) for one in placed if one.mark.submission in entries]
-    return [
-        _row(one, entry, champion, cost(prices, blocks.get(entry.submission.root, entry.submission.parameters)))
-        for one, entry in page
-    ]
+    costs = [cost(prices, blocks.get(entry.submission.root, entry.submission.parameters)) for _, entry in page]
+    return [_row(one, entry, champion, micro, rules, current) for (one, entry), micro in zip(page, costs, strict=True)]
 
 
 def cost(prices: Prices, parameters: int) -> int:
@@ -43,7 +44,7 @@ def cost(prices: Prices, parameters: int) -> int:
     return price(prices, parameters, Count(decode=TOKENS))
 
 
-def _row(placed: Placed, entry: Entry, champion: str | None, micro: int) -> RankRow:
+def _row(placed: Placed, entry: Entry, champion: str | None, micro: int, rules: int, current: bool) -> RankRow:
     mark, said = placed.mark, entry.submission
     return RankRow(
         place=placed.place,
@@ -61,4 +62,6 @@ def _row(placed: Placed, entry: Entry, champion: str | None, micro: int) -> Rank
         state=entry.state,
         champion=entry.id == champion,
         serve=said.serve,
+        rules=rules,
+        current=current,
     )

@@ -74,6 +74,14 @@ def entry_of(row: Row[Any]) -> Entry:
     )
 
 
+def rules_in(lock: bytes) -> str:
+    """The rules that a lock names: the ranking asks it of every round."""
+    try:
+        return str(msgspec.json.decode(_envelopes.decode(lock).payload)["rules"])
+    except (msgspec.DecodeError, TypeError, KeyError, UnicodeDecodeError) as error:
+        raise damaged("a round's lock", error) from error
+
+
 def round_of(row: Row[Any]) -> Round:
     """Row of ``rounds`` → round."""
     draw = None if row.draw is None else bytes(row.draw)

@@ -13,7 +13,7 @@ from gridllm_leaderboard.results import MAX_LINES_BYTES
 from gridllm_leaderboard.statements import Failure, Grade
 from gridllm_leaderboard.store.records import Entry, Kept, Mark, ReignRow, Round
 from gridllm_leaderboard.store.schema import grades, lines, reigns, rounds, settings, spent, submissions
-from gridllm_leaderboard.store.spelling import damaged, entry_of, kept_of, read_marks, reign_of, round_of
+from gridllm_leaderboard.store.spelling import damaged, entry_of, kept_of, read_marks, reign_of, round_of, rules_in
 
 MAX_FOUND: Final = 16  # ids that a shortened one may stand for
 
@@ -93,6 +93,11 @@ class View:
         """Rounds, newest first."""
         query = select(rounds).order_by(rounds.c.number.desc()).offset(offset).limit(limit)
         return [round_of(row) for row in self._connection.execute(query)]
+
+    def rules_by_round(self, after: int = 0) -> dict[int, str]:
+        """Id of the rules that each round was locked under, of the rounds behind ``after``."""
+        query = select(rounds.c.number, rounds.c.lock).where(rounds.c.number > after)
+        return {int(row.number): rules_in(bytes(row.lock)) for row in self._connection.execute(query)}
 
     def open_round(self) -> Round | None:
         """The round without a verdict; there is one at most, the last."""
