@@ -140,7 +140,13 @@ def broken(draw: Draw, submission: str, grader: Identity = GRADER) -> tuple[byte
 
 
 def judged(
-    draw: Draw, champion: str | None, *, changed: bool = False, failed: Sequence[str] = (), issued: int = NOW
+    draw: Draw,
+    champion: str | None,
+    *,
+    changed: bool = False,
+    failed: Sequence[str] = (),
+    deferred: Sequence[str] = (),
+    issued: int = NOW,
 ) -> tuple[bytes, Verdict]:
     """The verdict of a round."""
     document = Verdict(
@@ -153,6 +159,7 @@ def judged(
         comparisons=(),
         champion=champion,
         changed=changed,
+        deferred=tuple(sorted(deferred)),
         issued=issued,
     )
     return sign(document, LEADERBOARD), document

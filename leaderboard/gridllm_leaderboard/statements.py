@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from gridllm.charter.contest import TaskName
 from gridllm.charter.document import Name
@@ -159,7 +159,16 @@ class Verdict(Strict):
     comparisons: Annotated[tuple[Comparison, ...], Field(max_length=MAX_ROUND)]
     champion: Id | None  # submission that is champion from now on
     changed: bool  # it was not before
+    deferred: Annotated[tuple[Id, ...], Field(max_length=MAX_ROUND + 1)] = ()
+    """Models, sorted, that no grader was able to grade in this round (too large for their machines, no nodes for them):
+    submissions wait for a round again, and of a champion no comparison is made."""
     issued: UnixSeconds
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, spell: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``deferred`` where there are none: verdicts from before there was that field keep their ids."""
+        said: dict[str, Any] = spell(self)
+        return said if self.deferred else {name: value for name, value in said.items() if name != "deferred"}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -11,7 +11,7 @@ from gridllm_leaderboard.results import read_results
 from gridllm_leaderboard.statements import id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from gridllm.charter.contest import Rules
     from gridllm_leaderboard.results import ItemResult
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.store.view import View
 
 
-def facts_of(view: View, round_: Round, rules: Rules) -> RoundFacts:
-    """All that the verdict follows from.
+def facts_of(view: View, round_: Round, rules: Rules, deferred: Collection[str] = ()) -> RoundFacts:
+    """All that the verdict follows from. ``deferred``: what no grader is able to grade now.
 
     Raises:
         LeaderboardError: the round is not drawn, or something of it is not in the store.
@@ -43,6 +43,7 @@ def facts_of(view: View, round_: Round, rules: Rules) -> RoundFacts:
         quorum=rules.quorum,
         grades=[Graded(kept.id, kept.document, results_of(view, kept.document)) for kept in view.grades(round_.number)],
         failures=[kept.document for kept in view.failures(round_.number)],
+        deferred=deferred,
     )
 
 

@@ -39,6 +39,7 @@ class RoundFacts:
     quorum: int
     grades: Sequence[Graded]
     failures: Sequence[Failure]
+    deferred: Collection[str] = ()  # models that no grader is able to grade now: left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,12 @@ def judge(facts: RoundFacts) -> Judgement:
 
     A challenger wins when the lower bound of the 95% interval of its lead over the champion, by the paired bootstrap,
     is above zero; of several the one with the best score. Without a champion the best score becomes it. A round in
-    which the champion could not be graded has no comparisons, and changes nothing.
+    which the champion could not be graded has no comparisons, and changes nothing. What is deferred is no part of it.
 
     Raises:
         LeaderboardError: results are of different items or tasks.
     """
-    everyone = sorted({*facts.submissions, *([facts.champion] if facts.champion else [])})
+    everyone = sorted({*facts.submissions, *([facts.champion] if facts.champion else [])} - {*facts.deferred})
     votes = {submission: list(_votes(facts, submission)) for submission in everyone}
     settled = {submission: _settle(facts, submission, votes[submission]) for submission in everyone}
     counted = sorted(one for outcome in settled.values() for one in outcome.counted)
@@ -101,6 +102,7 @@ def verdict_of(judgement: Judgement, facts: RoundFacts, grid: str, issued: int) 
         comparisons=judgement.comparisons,
         champion=judgement.champion,
         changed=judgement.changed,
+        deferred=tuple(sorted(facts.deferred)),
         issued=issued,
     )
 

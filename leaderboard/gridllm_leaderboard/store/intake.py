@@ -22,7 +22,7 @@ FOLLOWING: Final[Mapping[State, frozenset[State]]] = {
     "checking": frozenset({"uploading", "unpaid", "queued", "refused"}),  # uploading: its files were lost
     "unpaid": frozenset({"uploading", "checking", "queued", "refused"}),
     "queued": frozenset({"uploading", "checking", "refused"}),  # locked: by ``lock`` alone
-    "locked": frozenset(),  # graded and failed: by ``judge`` alone
+    "locked": frozenset(),  # graded, failed and queued: by ``judge`` alone
     "graded": frozenset(),
     "failed": frozenset({"queued"}),
     "refused": frozenset(),

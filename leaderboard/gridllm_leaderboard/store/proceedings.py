@@ -103,7 +103,7 @@ class Proceedings(View):
     def judge(
         self, number: int, raw: bytes, verdict: Verdict, marks: Sequence[Mark], reign: ReignRow | None = None
     ) -> bool:
-        """End a round: its submissions are graded or failed, ``reign`` begins; False: that verdict is here.
+        """End a round: its submissions are graded, failed or wait again, ``reign`` begins; False: that verdict is here.
 
         A submission that was withdrawn meanwhile has its mark and stays withdrawn.
 
@@ -123,6 +123,7 @@ class Proceedings(View):
         done = {"verdict": raw, "marks": write_marks(list(marks))}
         self._connection.execute(update(rounds).where(rounds.c.number == number).values(**done))
         self._settle(number, [mark.submission for mark in marks], verdict.failed)
+        self._put_off(number, verdict.deferred)
         return True
 
     def spend(self, task: str, digests: Iterable[str]) -> None:
@@ -168,7 +169,9 @@ class Proceedings(View):
             raise LeaderboardError(f"The marks of round {there.number} are not of its submissions.")
         if any(mark.round != there.number for mark in marks):
             raise LeaderboardError(f"A mark of round {there.number} is of another round.")
-        left = set(there.lock.submissions) - marked - set(verdict.failed)
+        if deferred := marked & {*verdict.deferred}:
+            raise LeaderboardError(f"{min(deferred)[:16]}… is put off and graded in round {there.number}.")
+        left = set(there.lock.submissions) - marked - {*verdict.failed, *verdict.deferred}
         if left:
             raise LeaderboardError(f"The verdict of round {there.number} leaves {min(left)[:16]}… out.")
 
@@ -194,6 +197,14 @@ class Proceedings(View):
             reasons = [kept.document.reason.replace("\0", "") for kept in self.failures(number, id_)]
             why = reasons[0] if reasons else "no grader could run it"
             self._connection.execute(update(submissions).where(locked, one.id == id_).values(state="failed", why=why))
+
+    def _put_off(self, number: int, deferred: Sequence[str]) -> None:
+        """These wait for a round again, as they did before; what was paid stays paid."""
+        one = submissions.c
+        before = {mark.submission: mark.round for mark in self.marks()} if deferred else {}
+        for id_ in deferred:
+            again = update(submissions).where((one.state == "locked") & (one.round == number), one.id == id_)
+            self._connection.execute(again.values(state="queued", why="", round=before.get(id_, 0)))
 
 
 def grade_columns(said: Grade | Failure) -> dict[str, Any]:

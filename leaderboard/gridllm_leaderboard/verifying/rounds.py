@@ -74,6 +74,7 @@ def verify_judgement(facts: RoundFacts, verdict: Verdict) -> tuple[Judgement, st
     lacking = listed - {one.id for one in facts.grades}
     if lacking:
         raise LeaderboardError(f"The verdict counts {len(lacking)} grades that the leaderboard does not show.")
+    facts = _without_deferred(facts, verdict)
     found = judge(facts)
     differs = _difference(found, verdict)
     late = len(facts.grades) - len(listed)
@@ -85,6 +86,18 @@ def verify_judgement(facts: RoundFacts, verdict: Verdict) -> tuple[Judgement, st
         if not _difference(found, verdict):
             return found, f"the {len(listed)} grades that it names make the same verdict; {late} more came too late"
     raise LeaderboardError(differs)
+
+
+def _without_deferred(facts: RoundFacts, verdict: Verdict) -> RoundFacts:
+    """Leave out what the verdict defers. That nobody was able to grade it is the leaderboard's word; that nobody's
+    grades settle it can be checked. Raises LeaderboardError: they do.
+    """
+    if not verdict.deferred:
+        return facts
+    settled = {*verdict.deferred} - judge(facts).missing.keys()
+    if settled:
+        raise LeaderboardError(f"The verdict puts {min(settled)[:12]}… off, which has all the grades that it needs.")
+    return dataclasses.replace(facts, deferred=verdict.deferred)
 
 
 def _difference(found: Judgement, verdict: Verdict) -> str:
