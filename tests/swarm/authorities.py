@@ -19,7 +19,8 @@ from gridllm.models.manifest import Manifest, verify_manifest
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.libp2p import open_swarm
 from tests.command import Running, gridllm
-from tests.swarm.grid import LOOPBACK, _free_port
+from tests.ports import free_port
+from tests.swarm.grid import LOOPBACK
 
 NAME = "club"
 
@@ -45,7 +46,7 @@ class Council:
         self.addresses: list[str] = []
         maddrs = []
         for home in self.homes:
-            listen = f"/ip4/127.0.0.1/tcp/{_free_port()}"
+            listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
             maddrs.append(("--host-maddrs", listen, "--announce-maddrs", listen))
             made = json.loads(self._done(home, "key", "--name", NAME, *maddrs[-1], "--json"))
             self.keys.append(made["maintainer"])

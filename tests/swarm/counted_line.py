@@ -7,6 +7,8 @@ import threading
 import time
 from contextlib import suppress
 
+from tests.ports import free_port
+
 CHUNK = 32 * 1024
 
 
@@ -61,10 +63,3 @@ class CountedLine:
                 one.shutdown(socket.SHUT_RDWR)
             if not counted:  # the other direction's thread notices, and leaves them to us
                 one.close()
-
-
-def free_port() -> int:
-    """One that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 
 from tests.command import Running, gridllm
+from tests.ports import free_port
 
 SERVING = "serving blocks "
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
@@ -195,7 +195,7 @@ class ProcessGrid:
         every = [*(node.running for node in self.nodes), *self.bootstraps.values()]
         for running in every:
             running.__exit__(None, None, None)
-        _, alive = psutil.wait_procs(self._everyone, timeout=10)
+        _, alive = psutil.wait_procs(self._everyone, timeout=30)
         assert not alive, f"left behind: {alive}"
 
 
@@ -235,11 +235,5 @@ def process_grid(
 
 
 def _listening() -> tuple[str, ...]:
-    listen = f"/ip4/127.0.0.1/tcp/{_free_port()}"
+    listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
     return "--host-maddrs", listen, "--announce-maddrs", listen
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -27,8 +27,9 @@ from gridllm.swarm.libp2p import open_swarm
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.wire.messages import AnyMessage, Close, Open, Output, Owing, Pay, Payment, Ready, Refused, RowSlice, Step
 from tests.command import COMMAND, Running, gridllm
+from tests.ports import free_port
 from tests.swarm.book_grid import BookGrid, Guest
-from tests.swarm.grid import LOOPBACK, SERVING, _free_port
+from tests.swarm.grid import LOOPBACK, SERVING
 
 PATIENCE_S = 60.0  # the machine may be busy with other tests
 
@@ -75,7 +76,7 @@ class TradeGrid(BookGrid):
         """So many more nodes, of the whole model unless ``flags`` say otherwise."""
         for _ in range(count):
             key = self.folder / f"node{len(self.nodes)}.key"
-            listen = f"/ip4/127.0.0.1/tcp/{_free_port()}"
+            listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
             blocks = () if "--blocks" in flags else ("--blocks", f"0:{self.entry.blocks}")
             args = ("serve", "--host-maddrs", listen, "--threads", "1", "--identity", str(key), *blocks, *flags)
             self.nodes.append(Node(Running(self.home, *args, program=program), listen))

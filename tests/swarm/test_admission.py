@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -18,8 +19,12 @@ from gridllm.charter.board import NoticeBoard
 from gridllm.errors import Malformed, OutOfTurn
 from gridllm.ids import PeerId
 from tests.swarm.authorities import Candidate, Council, Watching, candidate
+from tests.unit.keeper_stations import until
 
 pytestmark = pytest.mark.timeout(400)
+
+REPEATED = ("The authorities do not agree yet", "did not measure this machine", "did not sign the certificate")
+"""Why a candidate is measured again."""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,12 @@ async def admitted(one: Candidate, watching: Watching, *, wait_s: float = 200.0,
     return raw
 
 
+def said(council: Council, outcome: str) -> Counter[str]:
+    """How often each maintainer's process told of such an end, by the maintainer's key."""
+    events = {council.keys[number]: council.events(number) for number in council.running}
+    return Counter(key for key, each in events.items() for event in each if event["outcome"] == outcome)
+
+
 async def test_garbage_at_every_call_and_then_admission_by_two(council: Council) -> None:
     rng = random.Random(5)
     async with candidate(council.addresses[0]) as one:
@@ -58,7 +69,7 @@ async def test_garbage_at_every_call_and_then_admission_by_two(council: Council)
             stream = await one.swarm.open_stream(authority, ADMISSION_STREAM)
             await stream.write(header)
             with pytest.raises(refusal):
-                await Conversation(stream).read(timeout_s=10)
+                await Conversation(stream).read(timeout_s=60)
             await stream.close()
 
         watching = Watching()
@@ -67,12 +78,18 @@ async def test_garbage_at_every_call_and_then_admission_by_two(council: Council)
         assert len(certificate.measured_by) == 2
         assert certificate.figures.reachable
         assert set(watching.stages) >= {"network", "memory", "decode", "batch", "prefill"}
-        renewed = verify_signatures(await admitted(one, Watching(), certificate=raw), one.signed)
+        renewed = verify_signatures(await admitted(one, watching, certificate=raw), one.signed)
+        assert len(renewed.measured_by) == 2
         assert renewed.figures.memory_bytes == certificate.figures.memory_bytes
         assert renewed.issued >= certificate.issued
-    outcomes = [event["outcome"] for number in range(3) for event in council.events(number)]
-    assert outcomes.count("admitted") == 4
-    assert outcomes.count("certified") == 4
+    # Each certificate stands on what its two authorities measured and signed for it. On a machine that is busy with
+    # other work two figures may be too far apart: both measure again then, and the candidate is told why.
+    needed = Counter(key for one in (certificate, renewed) for key in one.measured_by)
+    await until(lambda: said(council, "certified") >= needed, within_s=60)  # its words come after its answer
+    told = [note for note in watching.notes if any(why in note for why in REPEATED)]
+    for outcome in ("admitted", "certified"):
+        assert said(council, outcome) >= needed
+        assert said(council, outcome).total() <= needed.total() + 2 * len(told), (outcome, watching.notes)
 
 
 async def test_one_down_is_no_hindrance_and_with_two_down_a_newcomer_is_told(council: Council) -> None:
@@ -84,7 +101,7 @@ async def test_one_down_is_no_hindrance_and_with_two_down_a_newcomer_is_told(cou
     async with candidate(council.addresses[0]) as late:
         watching = Watching()
         waiting = asyncio.create_task(admitted(late, watching))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not any("1 answers" in note for note in watching.notes):  # noqa: ASYNC110 - notes are plain data
                 await asyncio.sleep(0.1)
         note = next(note for note in watching.notes if "1 answers" in note)

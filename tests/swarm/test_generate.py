@@ -111,5 +111,5 @@ def test_a_script_that_never_closes_its_grid_ends_clean(grid: ProcessGrid):
             time.sleep(0.05)
         assert running.process.wait(30) == 0, "".join(running.output)
     assert helpers, "the libp2p daemon"
-    _, alive = psutil.wait_procs(helpers, timeout=5)
+    _, alive = psutil.wait_procs(helpers, timeout=30)
     assert not alive

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +18,9 @@ from gridllm.charter.document import sign_charter
 from gridllm.identity.keys import Identity
 from tests.charters import MAINTAINERS, charter
 from tests.command import Running, gridllm
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(240)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def descendants(pid: int) -> list[psutil.Process]:
@@ -225,13 +219,13 @@ def test_the_first_peer_stops_clean_and_starts_again(grid: Grid, tmp_path: Path)
             assert all(apart), "Ctrl-C in a terminal reaches the whole group; the daemon must outlive draining"
             assert running.stop(number) == 0, "".join(running.output)
             assert json.loads(running.output[-1]) == {"event": "stopped"}
-            _, alive = psutil.wait_procs(helpers, timeout=5)
+            _, alive = psutil.wait_procs(helpers, timeout=30)
             assert not alive, f"left behind: {alive}"
     with Running(grid.home, "bootstrap", "run") as running:
         running.wait_for("Ready")
         for helper in descendants(running.pid):
             helper.kill()
-        assert running.process.wait(20) == 1
+        assert running.process.wait(60) == 1
         assert "libp2p daemon" in "".join(running.output)
     fails(tmp_path, grid.address, "Nobody answers")
 
@@ -242,5 +236,5 @@ def test_a_killed_command_takes_its_daemon_along(grid: Grid) -> None:
         helpers = descendants(running.pid)
         assert helpers, "the libp2p daemon"
         running.process.kill()
-        _, alive = psutil.wait_procs(helpers, timeout=5)
+        _, alive = psutil.wait_procs(helpers, timeout=30)
         assert not alive, f"left behind: {alive}"

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import torch
 
 from gridllm.models.manifest import manifest_bytes, root
 from gridllm_leaderboard.vault.vault import Vault
+from tests.ports import free_port
 from tests.unit.upload_hall import same_files, small_model
 
 SPARE = 128 * 1024  # headers, manifest, tokenizer; and what came between a look at the disk and the next stream
@@ -32,9 +32,7 @@ class Pair:
         tensors = {f"layers.{number}.weight": torch.randn(1_500_000) for number in range(6)}
         self.manifest = small_model(folder / "model", 0, tensors | {"norm": torch.ones(64)})
         (folder / "manifest.json").write_bytes(manifest_bytes(self.manifest))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.address = ""
         self.processes: list[subprocess.Popen[str]] = []
 

@@ -133,7 +133,7 @@ def test_processes_that_start_at_once_migrate_once(database_url: str, folder: Pa
         )
         for _ in range(3)
     ]
-    said = [process.communicate(timeout=60)[0].strip() for process in processes]
+    said = [process.communicate(timeout=120)[0].strip() for process in processes]
     assert said == ["0001"] * 3
     engine = open_engine(database_url)
     with reading(engine) as connection:

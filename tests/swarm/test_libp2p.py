@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -34,6 +33,7 @@ from gridllm.swarm.interface import MAX_CALL_BYTES, Stream
 from gridllm.swarm.libp2p import Libp2pSwarm, open_swarm
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.wire.messages import MAX_BODY_BYTES, AnyMessage, Leaving
+from tests.ports import free_port
 
 Opener = Callable[..., Awaitable[Libp2pSwarm]]
 
@@ -61,10 +61,7 @@ def daemon_pid(swarm: Libp2pSwarm) -> int:
 
 def dead_address() -> str:
     """Where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return f"/ip4/127.0.0.1/tcp/{port}/p2p/{Identity.ephemeral().peer}"
+    return f"/ip4/127.0.0.1/tcp/{free_port()}/p2p/{Identity.ephemeral().peer}"
 
 
 async def awkward(peer: PeerId, payload: bytes) -> bytes:
@@ -140,7 +137,7 @@ async def test_garbage_on_a_stream_ends_that_stream_only(swarms: Opener) -> None
     await node.serve_calls("test", answer)
     stream = await client.open_stream(node.peer, "read")
     stream._transport.write(b"\xff" * 100)  # type: ignore[attr-defined]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert "no frame of ours" in str(await errors.get())
         with pytest.raises(PeerLost):
             await stream.read()
@@ -180,22 +177,19 @@ async def other() -> AsyncIterator[PeerProcess]:
 
 async def test_a_killed_process_is_noticed_at_once(swarms: Opener, other: PeerProcess) -> None:
     client = await swarms(initial_peers=[other.address], client_only=True)
-    link, run, got = await open_link(client, other.peer)
+    link, run, got = await open_link(client, other.peer, silence_s=240.0)
     link.send(Leaving(1), b"hello")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await got.get() == (Leaving(1), b"hello")
-    for _ in range(500):  # the first heartbeat's echo comes when it comes
-        await asyncio.sleep(0.01)
-        if link.rtt_s is not None:
-            break
-    assert link.rtt_s is not None
+    async with asyncio.timeout(30):  # the first heartbeat's echo comes when it comes
+        while link.rtt_s is None:  # noqa: ASYNC110 - plain data
+            await asyncio.sleep(0.01)
     other.signal(signal.SIGKILL)
-    killed_at = time.perf_counter()
-    with pytest.raises(PeerLost):
-        await run
-    with pytest.raises(Unreachable):
-        await client.call(other.peer, "test", b"", timeout_s=5)
-    assert time.perf_counter() - killed_at < 2
+    async with asyncio.timeout(30):  # by the connection's end, long before its silence would tell
+        with pytest.raises(PeerLost):
+            await run
+        with pytest.raises(Unreachable):
+            await client.call(other.peer, "test", b"", timeout_s=60)
 
 
 async def test_a_frozen_process_is_noticed_by_its_silence(swarms: Opener, other: PeerProcess) -> None:
@@ -203,12 +197,11 @@ async def test_a_frozen_process_is_noticed_by_its_silence(swarms: Opener, other:
     _, run, _ = await open_link(client, other.peer, heartbeat_s=0.2, silence_s=1.0)
     await asyncio.sleep(0.3)
     other.signal(signal.SIGSTOP)  # its p2pd runs on and keeps the connection alive
-    frozen_at = time.perf_counter()
     with pytest.raises(CallTimeout):
         await client.call(other.peer, "test", b"", timeout_s=0.5)
-    with pytest.raises(PeerLost, match="silent"):
-        await run
-    assert 0.7 < time.perf_counter() - frozen_at < 2
+    async with asyncio.timeout(30):
+        with pytest.raises(PeerLost, match="silent"):
+            await run
     other.signal(signal.SIGCONT)
     assert await client.call(other.peer, "test", b"again") == client.peer.encode() + b"again"
 
@@ -223,7 +216,7 @@ async def test_nothing_hangs_when_our_own_daemon_dies(swarms: Opener) -> None:
     told = asyncio.create_task(client.failed())
     await asyncio.sleep(0.1)
     os.kill(daemon_pid(client), signal.SIGKILL)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(15):  # below the 20 s of the call that waits
         assert "ended by itself" in str(await told)
         with pytest.raises(SwarmError, match="ended by itself"):
             await pending
@@ -266,7 +259,7 @@ async def test_a_daemon_that_ignores_the_request_to_end_is_killed(monkeypatch: p
     swarm = await open_swarm(Identity.ephemeral(), host_maddrs=LOOPBACK)
     daemon = psutil.Process(daemon_pid(swarm))
     daemon.suspend()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         await swarm.close()
     assert not daemon.is_running()
 
@@ -291,6 +284,6 @@ async def test_a_client_that_reaches_nobody_is_told_and_a_node_goes_on(
     node = await swarms(initial_peers=[f"{host}/p2p/{bootstrap.peer}"])
     late = await swarms(identity=bootstrap, host_maddrs=(host,))
     await late.store("key", "name", b"value", expires_at=time.time() + 30)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not await node.fetch("key"):  # noqa: ASYNC110 - another process decides when
             await asyncio.sleep(0.2)

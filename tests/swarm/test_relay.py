@@ -45,14 +45,14 @@ async def test_a_node_behind_a_firewall_is_reached_through_a_relay(
                 await stream.write(*await stream.read())
 
     await node.serve_streams("echo", echo)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not node.addresses:  # noqa: ASYNC110 - p2pd decides when
             await asyncio.sleep(0.1)
     assert all("/p2p-circuit/" in address for address in node.addresses)
     client = await swarms(client_only=True)
     await client.connect(node.peer, node.addresses)
     stream = await client.open_stream(node.peer, "echo")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for size in (1000, 16_000, 32_000):
             await stream.write(b"header", bytes(size))
             assert len((await stream.read()).body) == size
