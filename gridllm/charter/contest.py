@@ -5,9 +5,9 @@ They are notices (notices.py): signed by the charter's threshold of maintainers,
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from gridllm.charter.document import ModelEntry
 from gridllm.charter.economy import Micro
@@ -16,6 +16,8 @@ from gridllm.identity.fields import HexDigest, HexKey, Strict, UnixSeconds
 RULES_TYPE: Final = "application/vnd.gridllm.leaderboard-rules+json"
 LISTING_TYPE: Final = "application/vnd.gridllm.listing+json"
 CROWN_TYPE: Final = "application/vnd.gridllm.crown+json"
+
+PATIENCE_S: Final = 7 * 86400  # never to be changed: rules that do not say mean this, and their ids stand in locks
 
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
@@ -46,6 +48,7 @@ class Rules(Strict):
     largest_bytes: Annotated[int, Field(ge=1, lt=2**48)] = 20 * 2**30  # of one submission's weights
     tier: Micro = 0  # contribution that the use of a listed model asks for
     round_s: Annotated[int, Field(ge=0, le=31 * 86400)] = 600  # a round waits so long for further submissions
+    patience_s: Annotated[int, Field(ge=60, le=366 * 86400)] = PATIENCE_S  # from lock to verdict; then it is void
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -56,6 +59,14 @@ class Rules(Strict):
         if self.quorum > len(self.graders):
             raise ValueError(f"a quorum of {self.quorum} exceeds {len(self.graders)} graders")
         return self
+
+    @model_serializer(mode="wrap")
+    def _spelled(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Rules of before ``patience_s`` was a field keep their spelling, and with it the id that locks name."""
+        said: dict[str, Any] = handler(self)
+        if self.patience_s == PATIENCE_S:
+            del said["patience_s"]
+        return said
 
 
 class Listing(Strict):

@@ -7,6 +7,7 @@
     Draw        leaderboard  a ledger's head that was signed after the lock; items of all tasks follow from both
     Grade       grader       what one model scored on these items         (or Failure: it could not be run)
     Verdict     leaderboard  what follows from the round's grades: who is champion
+    Annulment   leaderboard  in place of a verdict: the round is void, its submissions wait for another one
     Withdrawal  author       take my model down
 
 Whoever holds the documents and the charter can check all of it (``gridllm leaderboard verify``).
@@ -177,12 +178,25 @@ class Verdict(Strict):
         return self
 
 
-Document = Submission | Withdrawal | Lock | Draw | Grade | Failure | Verdict
+class Annulment(Strict):
+    """A round that is void: no scores, no champion, no bounty; its submissions are queued again.
+
+    Signed by the leaderboard when the rules' patience is over, or its maintainer gives the round up.
+    """
+
+    grid: HexDigest
+    round: Annotated[int, Field(ge=1)]
+    lock: Id
+    reason: Annotated[str, Field(min_length=1, max_length=500)]  # for people
+    issued: UnixSeconds
+
+
+Document = Submission | Withdrawal | Lock | Draw | Grade | Failure | Verdict | Annulment
 D = TypeVar("D", bound=BaseModel)
 
 TYPES: Final[Mapping[type[BaseModel], str]] = {
     kind: f"application/vnd.gridllm.{kind.__name__.lower()}+json"
-    for kind in (Submission, Withdrawal, Lock, Draw, Grade, Failure, Verdict)
+    for kind in (Submission, Withdrawal, Lock, Draw, Grade, Failure, Verdict, Annulment)
 }
 SIGNERS: Final[Mapping[type[BaseModel], str]] = {
     Submission: "account",

@@ -15,7 +15,7 @@ from gridllm.ids import ModelRoot
 from gridllm.models.manifest import verify_manifest
 from gridllm_leaderboard.backup.archive import Header, Member, Reader, reading_archive
 from gridllm_leaderboard.backup.saving import Progress, Saved
-from gridllm_leaderboard.store.copying import Page, Value
+from gridllm_leaderboard.store.copying import LATER, Page, Value
 from gridllm_leaderboard.store.integrity import Integrity
 from gridllm_leaderboard.store.store import LeaderboardStore
 from gridllm_leaderboard.vault.vault import Lack, Vault
@@ -83,7 +83,7 @@ class _Coming:
             if found is None:
                 raise LeaderboardError(f"The backup has a member that does not belong there: {member.name[:100]!r}.")
             if found["table"]:
-                yield self._integrity.check(Page(found["table"], _decoded(member)))
+                yield self._integrity.check(Page(found["table"], _decoded(member, found["table"])))
             elif found["file"] == "manifest.json":
                 self._manifest(found["root"], member.data())
             else:
@@ -150,8 +150,10 @@ def _ask_again(store: LeaderboardStore, lacking: list[str]) -> None:
                 batch.state(id_, "uploading", "The leaderboard was restored without its files; bring them again.")
 
 
-def _decoded(member: Member) -> list[dict[str, Value]]:
+def _decoded(member: Member, table: str) -> list[dict[str, Value]]:
+    """The rows, as this GridLLM has them."""
     try:
-        return _rows.decode(member.data())
+        later = LATER.get(table, frozenset())
+        return [row | dict.fromkeys(later - row.keys()) for row in _rows.decode(member.data())]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LeaderboardError(f"The backup does not parse: {member.name}: {error}.") from error

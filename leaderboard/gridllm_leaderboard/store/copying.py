@@ -14,6 +14,8 @@ from gridllm_leaderboard.store.schema import grades, lines, reigns, rounds, sett
 TABLES: Final[Mapping[str, Table]] = {
     table.name: table for table in (submissions, rounds, grades, reigns, lines, spent, settings)
 }
+LATER: Final[Mapping[str, frozenset[str]]] = {"rounds": frozenset({"annulment"})}
+"""Columns that a backup by an older GridLLM lacks: empty there."""
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 * 1024 * 1024  # of a page, or one row more
 FETCHED: Final = 8  # rows at once from PostgreSQL: a list may have 64 MiB

@@ -11,6 +11,7 @@ from gridllm.errors import GridError, LeaderboardError
 from gridllm_leaderboard.messages import State
 from gridllm_leaderboard.results import MAX_LINES_BYTES, lines_root
 from gridllm_leaderboard.statements import (
+    Annulment,
     Draw,
     Failure,
     Grade,
@@ -22,8 +23,8 @@ from gridllm_leaderboard.statements import (
     verify_document,
 )
 from gridllm_leaderboard.store.copying import TABLES, Page, Value
+from gridllm_leaderboard.store.handed import grade_columns
 from gridllm_leaderboard.store.intake import columns_of
-from gridllm_leaderboard.store.proceedings import grade_columns
 from gridllm_leaderboard.store.spelling import read_marks
 from gridllm_leaderboard.store.view import unpacked
 
@@ -103,6 +104,11 @@ class Integrity:
         verdict = None if row["verdict"] is None else self._verified(row["verdict"], Verdict)
         if verdict is not None and (draw is None or verdict.draw != id_of(draw) or row["marks"] is None):
             raise ValueError("its verdict is of another draw, or without marks")
+        if row["annulment"] is not None:
+            if self._verified(row["annulment"], Annulment).lock != id_of(lock):
+                raise ValueError("its annulment is of another lock")
+            if verdict is not None or row["marks"] is not None:
+                raise ValueError("it is annulled and judged")
         if row["marks"] is not None:
             read_marks(_bytes(row["marks"]))
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from gridllm_leaderboard.messages import State
-from gridllm_leaderboard.statements import Draw, Failure, Grade, Lock, Submission
+from gridllm_leaderboard.statements import Annulment, Draw, Failure, Grade, Lock, Submission
 
 D = TypeVar("D", Grade, Failure)
 
@@ -30,7 +30,7 @@ class Entry:
     state: State
     entered: int  # Unix time, seconds, at which the leaderboard took it
     why: str = ""  # of the state, for people
-    round: int = 0  # that it is or was graded in last; 0: none
+    round: int = 0  # that it is or was in last; 0: none. Queued with a round: that one was annulled
     paid: bool = False
     withdrawal: bytes | None = None  # envelope
     overlaps: Mapping[str, float] = field(default_factory=lambda: NO_OVERLAPS)  # contamination report, by task
@@ -70,7 +70,14 @@ class Round:
     lock: Lock
     draw_raw: bytes | None
     draw: Draw | None
-    verdict_raw: bytes | None  # None: it is open
+    verdict_raw: bytes | None
+    annulment_raw: bytes | None
+    annulment: Annulment | None
+
+    @property
+    def open(self) -> bool:
+        """Whether it has come to no end yet."""
+        return self.verdict_raw is None and self.annulment_raw is None
 
     @property
     def graded(self) -> tuple[str, ...]:

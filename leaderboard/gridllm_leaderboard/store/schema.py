@@ -1,7 +1,8 @@
 """The tables of the leaderboard's database, as the newest migration leaves them.
 
-Envelopes (``raw``, ``lock``, ``draw``, ``verdict``, ``withdrawal``) are the truth; the columns beside them that can be
-told from them are there so that questions find an index, and ``integrity`` derives them again and compares.
+Envelopes (``raw``, ``lock``, ``draw``, ``verdict``, ``annulment``, ``withdrawal``) are the truth; the columns beside
+them that can be told from them are there so that questions find an index, and ``integrity`` derives them again and
+compares.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ submissions: Final = Table(
     _number("entered"),  # Unix time, seconds
     Column("state", String(16), nullable=False),  # messages.State
     Column("why", Text, nullable=False),
-    _number("round"),  # graded in last; 0: none
+    _number("round"),  # that it was locked or marked in last; 0: none
     Column("transfer", String(64)),  # id of the ledger's transfer that paid the fee; null: unpaid
     Column("withdrawal", LargeBinary),
     Column("overlaps", Text, nullable=False),  # JSON: share by task
@@ -63,6 +64,7 @@ rounds: Final = Table(
     Column("draw", LargeBinary),
     Column("verdict", LargeBinary),
     Column("marks", LargeBinary),  # msgpack: records.Mark of each submission graded; there when the verdict is
+    Column("annulment", LargeBinary),  # in place of a verdict
 )
 
 grades: Final = Table(

@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from gridllm.errors import LeaderboardError, StatementError
 from gridllm.identity.statement import read_unverified
 from gridllm_leaderboard.messages import State
-from gridllm_leaderboard.statements import TYPES, Draw, Failure, Grade, Lock, Submission
+from gridllm_leaderboard.statements import TYPES, Annulment, Draw, Failure, Grade, Lock, Submission
 from gridllm_leaderboard.store.records import Entry, Kept, Mark, ReignRow, Round
 
 M = TypeVar("M", bound=BaseModel)
@@ -85,6 +85,7 @@ def rules_in(lock: bytes) -> str:
 def round_of(row: Row[Any]) -> Round:
     """Row of ``rounds`` → round."""
     draw = None if row.draw is None else bytes(row.draw)
+    annulment = None if row.annulment is None else bytes(row.annulment)
     return Round(
         number=row.number,
         lock_raw=bytes(row.lock),
@@ -92,6 +93,8 @@ def round_of(row: Row[Any]) -> Round:
         draw_raw=draw,
         draw=None if draw is None else document_of(draw, Draw),
         verdict_raw=None if row.verdict is None else bytes(row.verdict),
+        annulment_raw=annulment,
+        annulment=None if annulment is None else document_of(annulment, Annulment),
     )
 
 

@@ -100,9 +100,19 @@ class View:
         return {int(row.number): rules_in(bytes(row.lock)) for row in self._connection.execute(query)}
 
     def open_round(self) -> Round | None:
-        """The round without a verdict; there is one at most, the last."""
+        """The round that has come to no end; there is one at most, the last."""
         last = self.round(self.last_round())
-        return None if last is None or last.verdict_raw is not None else last
+        return last if last is not None and last.open else None
+
+    def annulled(self, offset: int = 0, limit: int = 100) -> list[Round]:
+        """Rounds that are void, newest first."""
+        query = select(rounds).where(rounds.c.annulment.is_not(None)).order_by(rounds.c.number.desc())
+        return [round_of(row) for row in self._connection.execute(query.offset(offset).limit(limit))]
+
+    def count_annulled(self) -> int:
+        """How many rounds are void."""
+        query = select(func.count()).select_from(rounds).where(rounds.c.annulment.is_not(None))
+        return int(self._connection.execute(query).scalar_one())
 
     def grades(self, number: int, submission: str | None = None) -> list[Kept[Grade]]:
         """The round's grades (of one submission), in the order in which they came."""
