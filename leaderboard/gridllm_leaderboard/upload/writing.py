@@ -13,6 +13,7 @@ from gridllm_leaderboard.vault.part import Part
 from gridllm_leaderboard.vault.vault import Vault
 
 BATCH_BYTES: Final = 4 * 1024 * 1024  # that wait for the disk before ``add`` waits, too
+BATCH_PIECES: Final = 16  # likewise: of small tensors each is a part of its own, whose file is open until it is synced
 FINISHING: Final = 4  # parts that are synced at once
 
 
@@ -58,7 +59,8 @@ class Writing:
         """
         self._batch.append((job, body))
         self._batch_bytes += len(body)
-        if self._writing is None or self._writing.done() or self._batch_bytes >= BATCH_BYTES:
+        full = self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_PIECES
+        if full or self._writing is None or self._writing.done():
             await self._turn()
 
     async def flush(self) -> None:
