@@ -64,6 +64,7 @@ def test_a_round_that_is_void_gives_its_submissions_back(store: LeaderboardStore
         assert [one.id for one in view.in_state("queued")] == [one.id for one in entries[1:3]]
         paid = view.entry(entries[1].id)
         assert paid is not None and paid.paid and paid.why == "Round 2 was annulled: the keeper is lost"
+        assert paid.round == 0  # as before
         assert view.spent("facts") == {digest(1)} and {one.submission for one in view.marks()} == {champion}
         assert [one.number for one in view.annulled()] == [2] and view.count_annulled() == 1
     with store.writing() as batch:

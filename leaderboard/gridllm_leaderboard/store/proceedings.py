@@ -83,7 +83,7 @@ class Proceedings(Handed):
         done = {"verdict": raw, "marks": write_marks(list(marks))}
         self._connection.execute(update(rounds).where(rounds.c.number == number).values(**done))
         self._settle(number, [mark.submission for mark in marks], verdict.failed)
-        self._put_off(number, verdict.deferred)
+        self._put_off(number, verdict.deferred, "")
         return True
 
     def annul(self, number: int, raw: bytes) -> bool:
@@ -103,8 +103,7 @@ class Proceedings(Handed):
             raise LeaderboardError(f"The annulment is not that of round {number}'s lock.")
         self._connection.execute(update(rounds).where(rounds.c.number == number).values(annulment=raw))
         why = f"Round {number} was annulled: {document.reason}".replace("\0", "")
-        members = update(submissions).where(submissions.c.state == "locked", submissions.c.round == number)
-        self._connection.execute(members.values(state="queued", why=why))
+        self._put_off(number, there.lock.submissions, why)
         return True
 
     def spend(self, task: str, digests: Iterable[str]) -> None:
@@ -148,13 +147,13 @@ class Proceedings(Handed):
             why = reasons[0] if reasons else "no grader could run it"
             self._connection.execute(update(submissions).where(locked, one.id == id_).values(state="failed", why=why))
 
-    def _put_off(self, number: int, deferred: Sequence[str]) -> None:
+    def _put_off(self, number: int, ids: Sequence[str], why: str) -> None:
         """These wait for a round again, as they did before; what was paid stays paid."""
         one = submissions.c
-        before = {mark.submission: mark.round for mark in self.marks()} if deferred else {}
-        for id_ in deferred:
+        before = {mark.submission: mark.round for mark in self.marks()} if ids else {}
+        for id_ in ids:
             again = update(submissions).where((one.state == "locked") & (one.round == number), one.id == id_)
-            self._connection.execute(again.values(state="queued", why="", round=before.get(id_, 0)))
+            self._connection.execute(again.values(state="queued", why=why, round=before.get(id_, 0)))
 
 
 def _same(there: BaseModel, document: BaseModel, what: str) -> bool:

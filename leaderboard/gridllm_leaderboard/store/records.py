@@ -30,7 +30,7 @@ class Entry:
     state: State
     entered: int  # Unix time, seconds, at which the leaderboard took it
     why: str = ""  # of the state, for people
-    round: int = 0  # that it is or was in last; 0: none. Queued with a round: that one was annulled
+    round: int = 0  # that it is graded in, or was last; 0: none
     paid: bool = False
     withdrawal: bytes | None = None  # envelope
     overlaps: Mapping[str, float] = field(default_factory=lambda: NO_OVERLAPS)  # contamination report, by task

@@ -41,7 +41,7 @@ submissions: Final = Table(
     _number("entered"),  # Unix time, seconds
     Column("state", String(16), nullable=False),  # messages.State
     Column("why", Text, nullable=False),
-    _number("round"),  # that it was locked or marked in last; 0: none
+    _number("round"),  # that it is graded in, or was last; 0: none
     Column("transfer", String(64)),  # id of the ledger's transfer that paid the fee; null: unpaid
     Column("withdrawal", LargeBinary),
     Column("overlaps", Text, nullable=False),  # JSON: share by task
