@@ -6,6 +6,7 @@ import io
 import json
 import random
 import tarfile
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from gridllm_leaderboard.place import Place
 from gridllm_leaderboard.store.engine import open_engine
 from gridllm_leaderboard.store.schema import metadata, submissions
 from gridllm_leaderboard.store.store import LeaderboardStore
+from gridllm_leaderboard.vault import room
 from gridllm_leaderboard.vault.vault import Vault
 from tests.leaderboard_seasons import GRID, LEADERBOARD, digest, submitted, whole_round, withdrawn
 from tests.unit.upload_hall import small_model
 
 ACCOUNT = LEADERBOARD.public_key.hex()
+Usage = namedtuple("Usage", "total used free")
 
 
 class Board:
@@ -123,6 +126,25 @@ def test_everything_comes_back_the_same(board: Board, open_board: Callable[..., 
         batch.enter(submitted(9))
     other.restore(tmp_path / "backup.tar", force=True)
     assert other.rows() == board.rows()
+
+
+def test_it_takes_no_more_room_than_its_weights_have(
+    open_board: Callable[..., Board], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, other = open_board(), open_board("other")
+    tensors = [{"own": torch.full((100_000,), float(number))} for number in range(3)]
+    roots = [put_model(board.vault, tmp_path / str(number), one) for number, one in enumerate(tensors)]
+    with board.store.writing() as batch:
+        for number, name in enumerate(roots):
+            batch.enter(submitted(number, root=name))
+    board.save(tmp_path / "backup.tar")
+
+    def usage(_: object) -> Usage:
+        written = sum(file.stat().st_size for file in other.place.vault.rglob("*") if file.is_file())
+        return Usage(0, 0, room.SPARE_BYTES + 1_300_000 - written)
+
+    monkeypatch.setattr(room.shutil, "disk_usage", usage)
+    assert other.restore(tmp_path / "backup.tar").models == 3
 
 
 def test_without_weights(board: Board, open_board: Callable[..., Board], tmp_path: Path) -> None:

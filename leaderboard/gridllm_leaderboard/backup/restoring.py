@@ -131,6 +131,7 @@ class _Coming:
         part.drop()
         for piece in member.pieces():
             part.add(piece)
+            self._vault.room.came(root, len(piece))  # the next model's room is counted beside what lies here already
         if not part.complete or not self._vault.finish(part, lack.item):
             raise LeaderboardError(f"The backup is damaged: {lack.item.name} of model {root[:16]}… is another tensor.")
 
