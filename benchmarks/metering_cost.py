@@ -13,9 +13,9 @@ from gridllm.identity.keys import Identity
 from gridllm.ledger.paper import sign
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
-from gridllm.node.bill import Bill
-from gridllm.node.papers import Papers
-from gridllm.node.purse import Purse
+from gridllm.node.counter.bill import Bill
+from gridllm.node.counter.papers import Papers
+from gridllm.node.counter.purse import Purse
 from gridllm.wire.messages import RowSlice
 from gridllm_client.tab import Tab, Tariff
 from tests.charters import ENTRY

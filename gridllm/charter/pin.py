@@ -8,7 +8,7 @@
     data_dir/grids/<name>/notices.json    what its maintainers said since founding (board.py)
     data_dir/grids/<name>/models.json     roots of the submitted models that were ever listed, as far as seen here
     data_dir/grids/<name>/passes/<account>.json   what an account may use, as its keeper last said (the client's wallet)
-    data_dir/grids/<name>/purse-<key>.db  vouchers that a node was paid with (node/purse.py)
+    data_dir/grids/<name>/purse-<key>.db  vouchers that a node was paid with (node/counter/purse.py)
     data_dir/manifests/<root>.json        model manifests, verified by their name
 """
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gridllm.charter.document import ModelEntry
     from gridllm.identity.keys import Identity
     from gridllm.node.enrolment import Membership
-    from gridllm.node.following import Following
+    from gridllm.node.succession.following import Following
     from gridllm.node.wishes import Wishes
     from gridllm.settings import Settings
     from gridllm.swarm.interface import Swarm
@@ -97,8 +97,8 @@ def serve(
         from gridllm.cli.runtime import run_async
         from gridllm.errors import AdmissionError
         from gridllm.node.enrolment import Membership
-        from gridllm.node.following import Following
         from gridllm.node.standing import Standing
+        from gridllm.node.succession.following import Following
 
         gate = Gatekeeper(signed, board)
         store = Certificates(settings.data_dir)

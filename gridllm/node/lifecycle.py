@@ -16,16 +16,16 @@ from gridllm.charter.gossip import gossiping
 from gridllm.charter.news import hear_news
 from gridllm.errors import GridError, SwarmError
 from gridllm.ledger.statements import account_of
-from gridllm.node.counter import counter_in
+from gridllm.node.counter.counter import counter_in
 from gridllm.node.enrolment import Membership
-from gridllm.node.following import Following
 from gridllm.node.presence import Presence
 from gridllm.node.report import Report
 from gridllm.node.site import Site
 from gridllm.node.standing import spell_duration
 from gridllm.node.stay import Stay
 from gridllm.node.stops import Ending, Stops, until_stopped
-from gridllm.node.succession import LAST_SESSIONS_S, Succession
+from gridllm.node.succession.following import Following
+from gridllm.node.succession.succession import LAST_SESSIONS_S, Succession
 from gridllm.node.surroundings import Surroundings
 from gridllm.node.tenancy import Tenancy, host_all, let_go_but, still_good
 from gridllm.node.wishes import Wishes

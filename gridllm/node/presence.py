@@ -12,7 +12,7 @@ from gridllm import __version__
 from gridllm.engine.runner import Engine
 from gridllm.errors import GridError
 from gridllm.ids import ModelRoot, PeerId
-from gridllm.node.switchboard import PING_CALL
+from gridllm.node.service.switchboard import PING_CALL
 from gridllm.planning.placement import BlockRange
 from gridllm.swarm.directory import Announcer, Directory
 from gridllm.swarm.helpers import Addresses, Helpers

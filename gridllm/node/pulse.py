@@ -7,9 +7,9 @@ import time
 from typing import Final
 
 from gridllm.engine.runner import Engine
-from gridllm.node.purse import Purse
+from gridllm.node.counter.purse import Purse
 from gridllm.node.report import Pulse, Report
-from gridllm.node.service import NodeService
+from gridllm.node.service.service import NodeService
 
 PULSE_S: Final = 1.0
 

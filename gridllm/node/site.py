@@ -14,12 +14,12 @@ from gridllm.charter.fetch import serve_charter
 from gridllm.errors import GridError, ModelError
 from gridllm.ids import ModelRoot
 from gridllm.models.seeding import Seeding, Shelf
-from gridllm.node.counter import Counter
+from gridllm.node.counter.counter import Counter
 from gridllm.node.enrolment import Membership
 from gridllm.node.hosting import Hosting
 from gridllm.node.presence import Presence
 from gridllm.node.renewal import Renewal, serve_rechecks
-from gridllm.node.switchboard import Switchboard
+from gridllm.node.service.switchboard import Switchboard
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.helpers import Helpers
 from gridllm.swarm.interface import Swarm

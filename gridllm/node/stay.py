@@ -13,7 +13,7 @@ from gridllm.node.presence import Presence
 from gridllm.node.pulse import beat
 from gridllm.node.renewal import Renewal
 from gridllm.node.report import Report
-from gridllm.node.service import NodeService
+from gridllm.node.service.service import NodeService
 from gridllm.node.site import FAREWELL_S, Site
 from gridllm.node.stops import Ending
 from gridllm.node.tenancy import Tenancy

@@ -18,8 +18,8 @@ def main() -> None:
     from gridllm.cli.main import main as command
     from gridllm.errors import NodeFault
     from gridllm.node import hosting
-    from gridllm.node.pausing import Pauses
-    from gridllm.node.replies import send
+    from gridllm.node.service.pausing import Pauses
+    from gridllm.node.service.replies import send
     from gridllm.wire.messages import Owing
 
     kind = sys.argv.pop(1)

@@ -15,7 +15,7 @@ from benchmarks.process import Worker
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.models.files import find_model
-from gridllm.node.switchboard import METRICS_CALL
+from gridllm.node.service.switchboard import METRICS_CALL
 from gridllm.swarm.libp2p import open_swarm
 from tests.command import home_environ
 from tests.swarm.grid import ProcessGrid, process_grid

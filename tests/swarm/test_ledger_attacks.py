@@ -16,7 +16,7 @@ from gridllm.identity.keys import Identity
 from gridllm.ledger.paper import sign
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import Delegation, Escrow, Pass
-from gridllm.node.terms import WALK_WINDOWS
+from gridllm.node.counter.terms import WALK_WINDOWS
 from gridllm.wire.messages import Output, Owing, Ready, Refused, Resume
 from tests.swarm.double_spend import TRUST, check_bounds, check_trust, refused, spend_at_once, spend_on_trust, tokens
 from tests.swarm.ledger_cheats import Crook, TradeGrid, crook, until

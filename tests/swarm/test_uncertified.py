@@ -19,7 +19,7 @@ from gridllm.charter.pin import Pins
 from gridllm.identity.keys import Identity, load, load_or_create
 from gridllm.identity.statement import sign_statement
 from gridllm.ids import PeerId
-from gridllm.node.switchboard import METRICS_CALL
+from gridllm.node.service.switchboard import METRICS_CALL
 from gridllm.swarm.libp2p import open_swarm
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.wire.messages import AnyMessage, Hop, Open, Refused

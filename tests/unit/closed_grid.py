@@ -12,7 +12,7 @@ from gridllm.charter.board import NoticeBoard
 from gridllm.engine.runner import Engine
 from gridllm.errors import CertificateError
 from gridllm.ids import PeerId
-from gridllm.node.service import NodeService
+from gridllm.node.service.service import NodeService
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm_client.routes import Routes

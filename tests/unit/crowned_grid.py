@@ -29,7 +29,7 @@ from gridllm.identity.statement import sign_statement
 from gridllm.models.manifest import Manifest, build_manifest, manifest_bytes, root
 from gridllm.models.seeding import Seeding, Shelf
 from gridllm.models.span import load_span
-from gridllm.node.service import NodeService
+from gridllm.node.service.service import NodeService
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm.wire.record import NodeRecord

@@ -19,7 +19,7 @@ from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.models.ends import Ends
 from gridllm.models.span import load_span
-from gridllm.node.service import NodeService
+from gridllm.node.service.service import NodeService
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm.wire.record import NodeRecord
 from gridllm_client.links import LinkPool

@@ -23,10 +23,10 @@ from gridllm.models.files import find_model
 from gridllm.models.manifest import build_manifest, manifest_bytes, root
 from gridllm.models.sizes import block_size
 from gridllm.node.enrolment import Membership
-from gridllm.node.following import Following
 from gridllm.node.lifecycle import Volunteer
 from gridllm.node.standing import Standing
 from gridllm.node.stops import Stops
+from gridllm.node.succession.following import Following
 from gridllm.node.wishes import Wishes
 from gridllm.planning.placement import bytes_needed
 from gridllm.swarm.directory import Directory

@@ -16,9 +16,9 @@ from gridllm.ledger.fold import Ledger, apply
 from gridllm.ledger.messages import Outcome
 from gridllm.ledger.paper import Rulebook, sign
 from gridllm.ledger.statements import Delegation, Pass, Voucher
-from gridllm.node.bill import Bill
-from gridllm.node.purse import Purse
-from gridllm.node.till import Till
+from gridllm.node.counter.bill import Bill
+from gridllm.node.counter.purse import Purse
+from gridllm.node.counter.till import Till
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.swarm.memory import MemorySwarm
 from gridllm.wire.messages import AnyMessage, Open, Payment

@@ -21,10 +21,10 @@ from gridllm.ledger.fold import Account
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import TabKey, account_of
-from gridllm.node.handing import HandIn
-from gridllm.node.purse import Purse
-from gridllm.node.service import NodeService
-from gridllm.node.till import Till
+from gridllm.node.counter.handing import HandIn
+from gridllm.node.counter.purse import Purse
+from gridllm.node.counter.till import Till
+from gridllm.node.service.service import NodeService
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm.wire.messages import Owing, RowSlice
 from gridllm_bootstrap.keeping.calls import Calls

@@ -11,7 +11,7 @@ import pytest
 from gridllm.errors import Refusal, SessionExists, UnknownSession
 from gridllm.identity.statement import read_unverified
 from gridllm.ledger.statements import VOUCHER_TYPE, Voucher
-from gridllm.node.replies import refused, send
+from gridllm.node.service.replies import refused, send
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import AnyMessage, Close, Open, Owing, Pay, Ready, Resume
 from gridllm_client.paying import MOST_FED

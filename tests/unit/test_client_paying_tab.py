@@ -15,7 +15,7 @@ from gridllm.errors import BadPayment
 from gridllm.ledger.metering import Meter
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
-from gridllm.node.bill import Bill
+from gridllm.node.counter.bill import Bill
 from gridllm.wire.messages import RowSlice
 from gridllm_client.frames import frames
 from gridllm_client.tab import MOST_REPEATS, Tab, Tariff

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gridllm.engine.cache import TokenBudget
 from gridllm.engine.scheduler import next_pass
 from gridllm.errors import BadPosition, Full, Malformed
-from gridllm.node.steps import kept, lengths_after, passed_on
+from gridllm.node.service.steps import kept, lengths_after, passed_on
 from gridllm.wire.messages import RowSlice
 from gridllm.wire.slices import cut, moved, total_tokens
 

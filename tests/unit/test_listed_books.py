@@ -21,8 +21,8 @@ from gridllm.ledger.messages import Wish
 from gridllm.ledger.paper import Rulebook
 from gridllm.models.manifest import manifest_bytes, root
 from gridllm.models.sizes import block_parameters
-from gridllm.node.terms import Ruling, admit
-from gridllm.node.till import Till
+from gridllm.node.counter.terms import Ruling, admit
+from gridllm.node.counter.till import Till
 from tests.charters import ENTRY, MAINTAINERS
 from tests.ledgers import BLOCKS, NOW, SESSION, Scribe, hex_of, homed, paid_grid, traffic
 from tests.unit.contests import listing, model

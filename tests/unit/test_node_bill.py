@@ -14,7 +14,7 @@ from gridllm.errors import BadPayment
 from gridllm.identity.keys import Identity
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
-from gridllm.node.bill import HAND_IN_S, Bill
+from gridllm.node.counter.bill import HAND_IN_S, Bill
 from gridllm.wire.messages import RowSlice
 from tests.charters import ENTRY
 from tests.ledgers import NOW, SESSION, Scribe, hex_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gridllm.errors import Full
-from gridllm.node import callers
-from gridllm.node.callers import MAX_LINKS_PER_PEER, MAX_REQUESTS_PER_LINK, Callers
+from gridllm.node.service import callers
+from gridllm.node.service.callers import MAX_LINKS_PER_PEER, MAX_REQUESTS_PER_LINK, Callers
 
 
 class Line:

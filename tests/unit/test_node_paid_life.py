@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import gridllm.node.handing as handing
+import gridllm.node.counter.handing as handing
 from gridllm.charter.economy import Economy, home_of
 from gridllm.errors import LedgerError
 from gridllm.identity.keys import Identity

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-import gridllm.node.pausing as pausing
+import gridllm.node.service.pausing as pausing
 from gridllm.engine.attention import RAGGED, register
 from gridllm.engine.runner import Engine
 from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot
 from gridllm.models.span import load_span
-from gridllm.node.service import NodeService
+from gridllm.node.service.service import NodeService
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.messages import Close, Open, Output, Owing, Pay, Ready, Refused, Resume, RowSlice, Step
 from gridllm.wire.tensor import pack

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-import gridllm.node.handing as handing
+import gridllm.node.counter.handing as handing
 from gridllm.database.engine import writing
 from gridllm.errors import LedgerError
 from gridllm.identity.keys import Identity
@@ -20,9 +20,9 @@ from gridllm.ledger.messages import Outcome
 from gridllm.ledger.statements import Release, TabKey, Voucher
 from gridllm.ledger.store.engine import open_engine
 from gridllm.ledger.store.slips import Slip, SlipStore
-from gridllm.node.bill import Bill
-from gridllm.node.handing import HandIn, due, pause_s
-from gridllm.node.purse import RETURN_S, TRUST_KEPT_S, Purse
+from gridllm.node.counter.bill import Bill
+from gridllm.node.counter.handing import HandIn, due, pause_s
+from gridllm.node.counter.purse import RETURN_S, TRUST_KEPT_S, Purse
 from gridllm.wire.messages import RowSlice
 from tests.charters import ENTRY
 from tests.ledgers import NOW, SESSION, hex_of, keeper_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gridllm.ledger.messages import Outcome
-from gridllm.node import purse
+from gridllm.node.counter import purse
 from tests.unit.test_node_purse import Counter
 
 TOKENS = (5, 3, 9, 7)

@@ -6,8 +6,8 @@ import pytest
 
 from gridllm.errors import BadPayment, Full
 from gridllm.identity.keys import Identity
-from gridllm.node.papers import Papers
-from gridllm.node.rates import ALL_BURST, ALL_PER_S, PEER_BURST, SPARE, Rates
+from gridllm.node.counter.papers import Papers
+from gridllm.node.counter.rates import ALL_BURST, ALL_PER_S, PEER_BURST, SPARE, Rates
 from gridllm.wire.messages import Payment
 from tests.ledgers import NOW, paid_grid, rulebook
 from tests.unit.node_paying import Clock

@@ -17,9 +17,10 @@ from gridllm.charter.economy import Economy
 from gridllm.charter.minimums import Admission
 from gridllm.errors import AdmissionError, ModelError
 from gridllm.models.manifest import Manifest
-from gridllm.node import making_way, standing, succession, tenancy, waiting
+from gridllm.node import standing, tenancy
 from gridllm.node.enrolment import Enrolment
 from gridllm.node.hosting import Hosting
+from gridllm.node.succession import making_way, succession, waiting
 from gridllm.wire.messages import Leaving
 from tests.certificates import certified
 from tests.unit.node_heirs import Caller, crown, heir, records_of, said, served

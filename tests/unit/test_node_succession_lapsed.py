@@ -12,9 +12,10 @@ from gridllm.charter.document import ModelEntry
 from gridllm.charter.minimums import Admission
 from gridllm.errors import AdmissionError, ModelError
 from gridllm.models.manifest import Manifest
-from gridllm.node import making_way, renewal, succession, tenancy, waiting
+from gridllm.node import renewal, tenancy
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.standing import Standing
+from gridllm.node.succession import making_way, succession, waiting
 from tests.certificates import certified
 from tests.unit.node_heirs import Caller, crown, heir, records_of
 from tests.unit.node_life import Life, living

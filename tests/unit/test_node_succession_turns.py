@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from gridllm.charter.document import ModelEntry
-from gridllm.node import making_way, succession, tenancy, waiting
+from gridllm.node import tenancy
 from gridllm.node.hosting import Hosting
+from gridllm.node.succession import making_way, succession, waiting
 from gridllm.node.surroundings import Surroundings
 from tests.unit.node_heirs import Caller, crown, heir, records_of, said, served
 from tests.unit.node_life import living

@@ -14,9 +14,9 @@ from gridllm.errors import BadPayment, Full, NotEntitled, SessionExists
 from gridllm.identity.keys import Identity
 from gridllm.ledger.paper import sign
 from gridllm.ledger.statements import Escrow, Pass
-from gridllm.node.purse import Purse
-from gridllm.node.rates import PEER_BURST
-from gridllm.node.terms import Facts, Ruling, Shown, admit, asks_keeper
+from gridllm.node.counter.purse import Purse
+from gridllm.node.counter.rates import PEER_BURST
+from gridllm.node.counter.terms import Facts, Ruling, Shown, admit, asks_keeper
 from gridllm.wire.messages import Pay, Payment, RowSlice
 from tests.charters import ENTRY
 from tests.ledgers import NOW, SESSION, hex_of

@@ -16,9 +16,9 @@ from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.paper import Rulebook
 from gridllm.models.manifest import Manifest
 from gridllm.models.sizes import block_parameters
-from gridllm.node.handing import HandIn
-from gridllm.node.purse import Purse
-from gridllm.node.till import Till
+from gridllm.node.counter.handing import HandIn
+from gridllm.node.counter.purse import Purse
+from gridllm.node.counter.till import Till
 from gridllm.swarm.interface import Swarm
 
 

@@ -18,7 +18,7 @@ from gridllm.ledger.messages import Outcome
 from gridllm.ledger.paper import sign
 from gridllm.ledger.statements import Release, TabKey
 from gridllm.ledger.store.slips import Slip
-from gridllm.node.purse import Purse
+from gridllm.node.counter.purse import Purse
 
 log = logging.getLogger(__name__)
 

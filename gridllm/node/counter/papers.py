@@ -11,8 +11,8 @@ from gridllm.errors import BadPayment, Full, LedgerError
 from gridllm.ids import PeerId
 from gridllm.ledger.paper import Rulebook, verify_delegation, verify_pass
 from gridllm.ledger.statements import Delegation, Escrow, Pass, Voucher
-from gridllm.node.rates import SPARE, Rates
-from gridllm.node.terms import SKEW_S, Shown
+from gridllm.node.counter.rates import SPARE, Rates
+from gridllm.node.counter.terms import SKEW_S, Shown
 from gridllm.wire.messages import Payment
 
 REMEMBERED: Final = 4096  # delegations, and passes

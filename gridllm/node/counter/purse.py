@@ -21,7 +21,7 @@ from gridllm.errors import LedgerError
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import TabKey, Voucher
 from gridllm.ledger.store.slips import Change, Day, Slip, SlipStore
-from gridllm.node.bill import Bill
+from gridllm.node.counter.bill import Bill
 
 log = logging.getLogger(__name__)
 

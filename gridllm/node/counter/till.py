@@ -14,10 +14,10 @@ from gridllm.errors import BadPayment, NotEntitled, SessionExists
 from gridllm.ids import PeerId
 from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
-from gridllm.node.bill import Bill
-from gridllm.node.papers import Papers
-from gridllm.node.purse import Earnings, Purse
-from gridllm.node.terms import Facts, admit, asks_keeper, fresh, trusted
+from gridllm.node.counter.bill import Bill
+from gridllm.node.counter.papers import Papers
+from gridllm.node.counter.purse import Earnings, Purse
+from gridllm.node.counter.terms import Facts, admit, asks_keeper, fresh, trusted
 from gridllm.wire.messages import Open, Pay
 
 KEEPER_S: Final = 2.0  # for a keeper to show that it is not silent

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from gridllm.admission.gate import Gatekeeper
 from gridllm.errors import CertificateError, NotAdmitted
 from gridllm.ids import ModelRoot, PeerId
-from gridllm.node.session import NodeSession
+from gridllm.node.service.session import NodeSession
 from gridllm.wire.messages import Hop, Open, Resume
 
 

@@ -9,14 +9,14 @@ from gridllm.engine.runner import Engine
 from gridllm.errors import Full, GridError, Malformed, NextHopLost, NodeFault, Refusal, StaleEpoch
 from gridllm.ids import SessionId
 from gridllm.ledger.prices import Count
-from gridllm.node.callers import Callers
-from gridllm.node.door import Door
-from gridllm.node.neighbours import Neighbours
-from gridllm.node.pausing import Pauses
-from gridllm.node.replies import fault, refused, send, tell_unsent
-from gridllm.node.session import NodeSession
-from gridllm.node.sessions import Sessions
-from gridllm.node.till import Terms, Till
+from gridllm.node.counter.till import Terms, Till
+from gridllm.node.service.callers import Callers
+from gridllm.node.service.door import Door
+from gridllm.node.service.neighbours import Neighbours
+from gridllm.node.service.pausing import Pauses
+from gridllm.node.service.replies import fault, refused, send, tell_unsent
+from gridllm.node.service.session import NodeSession
+from gridllm.node.service.sessions import Sessions
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import Open, Ready, Refused, Resume
 

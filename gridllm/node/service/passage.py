@@ -11,11 +11,11 @@ import torch
 from gridllm.engine.runner import Engine, Work
 from gridllm.errors import GridError, NodeFault, Refusal, StaleEpoch
 from gridllm.ids import SessionId
-from gridllm.node.door import Door
-from gridllm.node.replies import fault, refused, send, tell_unsent
-from gridllm.node.session import NodeSession
-from gridllm.node.sessions import Sessions
-from gridllm.node.steps import lengths_after
+from gridllm.node.service.door import Door
+from gridllm.node.service.replies import fault, refused, send, tell_unsent
+from gridllm.node.service.session import NodeSession
+from gridllm.node.service.sessions import Sessions
+from gridllm.node.service.steps import lengths_after
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import Refused, RowSlice, Step
 from gridllm.wire.slices import CHUNK_TOKENS, cut, moved, select

@@ -11,11 +11,11 @@ import torch
 
 from gridllm.errors import BadPayment, GridError, UnknownSession, Unpaid
 from gridllm.ids import PeerId, SessionId
-from gridllm.node.bill import Bill
-from gridllm.node.replies import refused, send
-from gridllm.node.session import Held, NodeSession
-from gridllm.node.sessions import Sessions
-from gridllm.node.till import Till
+from gridllm.node.counter.bill import Bill
+from gridllm.node.counter.till import Till
+from gridllm.node.service.replies import refused, send
+from gridllm.node.service.session import Held, NodeSession
+from gridllm.node.service.sessions import Sessions
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import Owing, Pay, Step
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from gridllm.errors import GridError, NextHopLost, NodeFault, Refusal
-from gridllm.node.session import NodeSession
+from gridllm.node.service.session import NodeSession
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import AnyMessage, Refused
 

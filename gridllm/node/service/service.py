@@ -12,16 +12,16 @@ from gridllm.admission.gate import Gatekeeper
 from gridllm.engine.runner import Engine
 from gridllm.errors import CertificateError, Draining, Malformed, UnknownSession
 from gridllm.ids import ModelRoot, PeerId, SessionId
-from gridllm.node.door import Door
-from gridllm.node.neighbours import Neighbours
-from gridllm.node.opening import Openings
-from gridllm.node.passage import Passage
-from gridllm.node.pausing import Pauses
-from gridllm.node.replies import refused, send, tell_next_lost
-from gridllm.node.session import NodeSession
-from gridllm.node.sessions import Sessions
-from gridllm.node.switchboard import Switchboard
-from gridllm.node.till import Till
+from gridllm.node.counter.till import Till
+from gridllm.node.service.door import Door
+from gridllm.node.service.neighbours import Neighbours
+from gridllm.node.service.opening import Openings
+from gridllm.node.service.passage import Passage
+from gridllm.node.service.pausing import Pauses
+from gridllm.node.service.replies import refused, send, tell_next_lost
+from gridllm.node.service.session import NodeSession
+from gridllm.node.service.sessions import Sessions
+from gridllm.node.service.switchboard import Switchboard
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import AnyMessage, Close, Leaving, Open, Pay, Refused, Resume, Step

@@ -13,8 +13,8 @@ import torch
 from gridllm.engine.cache import SessionCache
 from gridllm.errors import NotUpstream, StaleEpoch
 from gridllm.ids import PeerId, SessionId
-from gridllm.node.steps import kept, passed_on, whole
-from gridllm.node.till import Terms
+from gridllm.node.counter.till import Terms
+from gridllm.node.service.steps import kept, passed_on, whole
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import Ack, Hop, Open, Output, Pay, Resume, RowSlice, Step
 from gridllm.wire.replay import ReplayBuffer

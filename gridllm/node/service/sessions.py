@@ -10,7 +10,7 @@ from typing import Final
 from gridllm.engine.runner import Engine
 from gridllm.errors import Draining, Full, Malformed, SessionExists, UnknownSession, WrongModel, WrongSpan
 from gridllm.ids import ModelRoot, PeerId, SessionId
-from gridllm.node.session import NodeSession
+from gridllm.node.service.session import NodeSession
 from gridllm.swarm.link import Link
 from gridllm.wire.messages import Open
 from gridllm.wire.tensor import name_of

@@ -12,8 +12,8 @@ import msgspec
 
 from gridllm.errors import GridError, Refusal
 from gridllm.ids import ModelRoot, PeerId, SessionId
-from gridllm.node.callers import Callers
-from gridllm.node.replies import refused, send
+from gridllm.node.service.callers import Callers
+from gridllm.node.service.replies import refused, send
 from gridllm.swarm.interface import Stream, Swarm
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.wire.messages import AnyMessage, Close, Open, Pay, Resume, Step

@@ -15,15 +15,15 @@ from typing import Any, Final
 
 from gridllm.charter.document import ModelEntry
 from gridllm.errors import GridError
-from gridllm.node.following import Following
-from gridllm.node.making_way import until_room_is_free
 from gridllm.node.report import Aside, Report
 from gridllm.node.site import Site
 from gridllm.node.standing import spell_duration
 from gridllm.node.stay import Stay
 from gridllm.node.stops import Ending
+from gridllm.node.succession.following import Following
+from gridllm.node.succession.making_way import until_room_is_free
+from gridllm.node.succession.waiting import is_whole, until_quiet
 from gridllm.node.tenancy import Tenancy
-from gridllm.node.waiting import is_whole, until_quiet
 
 log = logging.getLogger(__name__)
 

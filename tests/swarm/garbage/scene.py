@@ -16,7 +16,7 @@ from gridllm.charter.pin import Pins
 from gridllm.errors import GridError
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
-from gridllm.node.switchboard import PING_CALL
+from gridllm.node.service.switchboard import PING_CALL
 from gridllm.swarm.directory import Directory
 from gridllm.wire.messages import Open, RowSlice
 from gridllm_client.grid import Grid

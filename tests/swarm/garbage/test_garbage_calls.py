@@ -16,7 +16,7 @@ from gridllm.charter.fetch import CHARTER_CALL, MANIFEST_CALL
 from gridllm.charter.gossip import NOTICE_CALL, NOTICES_CALL
 from gridllm.errors import GridError, Refusal
 from gridllm.ids import PeerId
-from gridllm.node.switchboard import METRICS_CALL, PING_CALL
+from gridllm.node.service.switchboard import METRICS_CALL, PING_CALL
 from gridllm.swarm.directory import Directory, shard_key
 from gridllm.swarm.hivemind_parts import P2PHandlerError, PeerID
 from gridllm.swarm.validator import sign_record, subkey_of

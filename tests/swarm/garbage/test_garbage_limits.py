@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from gridllm.node.callers import MAX_LINKS_PER_PEER
-from gridllm.node.sessions import MAX_SESSIONS_PER_CLIENT
+from gridllm.node.service.callers import MAX_LINKS_PER_PEER
+from gridllm.node.service.sessions import MAX_SESSIONS_PER_CLIENT
 from gridllm.swarm.stream import PREFIX
 from gridllm.wire.messages import MAX_BODY_BYTES, Close, Output, Ping, Resume, RowSlice, Step, encode
 from tests.swarm.garbage.scene import CACHE_TOKENS, SID, Scene

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridllm.errors import Refusal
-from gridllm.node.steps import lengths_after
+from gridllm.node.service.steps import lengths_after
 from gridllm.wire.messages import Hop, Output, Ready, Refused, Resume, RowSlice, Step
 from tests.swarm.garbage.scene import NOBODY, ROW, Scene, fuzz
 from tests.swarm.garbage.stranger import RawLink, Stranger

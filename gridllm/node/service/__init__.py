@@ -1,0 +1,1 @@
+"""A model's data plane on this node: links, sessions, steps, and what is pushed on."""

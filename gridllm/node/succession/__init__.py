@@ -1,0 +1,1 @@
+"""How a node goes over from one model to another while it serves."""
