@@ -23,12 +23,15 @@ from gridllm.charter.pin import Pins
 from gridllm.errors import CallTimeout, LeaderboardError, SwarmError, Unreachable, WireError
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
+from gridllm.ledger.paper import sign as sign_paper
+from gridllm.ledger.statements import Delegation
 from gridllm.swarm.interface import Swarm
 from gridllm_leaderboard.messages import FILE_CALL, LINES_CALL, AskFile, AskLines, Message, Piece, pack, unpack
 from gridllm_leaderboard.results import MAX_LINES_BYTES, lines_root
 
 log = logging.getLogger(__name__)
 
+DELEGATION_S: Final = 3600
 ASK_S: Final = 15.0  # for one call
 CONNECT_S: Final = 5.0
 FIND_S: Final = 20.0  # a leaderboard that was started a moment ago has to spread its card
@@ -63,6 +66,13 @@ class LeaderboardLink:
             await self.swarm.connect(self.peer, self.addresses, timeout_s=CONNECT_S)
             answer = await self.swarm.call(self.peer, call, payload, timeout_s=timeout_s)
         return unpack(answer, kind)
+
+    def delegation(self, identity: Identity, now_s: float) -> bytes:
+        """An account's word that this connection acts for it, for an hour from ``now_s`` (Unix time)."""
+        account, now = identity.public_key.hex(), int(now_s)
+        grid, peer = self.signed.grid, self.swarm.peer
+        said = Delegation(grid=grid, account=account, client=peer, issued=now, expires=now + DELEGATION_S)
+        return sign_paper(said, identity)
 
     async def lines(self, root: str) -> bytes:
         """A list of items or results, whole and checked against its Merkle root.

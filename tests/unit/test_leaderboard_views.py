@@ -42,6 +42,27 @@ def test_a_ranking_without_ties_or_models() -> None:
     assert "Be the first" in shown(rank_renderable(rank(), "garden", None))
 
 
+def test_models_that_other_tasks_graded_are_told_apart() -> None:
+    page = rank(
+        row("a", 1, 50.0, rules=3), row("b", 1, 90.0, rules=1, current=False), row("c", 1, 80.0, rules=2, current=False)
+    )
+    text = shown(rank_renderable(page, "garden", None))
+    assert [line.split()[:3] for line in text.splitlines()[3:6]] == [
+        ["1", "a", f"{row('a', 1, 1).account[:8]}…"],
+        ["1", "1", "b"],
+        ["2", "1", "c"],
+    ]
+    assert "ranked among themselves" in text and "a shared place" not in text
+    assert [one["tied"] for one in rank_json(page)] == [False, False, False]
+    assert [(one["rules"], one["current"]) for one in rank_json(page)] == [(3, True), (1, False), (2, False)]
+    told = [(one["rules"], one["current"]) for one in csv.DictReader(io.StringIO(rank_csv(page)))]
+    assert told == [("3", "True"), ("1", "False"), ("2", "False")]
+    text = shown(rank_renderable(Rank(1, page.tasks, page.rows[:1], older=2), "garden", None))
+    assert "2 models graded by earlier tasks" in text and "gridllm leaderboard regrade NAME" in text and "--all" in text
+    text = shown(rank_renderable(Rank(0, page.tasks, [], older=2), "garden", None))
+    assert "No model has been graded by these tasks yet" in text and "regrade" in text and "Be the first" not in text
+
+
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 130, None])
 def test_a_ranking_fits_the_terminal_and_breaks_no_figure(width: int | None) -> None:
     tasks = {f"task-{number}": Interval(0.625, 0.5, 0.75) for number in range(4)}

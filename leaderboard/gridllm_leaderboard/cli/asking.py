@@ -65,7 +65,7 @@ async def ranking(link: LeaderboardLink, task: str | None, everyone: bool, limit
         page = await link.ask(RANK_CALL, ask, Rank)
         rows += page.rows[: limit - len(rows)]
         if not page.rows or len(rows) >= min(limit, page.total):
-            return Rank(page.total, page.tasks, rows)
+            return Rank(page.total, page.tasks, rows, page.older, page.rules)
 
 
 async def submissions_of(

@@ -10,6 +10,7 @@ from gridllm_leaderboard.cli.history import history
 from gridllm_leaderboard.cli.init import init
 from gridllm_leaderboard.cli.practice import practice
 from gridllm_leaderboard.cli.rank import rank
+from gridllm_leaderboard.cli.regrade import regrade
 from gridllm_leaderboard.cli.run import run
 from gridllm_leaderboard.cli.show import show
 from gridllm_leaderboard.cli.submissions import submissions
@@ -28,6 +29,7 @@ app.command()(grade)
 app.command()(practice)
 app.command()(submit)
 app.command()(submissions)
+app.command()(regrade)
 app.command()(withdraw)
 app.command()(init)
 app.command()(run)

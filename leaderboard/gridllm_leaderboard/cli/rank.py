@@ -13,7 +13,9 @@ SHOWN: Final = 50  # rows
 
 def rank(
     task: Annotated[str | None, typer.Option(metavar="TASK", help="Rank by this task alone.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All rows, withdrawn models, too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All rows: withdrawn models, too, and those that other tasks graded.")
+    ] = False,
     wide: WideOption = False,
     grid: GridOption = None,
     as_json: JsonOption = False,
@@ -22,7 +24,8 @@ def rank(
     """Show the ranking: score with its 95% interval, each task, and what a model costs to run.
 
     A model that noise does not tell from the first of its group shares its place, shown as =1. A narrow terminal gets
-    the columns that it has room for; show tells all of one model.
+    the columns that it has room for; show tells all of one model. Models that other tasks graded, before the rules
+    changed, are ranked apart from these.
 
     Example: gridllm leaderboard rank --task sums
     """

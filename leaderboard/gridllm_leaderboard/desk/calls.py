@@ -22,6 +22,7 @@ from gridllm_leaderboard.messages import (
     Message,
     PutGrade,
     PutLines,
+    Regrade,
     Withdraw,
     pack,
     unpack,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.desk.gradings import Gradings
     from gridllm_leaderboard.desk.readings import Readings
     from gridllm_leaderboard.desk.reception import Reception
+    from gridllm_leaderboard.desk.regrading import Regrading
     from gridllm_leaderboard.desk.standing import Standing
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Calls:
         self,
         swarm: Swarm,
         reception: Reception,
+        regrading: Regrading,
         gradings: Gradings,
         readings: Readings,
         standing: Standing,
@@ -59,6 +62,7 @@ class Calls:
     ) -> None:
         self._swarm = swarm
         self._reception = reception
+        self._regrading = regrading
         self._gradings = gradings
         self._readings = readings
         self._standing = standing
@@ -69,6 +73,7 @@ class Calls:
         reception, gradings, readings = self._reception, self._gradings, self._readings
         await self._on(messages.ENTER_CALL, Enter, DOCUMENT, lambda _, asked: reception.enter(asked.submission))
         await self._on(messages.WITHDRAW_CALL, Withdraw, DOCUMENT, lambda _, one: reception.withdraw(one.withdrawal))
+        await self._on(messages.REGRADE_CALL, Regrade, DOCUMENT, self._regrading.ask)
         await self._on(messages.SUBMISSIONS_CALL, AskSubmissions, LIST, lambda _, one: readings.submissions(one))
         await self._on(messages.RANK_CALL, AskRank, LIST, lambda _, asked: self._standing.rank(asked))
         await self._on(messages.HISTORY_CALL, AskHistory, LIST, lambda _, asked: readings.history(asked))

@@ -76,6 +76,7 @@ async def open_leaderboard(
     from gridllm_leaderboard.desk.proclaiming import Proclaimer
     from gridllm_leaderboard.desk.readings import Readings
     from gridllm_leaderboard.desk.reception import Reception
+    from gridllm_leaderboard.desk.regrading import Regrading
     from gridllm_leaderboard.desk.standing import Standing
     from gridllm_leaderboard.store.engine import open_engine
     from gridllm_leaderboard.store.store import LeaderboardStore
@@ -103,7 +104,7 @@ async def open_leaderboard(
         await handout.refresh()
         await standing.warm()
         gradings = Gradings(desk, guests, lambda: course.missing)
-        await Calls(swarm, reception, gradings, Readings(desk), standing).serve()
+        await Calls(swarm, reception, Regrading(desk), gradings, Readings(desk), standing).serve()
         await serve_charter(swarm, signed.raw, handout.manifests, handout.may)
         await handout.seeding.serve(swarm)
         await Receiving(vault, signed.grid, reception, clock=office.clock).serve(swarm)

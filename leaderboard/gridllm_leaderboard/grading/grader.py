@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from gridllm.charter.pin import Pins
 from gridllm.disk import write_atomically
 from gridllm.errors import GridError, ModelError, SwarmError
 from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot
-from gridllm.ledger.paper import sign as sign_paper
-from gridllm.ledger.statements import Delegation
 from gridllm_leaderboard.grading.job import Via
 from gridllm_leaderboard.grading.kept import Ledge, keep_signed, signed_in
 from gridllm_leaderboard.grading.obtain import Larder
@@ -32,8 +30,6 @@ from gridllm_leaderboard.grading.work import Assignment, Sheet, Wanted, read_wor
 from gridllm_leaderboard.link import LeaderboardLink
 from gridllm_leaderboard.messages import WORK_CALL, AskWork, Work
 from gridllm_leaderboard.statements import Failure, Grade, id_of, sign
-
-DELEGATION_S: Final = 3600
 
 Stage = Literal["fetching", "grading"]
 OnStage = Callable[[str, Stage, int, int], None]
@@ -83,11 +79,7 @@ class Grader:
 
     def delegation(self, link: LeaderboardLink) -> bytes:
         """The account's word that this connection is its."""
-        now = int(self.clock())
-        said = Delegation(
-            grid=link.signed.grid, account=self.account, client=link.swarm.peer, issued=now, expires=now + DELEGATION_S
-        )
-        return sign_paper(said, self.identity)
+        return link.delegation(self.identity, self.clock())
 
     async def grade(self, link: LeaderboardLink, given: Assignment, model: Wanted, sheets: Sequence[Sheet]) -> Done:
         """Grade one model, sign, and hand it in.

@@ -21,9 +21,9 @@ FOLLOWING: Final[Mapping[State, frozenset[State]]] = {
     "uploading": frozenset({"checking", "refused"}),
     "checking": frozenset({"uploading", "unpaid", "queued", "refused"}),  # uploading: its files were lost
     "unpaid": frozenset({"uploading", "checking", "queued", "refused"}),
-    "queued": frozenset({"uploading", "checking", "refused"}),  # locked: by ``lock`` alone
+    "queued": frozenset({"uploading", "checking", "refused", "graded"}),  # locked: by ``lock`` alone
     "locked": frozenset(),  # graded, failed and queued: by ``judge`` alone
-    "graded": frozenset(),
+    "graded": frozenset({"queued"}),  # by other tasks, which hold now
     "failed": frozenset({"queued"}),
     "refused": frozenset(),
     "withdrawn": frozenset(),

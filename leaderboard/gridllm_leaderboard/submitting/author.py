@@ -18,8 +18,6 @@ from pydantic import ValidationError
 from gridllm.errors import Full, KeeperSilent, LeaderboardError, SwarmError, TooSoon, UsageError
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
-from gridllm.ledger.paper import sign as sign_paper
-from gridllm.ledger.statements import Delegation
 from gridllm.models.manifest import Manifest, root
 from gridllm_leaderboard.checking.facts import facts_of
 from gridllm_leaderboard.link import LeaderboardLink
@@ -39,7 +37,6 @@ from gridllm_leaderboard.upload.sending import Bundle, send_bundle
 
 T = TypeVar("T")
 
-DELEGATION_S: Final = 3600
 LOOK_S: Final = 1.0  # between two looks at how it stands
 LONGEST_LOOK_S: Final = 10.0
 PATIENT_S: Final = 300.0  # of a leaderboard that does not answer, or a keeper
@@ -224,12 +221,4 @@ class Author:
         return (link.peer, link.addresses) if card is None else (PeerId(card.peer), tuple(card.addresses))
 
     def _delegation(self) -> bytes:
-        now = int(time.time())
-        said = Delegation(
-            grid=self._link.signed.grid,
-            account=self._identity.public_key.hex(),
-            client=self._link.swarm.peer,
-            issued=now,
-            expires=now + DELEGATION_S,
-        )
-        return sign_paper(said, self._identity)
+        return self._link.delegation(self._identity, time.time())

@@ -1,0 +1,106 @@
+"""Graded models that are graded once more: when the rules' tasks or their weights changed, and their authors ask."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gridllm.errors import LedgerError, NotAccepted
+from gridllm.ledger.paper import verify_delegation
+from gridllm.quantities import count_things
+from gridllm_leaderboard.desk.views import submission_view
+from gridllm_leaderboard.ranking.yardstick import yardstick
+
+if TYPE_CHECKING:
+    from gridllm.charter.contest import Rules
+    from gridllm.ids import PeerId
+    from gridllm_leaderboard.desk.desk import Desk
+    from gridllm_leaderboard.messages import Regrade, SubmissionView
+    from gridllm_leaderboard.store.batch import Batch
+    from gridllm_leaderboard.store.records import Entry
+    from gridllm_leaderboard.store.view import View
+
+
+class Regrading:
+    """The call of authors whose models were graded by other tasks."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def ask(self, peer: PeerId, asked: Regrade) -> SubmissionView:
+        """Queue it, without a fee; what waits already is answered with how it stands.
+
+        Raises:
+            NotAccepted: says why not.
+        """
+        desk = self._desk
+        try:
+            said = await asyncio.to_thread(verify_delegation, asked.delegation, desk.signed.grid, peer, desk.clock())
+        except LedgerError as error:
+            raise NotAccepted(str(error)) from error
+        entry = await desk.books.read(lambda view: view.entry(asked.submission))
+        if entry is None or entry.submission.account != said.account:
+            raise NotAccepted(f"The account {said.account[:16]}… has no submission {asked.submission[:16]}….")
+        here = await asyncio.to_thread(desk.vault.folder, entry.submission.root) is not None
+        queued, view = await desk.books.write(partial(self._queue, id_=entry.id, here=here))
+        if queued:
+            desk.tell("queued again", {"submission": entry.id})
+            desk.reranked()
+        return view
+
+    def _queue(self, batch: Batch, id_: str, here: bool) -> tuple[bool, SubmissionView]:
+        desk = self._desk
+        entry, rules, champion = batch.several([id_])[id_], desk.rules, batch.champion()
+        waits = entry.state in ("queued", "locked")
+        if not waits:
+            others = waiting_again(batch, entry.submission.account)
+            check_regrade(entry, rules, measured_by(batch, desk, id_), others, champion=champion == id_, here=here)
+            batch.state(id_, "queued")
+            entry = batch.several([id_])[id_]
+        return not waits, submission_view(entry, rules, champion)
+
+
+def check_regrade(
+    entry: Entry, rules: Rules, measured: Rules | None, waiting: int, *, champion: bool, here: bool
+) -> None:
+    """Whether a submission may be graded again. Pure.
+
+    Args:
+        measured: the rules that it was graded by last; None: it never was.
+        waiting: graded models of its author's that wait to be graded again.
+        champion: it reigns.
+        here: its weights are.
+
+    Raises:
+        NotAccepted: says why not.
+    """
+    name = entry.submission.name
+    if entry.state != "graded" or measured is None:
+        raise NotAccepted(f"{name!r} is {entry.state}; only what was graded can be graded again.")
+    if champion:
+        raise NotAccepted(f"{name!r} is champion, and graded again in each round as it is.")
+    if yardstick(measured) == yardstick(rules):
+        raise NotAccepted(f"{name!r} was graded by the tasks that hold now; it is graded again when they change.")
+    if not here:
+        raise NotAccepted(f"The files of {name!r} are not on the leaderboard's disk any more; tell its maintainer.")
+    if waiting >= rules.daily:
+        raise NotAccepted(f"{count_things(waiting, 'model')} of yours wait to be graded again; ask when they were.")
+
+
+def in_turn(view: View) -> list[Entry]:
+    """Submissions that wait for a round: those that have no place yet, the oldest first, then those that have one."""
+    return sorted(view.in_state("queued"), key=lambda entry: entry.round > 0)
+
+
+def waiting_again(view: View, account: str) -> int:
+    """How many graded models of that author's are to be graded again."""
+    mine = {entry.id for entry in view.in_state("queued", "locked") if entry.submission.account == account}
+    return sum(mark.submission in mine for mark in view.marks()) if mine else 0
+
+
+def measured_by(view: View, desk: Desk, submission: str) -> Rules | None:
+    """The rules that a submission was graded by last; None: it never was. Raises LeaderboardError."""
+    number = next((mark.round for mark in view.marks() if mark.submission == submission), 0)
+    round_ = view.round(number) if number else None
+    return None if round_ is None else desk.rules_of(view, round_.lock.rules)
