@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from gridllm.demo_model import demo_model_path
+from gridllm.demo_model import demo_model_path, evaluate
 from gridllm.demo_model.corpus import MIX, document, documents
 from gridllm.demo_model.dialogue import render
 from gridllm.demo_model.evaluate import continue_text, load, perplexity
@@ -125,8 +127,16 @@ def test_chat_answers(shipped: Loaded) -> None:
     assert total == "2 + 3 = 5."
 
 
-def test_training_run_gives_a_loadable_folder(tmp_path: Path) -> None:
+def first_of(prompts: Callable[..., list[tuple[str, str]]]) -> Callable[..., list[tuple[str, str]]]:
+    """Two of the questions only."""
+    return lambda *args: prompts(*args)[:2]
+
+
+def test_training_run_gives_a_loadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "tiny"
+    monkeypatch.setattr(evaluate, "perplexity", partial(perplexity, limit=4))  # for the card: a hundred are for people
+    for name in ("_sum_prompts", "_fact_prompts"):
+        monkeypatch.setattr(evaluate, name, first_of(getattr(evaluate, name)))
     main(["--out", str(out), "--steps", "3", "--hidden", "32", "--layers", "2", "--save-at", "2,3"])
     stage = tmp_path / "tiny-step-2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny-step-2"]
@@ -134,4 +144,6 @@ def test_training_run_gives_a_loadable_folder(tmp_path: Path) -> None:
         model, tokenizer = load(folder)
         assert model.config.num_hidden_layers == 2
         assert continue_text(model, tokenizer, ["Once"], max_new_tokens=3)
-    assert "--steps 3" in (out / "README.md").read_text(encoding="utf-8")
+    said = (out / "README.md").read_text(encoding="utf-8")
+    assert "--steps 3" in said
+    assert re.search(r"Held-out perplexity per token \| [\d.]+", said)

@@ -53,6 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(helper, "PULSE_S", 0.05)
     monkeypatch.setattr(helper, "FIRST_BACKOFF_S", 0.05)
     monkeypatch.setattr(fetching, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(fetching, "PAUSE_S", 0.02)
     monkeypatch.setattr(standing, "FIRST_PAUSE_S", 0.05)
 
 
