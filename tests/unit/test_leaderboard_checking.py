@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gridllm.errors import ModelError
+from gridllm.errors import LeaderboardError, ModelError
 from gridllm.models.files import find_model
 from gridllm.models.manifest import Manifest, build_manifest
 from gridllm_leaderboard.checking import tokenizer
@@ -214,9 +214,12 @@ async def test_a_bomb_costs_a_child_and_no_more(folder: Path, tmp_path: Path, ma
         sentence(folder, Limits(memory_bytes=2**30)),
         sentence(broken, Limits()),
         sentence(good, Limits(cpu_s=1)),
-        sentence(good, Limits(wall_s=0.05)),
     )
     assert said[0] == "The model's tokenizer cannot be read within bounds: it takes more than 1.0 GiB of memory."
     assert said[1] == "Tensor model.norm.weight holds NaN or infinity: the model is broken."
     assert said[2].endswith("cannot be read within bounds: it took more than 1 s of processor time.")
-    assert "did not start" in said[3]
+
+
+async def test_no_model_is_refused_because_this_machine_cannot_look_at_it(manifest: Manifest) -> None:
+    with pytest.raises(LeaderboardError, match="does not start on this machine"):
+        await check_in_child(find_model("demo"), manifest, Limits(wall_s=0.01))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gridllm.errors import ModelError
+from gridllm.errors import LeaderboardError, ModelError
 from gridllm.models.manifest import Manifest
 from gridllm_leaderboard.checking.facts import check_manifest
 
@@ -43,6 +43,7 @@ async def check_in_child(folder: Path, manifest: Manifest, limits: Limits | None
 
     Raises:
         ModelError: what is wrong with the model, in one sentence.
+        LeaderboardError: this machine is at fault, and the model was not looked at.
     """
     check_manifest(manifest)
     limits = (limits or Limits()).with_weights(sum(one.size for one in manifest.tensors.values()))
@@ -54,7 +55,7 @@ async def check_in_child(folder: Path, manifest: Manifest, limits: Limits | None
         raise ModelError(last["error"])
     phase = next((line["phase"] for line in reversed(said) if isinstance(line.get("phase"), str)), None)
     if phase is None:
-        raise ModelError("The model could not be looked at: the process that does so did not start. Try again.")
+        raise LeaderboardError("No model can be looked at: the process that does so does not start on this machine.")
     raise ModelError(f"The model's {phase} cannot be read within bounds: {_why(code, last, limits)}.")
 
 

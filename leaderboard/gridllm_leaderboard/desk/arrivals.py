@@ -27,7 +27,7 @@ SHAPE_KEY: Final = "shape:"  # in the store's settings, with the root
 ABANDONED_S: Final = 7 * 86_400  # an upload, or a fee, that did not come in so long
 
 Check = Callable[[Path, "Manifest"], Awaitable[None]]
-"""``checking``'s: raises ModelError."""
+"""``checking``'s: raises ModelError; LeaderboardError where the fault is this machine's."""
 
 
 class Arrivals:
