@@ -263,16 +263,38 @@ class Piece(Message, frozen=True):
     data: Annotated[bytes, Meta(max_length=PIECE_BYTES)]
 
 
+class Unable(Message, frozen=True):
+    """A model that this grader could not run, though the model is not at fault."""
+
+    submission: Key
+    why: Annotated[str, Meta(max_length=200)]  # for people
+
+
 class AskWork(Message, frozen=True):
-    """What is there to grade? ``delegation``: ledger.statements.Delegation of the grader's account to this peer."""
+    """What is there to grade that this grader is able to?
+
+    ``delegation``: ledger.statements.Delegation of the grader's account to this peer.
+    """
 
     delegation: Annotated[bytes, Meta(max_length=8192)]
+    holds: Annotated[int, Meta(ge=0, lt=2**62)] = 2**62 - 1  # parameters of a model that it can hold whole
+    grid: bool = True  # it grades through the grid what it cannot hold
+    unable: Annotated[list[Unable], Meta(max_length=64)] = []
 
 
 class Task(Message, frozen=True):
     """One model to be graded."""
 
     submission: Envelope
+    serve: bool  # the grid may run it
+
+
+class Beyond(Message, frozen=True):
+    """A model that waits for a grade which this grader is not able to give."""
+
+    name: Annotated[str, Meta(max_length=64)]
+    parameters: int
+    size: int  # bytes of weights
     serve: bool  # the grid may run it
 
 
@@ -283,6 +305,7 @@ class Work(Message, frozen=True):
     lock: Envelope | None
     draw: Envelope | None
     tasks: Annotated[list[Task], Meta(max_length=65)]
+    beyond: Annotated[list[Beyond], Meta(max_length=64)] = []
 
 
 class PutLines(Message, frozen=True):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gridllm_leaderboard.beacon import seed_of
 from gridllm_leaderboard.contamination import overlaps_of
 from gridllm_leaderboard.desk.beacons import head_after, newest_head
+from gridllm_leaderboard.desk.deferring import Stand, deferred_of, ready_to_lock, stand_of
 from gridllm_leaderboard.desk.evidence import facts_of, judged_counts
 from gridllm_leaderboard.desk.rounds import lock_of, to_lock
-from gridllm_leaderboard.desk.work import may_be_judged
 from gridllm_leaderboard.ranking.judge import RoundFacts, judge, verdict_of
 from gridllm_leaderboard.results import digest_of, items_root, write_items
 from gridllm_leaderboard.statements import Draw, ItemSet, Lock, id_of, sign
@@ -41,7 +42,7 @@ class Course:
         self._desk = desk
         self.missing: Mapping[str, tuple[str, ...]] = {}
         """Where grades disagree: submission → graders who may be asked for one more."""
-        self._judged_at: tuple[int, int] = (0, -1)  # round, grades and failures when some were missing
+        self._judged_at: Stand | None = None  # when grades were missing: what disagrees is judged anew for a reason
 
     async def go_on(self) -> float:
         """Do what can be done now; in how many seconds to look again, unless the bell rings before.
@@ -62,7 +63,10 @@ class Course:
         desk, rules = self._desk, self._desk.rules
         queued = await desk.books.read(lambda view: view.in_state("queued"))
         since = await desk.books.read(lambda view: view.value(SINCE_KEY))
+        queued = await ready_to_lock(desk, queued, rules)
         if not queued:
+            if since:  # who comes next is waited with for others, as if the queue had been empty
+                await desk.books.write(lambda batch: batch.keep(SINCE_KEY, ""))
             return 30.0
         if not since:
             since = str(desk.now)
@@ -141,25 +145,25 @@ class Course:
     async def _judge(self, round_: Round) -> bool:
         """Whether the round has come to its end."""
         desk = self._desk
-        ready, count = await desk.books.read(partial(self._ready, round_=round_))
-        if not ready or self._judged_at == (round_.number, count):
+        rules = await desk.books.read(lambda view: desk.rules_of(view, round_.lock.rules))
+        stand = await desk.books.read(lambda view: stand_of(view, round_, rules, desk.now))
+        if not stand.ready or self._judged_at == stand:
             return False
-        facts = await desk.books.read(lambda view: facts_of(view, round_, desk.rules_of(view, round_.lock.rules)))
+        facts = await desk.books.read(lambda view: facts_of(view, round_, rules, stand.deferred))
         judgement = await asyncio.to_thread(judge, facts)
+        if judgement.missing:
+            lacking = judgement.missing
+            more = await desk.books.read(lambda view: deferred_of(view, round_, rules, desk.now, lacking))
+            facts = dataclasses.replace(facts, deferred={*stand.deferred, *more})
+            judgement = await asyncio.to_thread(judge, facts)
         self.missing = {one: lacking.of for one, lacking in judgement.missing.items()}
         if judgement.missing:
-            self._judged_at = round_.number, count
+            self._judged_at = stand
             names = {one: {"more": lacking.more, "of": list(lacking.of)} for one, lacking in judgement.missing.items()}
             desk.tell("regrade", {"round": round_.number, "missing": names, "outliers": list(judgement.outliers)})
             return False
-        await self._end(round_, facts, judgement, count)
+        await self._end(round_, facts, judgement, stand.heard)
         return True
-
-    def _ready(self, view: View, round_: Round) -> tuple[bool, int]:
-        rules = self._desk.rules_of(view, round_.lock.rules)
-        counts = judged_counts(view, round_.number)
-        authors = {id_: entry.submission.account for id_, entry in view.several(round_.graded).items()}
-        return may_be_judged(rules, round_.graded, authors, counts), sum(counts.values())
 
     async def _end(self, round_: Round, facts: RoundFacts, judgement: Judgement, count: int) -> None:
         """Unless more than ``count`` grades and failures are here by now: a verdict counts all that were taken."""
@@ -181,6 +185,8 @@ class Course:
 
         if not await desk.books.write(work):
             return
+        for id_ in verdict.deferred:
+            desk.tell("deferred", {"round": round_.number, "submission": id_})
         facts_told = {"champion": verdict.champion, "changed": verdict.changed, "outliers": list(verdict.outliers)}
         desk.tell("judged", {"round": round_.number, **facts_told})
         desk.reranked()

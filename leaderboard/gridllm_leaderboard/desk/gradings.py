@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from gridllm.errors import LeaderboardError, LedgerError, NotAccepted
 from gridllm.ledger.paper import verify_delegation
+from gridllm_leaderboard.desk.capacity import (
+    GRADER_KEY,
+    HEARD_EVERY_S,
+    LATELY_S,
+    WAITS,
+    Capacity,
+    capacity_of,
+    kept_of,
+    spelled,
+)
 from gridllm_leaderboard.desk.evidence import graders_by_model, results_of
 from gridllm_leaderboard.desk.grades import check_grade
 from gridllm_leaderboard.desk.guests import Guests
 from gridllm_leaderboard.desk.parts import Parts
 from gridllm_leaderboard.desk.work import wanted
-from gridllm_leaderboard.messages import AskWork, PutGrade, PutLines, Taken, Task, Work
+from gridllm_leaderboard.messages import AskWork, Beyond, PutGrade, PutLines, Taken, Task, Work
 from gridllm_leaderboard.ranking.claims import verify_grade, verify_results
 from gridllm_leaderboard.results import lines_root, read_items
 from gridllm_leaderboard.statements import Failure, Grade, id_of, verify_document
@@ -25,10 +37,10 @@ if TYPE_CHECKING:
     from gridllm.ids import PeerId
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.records import Round
+    from gridllm_leaderboard.store.records import Entry, Round
     from gridllm_leaderboard.store.view import View
 
-NOTHING: Final = Work(None, None, None, [])
+MOST_BEYOND: Final = 64  # models that a grader is told of which it is not able to grade
 LISTS: Final = 4  # that a grader may hand in of each model and task of a round: kernels differ when it is run anew
 
 Missing = Callable[[], Mapping[str, tuple[str, ...]]]
@@ -51,15 +63,18 @@ class Gradings:
         self._lists: Counter[tuple[int, str]] = Counter()  # kept since the start, by round and grader
 
     async def work(self, peer: PeerId, asked: AskWork) -> Work:
-        """What this grader is to grade. Raises NotAccepted: it is none."""
+        """What this grader is to grade, of what it is able to. Raises NotAccepted: it is none."""
         grader, expires = await self._grader(peer, asked.delegation)
         self._guests.admit(peer, expires)
-        return await self._desk.books.read(partial(self._work, grader=grader))
+        capacity = capacity_of(asked, self._desk.now)
+        await self._hear(grader, capacity)
+        return await self._desk.books.read(partial(self._work, grader=grader, capacity=capacity))
 
     async def put_lines(self, peer: PeerId, asked: PutLines) -> Taken:
         """A piece of a list of results. Raises NotAccepted."""
         desk = self._desk
         grader, _ = await self._grader(peer, asked.delegation)
+        await self._hear(grader)
         if await desk.books.read(lambda view: view.has_lines(asked.root)):
             return Taken(True, asked.total)
         round_ = await desk.books.read(lambda view: view.open_round())
@@ -94,21 +109,38 @@ class Gradings:
             desk.ring()
         return Taken(known)
 
-    def _work(self, view: View, grader: str) -> Work:
+    async def _hear(self, grader: str, said: Capacity | None = None) -> None:
+        """A grader is there, and able to do what it says; None: what it said before."""
+        desk = self._desk
+        before = await desk.books.read(partial(kept_of, grader=grader))
+        now = said or before
+        if now is None:
+            return
+        silent_s = desk.now - (0 if before is None else before.heard)
+        news = before is None or before.silent != now.silent
+        if not news and silent_s < HEARD_EVERY_S:
+            return
+        kept = spelled(msgspec.structs.replace(now, heard=desk.now))
+        await desk.books.write(lambda batch: batch.keep(GRADER_KEY + grader, kept))
+        if news or silent_s > LATELY_S:
+            desk.ring()  # a model that waited for such a grader can be locked; or one is to be deferred
+
+    def _work(self, view: View, grader: str, capacity: Capacity) -> Work:
         desk, round_ = self._desk, view.open_round()
+        waiting = [one for one in view.in_state("queued") if one.why.startswith(WAITS)]
         if round_ is None or round_.draw_raw is None:
-            return NOTHING
+            return Work(None, None, None, [], _beyond(waiting, grader, capacity))
         rules = desk.rules_of(view, round_.lock.rules)
-        if grader not in rules.graders:
-            return NOTHING
         entries = view.several(round_.graded)
         authors = {id_: entry.submission.account for id_, entry in entries.items()}
         judged = graders_by_model(view, round_.number)
-        chosen = wanted(grader, rules, round_.graded, authors, judged, self._missing())
+        asked = [entries[id_] for id_ in wanted(grader, rules, round_.graded, authors, judged, self._missing())]
+        chosen = [one for one in asked if capacity.able(one.id, one.submission)]
+        beyond = _beyond([*asked, *waiting], grader, capacity)
         if not chosen:
-            return NOTHING
-        tasks = [Task(entries[id_].raw, entries[id_].submission.serve) for id_ in chosen]
-        return Work(desk.rules_raw(view, round_.lock.rules), round_.lock_raw, round_.draw_raw, tasks)
+            return Work(None, None, None, [], beyond)
+        tasks = [Task(one.raw, one.submission.serve) for one in chosen]
+        return Work(desk.rules_raw(view, round_.lock.rules), round_.lock_raw, round_.draw_raw, tasks, beyond)
 
     def _check(self, view: View, said: Grade | Failure, id_: str) -> bool:
         """Whether it is here already. Raises NotAccepted, LeaderboardError: it is not taken."""
@@ -158,6 +190,16 @@ class Gradings:
         round_ = view.open_round()
         found = set(self._desk.rules.graders)
         return found if round_ is None else found | set(self._desk.rules_of(view, round_.lock.rules).graders)
+
+
+def _beyond(entries: Sequence[Entry], grader: str, capacity: Capacity) -> list[Beyond]:
+    """Those that this grader is not able to grade, and might be asked to."""
+    found = [
+        one.submission
+        for one in entries
+        if one.submission.account != grader and not capacity.able(one.id, one.submission)
+    ]
+    return [Beyond(said.name, said.parameters, said.size, said.serve) for said in found[:MOST_BEYOND]]
 
 
 def _check_figures(view: View, said: Grade, rules: Rules, round_: Round) -> None:

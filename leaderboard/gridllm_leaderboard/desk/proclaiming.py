@@ -13,6 +13,7 @@ from gridllm.identity.statement import sign_statement
 from gridllm.ledger.paper import sign as sign_entry
 from gridllm_leaderboard.desk.arrivals import kept_shape
 from gridllm_leaderboard.desk.consequences import bounty, crown, crown_serial, delisting, listing
+from gridllm_leaderboard.desk.deferring import want_nodes
 from gridllm_leaderboard.statements import Verdict, Withdrawal, id_of, verify_document
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ class Proclaimer:
 
     async def _list_large(self) -> None:
         desk = self._desk
+        unheld = await desk.books.read(lambda view: {one.id for one in want_nodes(view, desk.rules, desk.now)})
         # Not while they are queued: a stranger's copy would come into the same round, and win it by chance.
         for entry in await desk.books.read(lambda view: view.in_state("locked")):
-            if entry.submission.serve and entry.submission.size > self._list_above:
+            if entry.id in unheld or (entry.submission.serve and entry.submission.size > self._list_above):
                 await self._list(entry, desk.rules, entry.entered)
 
     async def _delist(self) -> None:
