@@ -40,14 +40,14 @@ def bench(
     from gridllm.cli.bench_subject import find_subject
     from gridllm.cli.compute import device_of, dtype_of
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import stderr
+    from gridllm.cli.work import step
     from gridllm.errors import AdmissionError
     from gridllm.quantities import parse_size
     from gridllm.settings import load_settings
 
     settings = load_settings(threads=threads, device=device, dtype=dtype)
     memory_bytes = None if memory is None else parse_size(memory)
-    with stderr().status("Looking for the model's shape…"):
+    with step("Looking for the model's shape"):
         subject = find_subject(settings, grid, model, path)
 
         from gridllm.node.machine import candidacy_here  # imports torch: after what can be said at once

@@ -20,13 +20,13 @@ def find_entry(signed: SignedCharter, pins: Pins, board: NoticeBoard, model: str
     """
     from gridllm.charter.catalogue import Catalogue
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import stderr
+    from gridllm.cli.work import step
     from gridllm.errors import CharterError, SwarmError
 
     try:
         return signed.charter.model(model)
     except CharterError as unknown:
-        with stderr().status(f"Asking {signed.charter.name} for listed models…"):
+        with step(f"Asking {signed.charter.name} for listed models"):
             try:
                 run_async(_hear(signed, pins, board))
             except SwarmError as error:  # what was heard before holds

@@ -58,7 +58,8 @@ def join(
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.pin import Pins
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import charter_facts, charter_json, facts_text, print_json, stderr, stdout
+    from gridllm.cli.show import charter_facts, charter_json, facts_text, print_json, room, stdout
+    from gridllm.cli.work import step
     from gridllm.identity.keys import load_or_create
     from gridllm.settings import load_settings
 
@@ -75,7 +76,7 @@ def join(
     roles = _roles(role)
     mine = load_or_create(settings.identity_path)
     pins = Pins(settings.data_dir)
-    with stderr().status(f"Asking {peer} for its grid's charter…"):
+    with step(f"Asking {peer} for its grid's charter"):
         signed, notices = run_async(ask_for_charter(peer, dialled, timeout_s=timeout_s))
     new = pins.pin(signed)
     pins.remember_peers(signed, {peer: [dialled]})
@@ -86,7 +87,7 @@ def join(
     facts = {"pinned": True, "new": new, "peer": mine.peer, **charter_json(signed)}
     if not as_json:
         stdout().print(f"[bold green]{'Joined' if new else 'Joined already'}[/]")
-        stdout().print(facts_text(charter_facts(signed, board.admission) | {"Your peer id": mine.peer}))
+        stdout().print(facts_text(charter_facts(signed, board.admission) | {"Your peer id": mine.peer}, room()))
     elif not measures:
         print_json(facts)
     volunteer = "[bold]gridllm serve[/]"

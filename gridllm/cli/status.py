@@ -72,13 +72,14 @@ async def _show(
     from gridllm.charter.news import hear_news
     from gridllm.cli.grid_view import WIDE, view_json
     from gridllm.cli.helper_view import helpers_json, look_for_helpers
-    from gridllm.cli.show import print_json, stderr, stdout
+    from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.work import step
     from gridllm.identity.keys import Identity
     from gridllm.swarm.directory import Directory
     from gridllm.swarm.helpers import Helpers
     from gridllm.swarm.libp2p import open_swarm
 
-    with stderr().status(f"Looking up the nodes of {signed.charter.name}…"):
+    with step(f"Looking up the nodes of {signed.charter.name}"):
         swarm = await open_swarm(
             Identity.ephemeral(), initial_peers=pins.initial_peers(signed), client_only=True, namespace=signed.grid
         )

@@ -158,19 +158,9 @@ def explained(admission: Admission, defaults: Admission) -> dict[str, list[str]]
 
 @contextmanager
 def digest_progress() -> Iterator[Progress]:
-    """A progress bar on stderr for digesting models, which takes a second for each GB or two."""
-    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    """What is read of the models, which takes a second for each GB or two."""
+    from gridllm.cli.work import work
 
-    from gridllm.cli.show import stderr
-
-    columns = (TextColumn("Digesting {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-
-    def advance(name: str, done: int, total: int) -> None:
-        if name not in tasks:
-            tasks[name] = bar.add_task(name, total=total)
-        bar.update(tasks[name], completed=done)
-
-    with Bar(*columns, console=stderr(), transient=True) as bar:
-        yield advance
+    with work("bytes") as shown:
+        shown.tell("Looking at the model")
+        yield lambda name, done, total: shown.tell(f"Reading {name}", done, total)

@@ -59,7 +59,8 @@ def book_grant(home: Home, signed: SignedCharter, paper: Paper, *, as_json: bool
         LedgerError, SwarmError: it was not taken.
     """
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, stderr, stdout
+    from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.work import step
     from gridllm.errors import SwarmError
     from gridllm.ledger.statements import Grant, peer_of_account
     from gridllm.quantities import spell_credits
@@ -69,7 +70,7 @@ def book_grant(home: Home, signed: SignedCharter, paper: Paper, *, as_json: bool
     if not isinstance(granted, Grant):
         raise TypeError("This paper is no grant.")
     try:
-        with stderr().status("Handing it to a keeper…"):
+        with step("Handing it to a keeper"):
             keeper = run_async(book(signed, home.pins, paper.raw, granted.account))
     except SwarmError as error:
         again = "" if file is None else f" Hand it in later with: gridllm bootstrap sign {file}"

@@ -44,6 +44,7 @@ def sign(
     Example: gridllm bootstrap sign founding.json
     """
     from gridllm.cli.show import print_json, stderr
+    from gridllm.cli.work import step
     from gridllm.ledger.statements import Grant
     from gridllm_bootstrap.cli.grant import book_grant
     from gridllm_bootstrap.cli.notice_view import print_case, print_missing, print_told
@@ -64,7 +65,7 @@ def sign(
     if case.signed is not None and not case.missing and isinstance(case.paper.content, Grant):
         book_grant(home, case.signed, case.paper, as_json=as_json)
     elif case.signed is not None and not case.missing:
-        with console.status("Telling the grid…"):
+        with step("Telling the grid"):
             told = _post(home, case.signed, lambda _: case.paper.raw)
     if as_json:
         print_json({"signed_by": list(case.signers), "missing": case.missing, "file": str(file), "told": told})
@@ -187,7 +188,8 @@ def say(
         IdentityError: the maintainer's key cannot be used.
         NoticeError: it cannot be kept.
     """
-    from gridllm.cli.show import print_json, stderr
+    from gridllm.cli.show import print_json
+    from gridllm.cli.work import step
     from gridllm.identity.keys import load
     from gridllm_bootstrap.cli.notice_view import print_draft, print_told
     from gridllm_bootstrap.paper import Paper, paper_of, write_paper
@@ -200,7 +202,7 @@ def say(
         made.append(paper_of(make(board, maintainer)))
         return made[0].raw if alone else None
 
-    with stderr().status("Telling the grid…" if alone else "Asking the grid what was said before…"):
+    with step("Telling the grid" if alone else "Asking the grid what was said before"):
         told = _post(home, signed, compose)
     file = None
     if not alone:

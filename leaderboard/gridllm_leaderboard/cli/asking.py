@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from gridllm.cli.work import Work
     from gridllm_leaderboard.link import LeaderboardLink
     from gridllm_leaderboard.messages import Dossier, Rank, RankRow, Reign, SubmissionView
 
@@ -22,6 +23,7 @@ IdArgument = Annotated[
     str, typer.Argument(metavar="ID", help="Id of a submission (8 digits at least), its model's name, or @champion.")
 ]
 
+LOOKING: Final = "Looking for the leaderboard of {}"
 MOST_ROWS: Final = 100_000  # of a listing that is fetched whole
 WIDE: Final = 2000  # columns that a table may take: a terminal breaks the line, and nothing of an id or command is lost
 
@@ -36,23 +38,27 @@ def print_whole(renderable: RenderableType) -> None:
 
 
 @asynccontextmanager
-async def the_leaderboard(grid: str | None) -> AsyncIterator[LeaderboardLink]:
-    """A line to the leaderboard of ``grid``. Raises CharterError, LeaderboardError, SwarmError."""
+async def the_leaderboard(grid: str | None, shown: Work | None = None) -> AsyncIterator[LeaderboardLink]:
+    """A line to the leaderboard of ``grid``; ``shown``: tells what goes on, where that is shown already.
+
+    Raises:
+        CharterError, LeaderboardError, SwarmError: there is none, or it does not answer.
+    """
     from gridllm.charter.pin import Pins
-    from gridllm.cli.show import stderr
+    from gridllm.cli.work import step
     from gridllm.settings import load_settings
     from gridllm_leaderboard.link import asking_leaderboard
 
     pins = Pins(load_settings().data_dir)
     signed = pins.current(grid)
-    status = stderr().status(f"Looking for the leaderboard of {signed.charter.name}…")
-    status.start()
-    try:
-        async with asking_leaderboard(signed, pins) as link:
-            status.stop()
-            yield link
-    finally:
-        status.stop()
+    async with AsyncExitStack() as stack:
+        with (
+            step(LOOKING.format(signed.charter.name))
+            if shown is None
+            else shown.during(LOOKING.format(signed.charter.name))
+        ):
+            link = await stack.enter_async_context(asking_leaderboard(signed, pins))
+        yield link
 
 
 async def ranking(link: LeaderboardLink, task: str | None, everyone: bool, limit: int) -> Rank:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -114,16 +114,12 @@ def _store(place: Place, database: str | None, *, there: bool) -> Iterator[Leade
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes on stderr, where that is a terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    """How many bytes are done, on stderr."""
+    from gridllm.cli.work import work
 
-    from gridllm.cli.show import stderr
-
-    columns: Any = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = stderr()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with work("bytes") as shown:
+        shown.tell(what)
+        yield lambda done, total: shown.tell(what, done, total)
 
 
 def _say(found: Saved, file: Path, done: str, as_json: bool, *, lacking_is_news: bool) -> None:

@@ -72,19 +72,22 @@ async def _grade(
     from dataclasses import replace
 
     from gridllm.cli.show import print_json, stderr
-    from gridllm_leaderboard.cli.grading_view import progress_bar
+    from gridllm.cli.work import work
+    from gridllm_leaderboard.cli.asking import LOOKING
     from gridllm_leaderboard.grading.watching import Told, grade_all
     from gridllm_leaderboard.link import asking_leaderboard
 
     told = Told(lambda done: None, lambda text: stderr().print(text, style="yellow", markup=False))
     graded: list[dict[str, Any]] = []
-    with progress_bar() as report:
-        telling = replace(grader, on_stage=lambda name, stage, done, total: report(f"{stage} {name}", done, total))
+    with work() as shown:
+        telling = replace(grader, on_stage=lambda name, stage, done, total: shown.tell(f"{stage} {name}", done, total))
         if watch:
             await _watch(signed, pins, telling, own, told, as_json=as_json)
             return
+        shown.tell(LOOKING.format(signed.charter.name))
         try:
             async with asking_leaderboard(signed, pins) as link:
+                shown.rest()
                 _check_named(link, grader)
                 said = _telling(told, link, graded.append if as_json else None)
                 count = await grade_all(link, telling, own, said)

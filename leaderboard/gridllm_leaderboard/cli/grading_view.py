@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -15,34 +14,8 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.statements import TaskGrade
 
 Kind = Literal["text", "choice"]
-Report = Callable[[str, int, int], None]
-"""Called with (what is done, done, in all)."""
 
 UNITS: Final[Mapping[str, str]] = {"text": "bits per byte", "choice": "right"}
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Report]:
-    """A bar on stderr for whatever is under way; nothing where no terminal is."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from gridllm.cli.grid_view import printable
-    from gridllm.cli.show import stderr
-
-    console = stderr()
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        running: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in running:
-                for old in running.values():
-                    bar.remove_task(old)
-                running.clear()
-                running[what] = bar.add_task(printable(what), total=total)
-            bar.update(running[what], completed=done, total=total)
-
-        yield report
 
 
 def score_of(grades: Sequence[TaskGrade], weights: Mapping[str, int]) -> float:

@@ -66,7 +66,8 @@ def init(
 
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.contest import RULES_TYPE
-    from gridllm.cli.show import facts_text, stderr, stdout
+    from gridllm.cli.show import facts_text, room, stdout
+    from gridllm.cli.work import step
     from gridllm.errors import UsageError
     from gridllm.identity.keys import load_or_create
     from gridllm.identity.statement import sign_statement
@@ -92,7 +93,7 @@ def init(
     elif held is None:
         changes["graders"] = [load_or_create(load_settings().identity_path).public_key.hex()]
     wishes = [parse_task(one) for one in (task or ([] if held is not None else USUAL_TASKS))]
-    with stderr().status("Making the tasks…"):
+    with step("Making the tasks"):
         tasks = loaded(wishes)
         lines = lines_of(tasks)
     account = load_or_create(place.key).public_key.hex()
@@ -102,7 +103,7 @@ def init(
 
     shown = next_rules(held)
     if not as_json:
-        stdout().print(facts_text(rules_facts(shown, signed.charter.name)))
+        stdout().print(facts_text(rules_facts(shown, signed.charter.name), room()))
     if sys.stdin.isatty() and not yes and not as_json:
         typer.confirm("Sign these rules?", abort=True)
     remember_sources(place.tasks, tasks)

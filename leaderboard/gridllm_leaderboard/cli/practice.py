@@ -39,8 +39,9 @@ def practice(
     from gridllm.cli.grid_view import printable
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.work import work
     from gridllm.settings import load_settings
-    from gridllm_leaderboard.cli.grading_view import grades_table, practised_json, progress_bar, score_of
+    from gridllm_leaderboard.cli.grading_view import grades_table, practised_json, score_of
     from gridllm_leaderboard.cli.means import check_installed, means_of
     from gridllm_leaderboard.cli.practice_tasks import Home, practice_tasks
     from gridllm_leaderboard.grading.practising import practise
@@ -51,7 +52,7 @@ def practice(
     home = Home.find(settings.data_dir, grid)
     tasks, weights = run_async(practice_tasks(home, task))
     subject, ways = _subject(model, means, home, settings.identity_path)
-    with progress_bar() as report:
+    with work() as shown:
         found = run_async(
             practise(
                 subject,
@@ -59,7 +60,7 @@ def practice(
                 means,
                 ways,
                 settings.cache_dir,
-                lambda done, total: report(f"grading {model}", done, total),
+                lambda done, total: shown.tell(f"Grading {model}", done, total),
                 items=items,
             )
         )

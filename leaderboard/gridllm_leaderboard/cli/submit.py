@@ -51,9 +51,10 @@ def submit(
     from gridllm.cli.credit import outbox_of
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.work import work
     from gridllm.models.files import find_model
     from gridllm.settings import load_settings
-    from gridllm_leaderboard.cli.submit_view import submit_json, submit_view
+    from gridllm_leaderboard.cli.submit_view import SubmitView, submit_json
     from gridllm_leaderboard.submitting.author import Words
     from gridllm_leaderboard.submitting.licence import fetch_card, licence_of
 
@@ -65,7 +66,8 @@ def submit(
     if license_ is None:
         fetch_card(model, folder)
     words = Words(name, message, licence_of(folder, license_), base, serve)
-    with submit_view() as shown:
+    with work("bytes") as working:
+        shown = SubmitView(working)
         manifest = _checked(signed, outbox, folder, words, shown)
         view = run_async(_submit(signed, pins, outbox, folder, manifest, words, shown, wait=not no_wait))
     if as_json:
@@ -83,11 +85,11 @@ def _checked(signed: SignedCharter, outbox: Outbox, folder: Path, words: Words, 
     from gridllm_leaderboard.checking.check import check_in_child
     from gridllm_leaderboard.submitting.author import submission_of
 
-    manifest = build_manifest(folder, lambda done, total: shown.work("Reading", done, total))
+    manifest = build_manifest(folder, lambda done, total: shown.work.tell("Reading the model", done, total))
     submission_of(signed.grid, outbox.account, manifest, words, int(time.time()))
-    shown.work("Checking")
+    shown.work.tell("Checking that it can be read and computed")
     run_async(check_in_child(folder, manifest))
-    shown.rest()
+    shown.work.rest()
     return manifest
 
 
@@ -103,13 +105,14 @@ async def _submit(
     wait: bool,
 ) -> SubmissionView:
     from gridllm.ledger.keepers import Keepers
+    from gridllm_leaderboard.cli.asking import LOOKING
     from gridllm_leaderboard.link import asking_leaderboard
     from gridllm_leaderboard.submitting.author import Author
     from gridllm_leaderboard.submitting.fee import pay_fee
 
-    shown.work("Looking for the leaderboard")
+    shown.work.tell(LOOKING.format(signed.charter.name))
     async with asking_leaderboard(signed, pins) as link:
-        shown.rest()
+        shown.work.rest()
         keepers = Keepers(link.swarm, signed)
         author = Author(link, outbox.identity, lambda view: pay_fee(keepers, outbox, view), shown)
         return await author.submit(folder, manifest, words, wait=wait)

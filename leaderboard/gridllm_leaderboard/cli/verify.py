@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gridllm_leaderboard.cli.asking import GridOption, IdArgument, JsonOption
 
 if TYPE_CHECKING:
+    from gridllm.cli.work import Work
     from gridllm_leaderboard.verifying.walk import Walk
 
 
@@ -34,6 +33,7 @@ def verify(
     """
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.work import work
     from gridllm_leaderboard.cli.verify_view import check_text, verify_json
     from gridllm_leaderboard.verifying.walk import UnsoundError, Walk
 
@@ -41,8 +41,8 @@ def verify(
         _check_harness()
     walk = Walk((lambda _: None) if as_json else lambda check: stdout().print(check_text(check)))
     try:
-        with _progress() as tell:
-            run_async(_verify(submission, 0 if no_rerun else sample, model, grid, walk, tell))
+        with work() as shown:
+            run_async(_verify(submission, 0 if no_rerun else sample, model, grid, walk, shown))
     except UnsoundError as error:
         if not as_json:
             raise
@@ -54,9 +54,7 @@ def verify(
         stdout().print("All that was checked is sound.", style="bold green")
 
 
-async def _verify(
-    asked: str, sample: int, model: Path | None, grid: str | None, walk: Walk, tell: Callable[[str, int, int], None]
-) -> None:
+async def _verify(asked: str, sample: int, model: Path | None, grid: str | None, walk: Walk, shown: Work) -> None:
     """``sample`` 0: run nothing. Raises UnsoundError, SwarmError and others."""
     import os
 
@@ -68,10 +66,11 @@ async def _verify(
     from gridllm_leaderboard.verifying.live import Here, Live, rerun
 
     settings = load_settings()
-    async with the_leaderboard(grid) as link:
+    async with the_leaderboard(grid, shown) as link:
+        shown.tell("Fetching its documents")
         named = await dossier(link, asked)
         live = Live(link)
-        found = await examine(live, link.signed, named.view.id, walk, tell)
+        found = await examine(live, link.signed, named.view.id, walk, shown.tell)
         if found.verdict is not None:
             with walk.step("the crown") as step:
                 step.detail = verify_crown(link.board.crown, found.verdict, found.submission)
@@ -85,7 +84,7 @@ async def _verify(
         else:
             tasks = {rule.name: task for rule in found.rules.tasks if (task := await live.task(rule)) is not None}
             threads = settings.threads or os.cpu_count() or 1
-            here = Here(Pins(settings.data_dir), settings.cache_dir, model, threads, tell)
+            here = Here(Pins(settings.data_dir), settings.cache_dir, model, threads, shown.tell)
             await rerun(link, found, tasks, sample, walk, here)
 
 
@@ -96,17 +95,3 @@ def _check_harness() -> None:
 
     if find_spec("lm_eval") is None:
         raise UsageError("Running items takes lm_eval: pip install 'gridllm[grading]', or add --no-rerun.")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr, where that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    from gridllm.cli.show import stderr
-
-    columns: Any = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = stderr()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total, visible=True)
