@@ -6,7 +6,7 @@
 | author | the stream ``gridllm.leaderboard.upload`` | what is lacking, then pieces (upload/wire.py) |
 | author | ``Withdraw`` | ``SubmissionView`` |
 | author | ``Regrade`` | ``SubmissionView``: it waits for a round again |
-| anyone | ``AskSubmissions``, ``AskRank``, ``AskHistory``, ``AskRounds`` | listings, a page each |
+| anyone | ``AskSubmissions``, ``AskRank``, ``AskHistory``, ``AskRounds``, ``AskAnnulled`` | listings, a page each |
 | anyone | ``AskDossier`` | every signed document about one submission |
 | anyone | ``AskLines`` | items or results, by their Merkle root, a piece each |
 | anyone | ``AskFile`` | a task's public files, a piece each |
@@ -32,6 +32,7 @@ SUBMISSIONS_CALL: Final = "gridllm.leaderboard.submissions"
 RANK_CALL: Final = "gridllm.leaderboard.rank"
 HISTORY_CALL: Final = "gridllm.leaderboard.history"
 ROUNDS_CALL: Final = "gridllm.leaderboard.rounds"
+ANNULLED_CALL: Final = "gridllm.leaderboard.annulled"
 DOSSIER_CALL: Final = "gridllm.leaderboard.dossier"
 LINES_CALL: Final = "gridllm.leaderboard.lines"
 FILE_CALL: Final = "gridllm.leaderboard.file"
@@ -205,10 +206,11 @@ class RoundView(Message, frozen=True):
     """One round."""
 
     round: int
-    state: Literal["locked", "drawn", "judged"]
+    state: Literal["locked", "drawn", "judged", "annulled"]
     submissions: list[Key]
     graded: int
     locked: When
+    why: Text = ""  # it was annulled, for people
 
 
 class Rounds(Message, frozen=True):
@@ -216,6 +218,30 @@ class Rounds(Message, frozen=True):
 
     total: int
     rounds: Annotated[list[RoundView], Meta(max_length=MAX_PAGE)]
+
+
+class AskAnnulled(Message, frozen=True):
+    """Rounds that are void, newest first."""
+
+    offset: Offset = 0
+    limit: Limit = 100
+
+
+class AnnulledRound(Message, frozen=True):
+    """One round that is void, with all that shows it."""
+
+    rules: Envelope  # that it was locked under
+    lock: Envelope
+    draw: Envelope | None  # None: it was annulled before its items were drawn
+    annulment: Envelope
+    graded: int  # of its submissions, with one grade at least
+
+
+class Annulled(Message, frozen=True):
+    """A page."""
+
+    total: int
+    rounds: Annotated[list[AnnulledRound], Meta(max_length=MAX_PAGE)]
 
 
 class AskDossier(Message, frozen=True):
@@ -239,6 +265,7 @@ class Dossier(Message, frozen=True):
     withdrawal: Envelope | None
     overlaps: dict[Annotated[str, Meta(max_length=40)], float]  # contamination report (docs/leaderboard.md), by task
     failures: Annotated[list[Envelope], Meta(max_length=128)] = []  # graders who could not run it, or the champion
+    annulment: Envelope | None = None  # in place of a verdict
 
 
 class AskLines(Message, frozen=True):

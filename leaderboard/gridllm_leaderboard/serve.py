@@ -186,6 +186,8 @@ def _sentence(kind: str, facts: Mapping[str, Any]) -> str:
             return f"{number}: graders disagree, others are asked about {len(facts['missing'])} of its models"
         case "judged":
             return f"{number} is judged; the champion {'changes' if facts['changed'] else 'stays'}"
+        case "annulled":
+            return f"{number} is annulled: {facts['text']}; its submissions wait for another one"
         case "crowned":
             return f"{facts['name']} is champion"
         case "bounty":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridllm.errors import KeeperSilent, LedgerError, Refusal, SwarmError
 from gridllm.ledger.log.heads import verify_head
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+AHEAD_S: Final = 600  # that a keeper's clock may be ahead of this machine's
 
-async def newest_head(keepers: Keepers, account: str) -> Beacon:
+
+async def newest_head(keepers: Keepers, account: str, now: int) -> Beacon:
     """The newest head of a keeper that answers now, the home keeper of ``account`` first.
+
+    A keeper whose clock is far ahead is passed over: a lock is dated no earlier than its head, and waits for a later
+    one.
 
     Raises:
         KeeperSilent: none answers.
@@ -36,7 +41,11 @@ async def newest_head(keepers: Keepers, account: str) -> Beacon:
             silent = error
             continue
         heads = await asyncio.to_thread(_heads_of, keeper, said.heads, keepers.signed)
-        return keeper, max((size for size, _ in heads), default=0), max((issued for _, issued in heads), default=0)
+        newest = max((issued for _, issued in heads), default=0)
+        if newest > now + AHEAD_S:
+            silent = LedgerError(f"the clock of {keeper[:16]}… is {newest - now:,} s ahead")
+            continue
+        return keeper, max((size for size, _ in heads), default=0), newest
     raise KeeperSilent(home, f"nor does any other: {silent}")
 
 

@@ -10,6 +10,7 @@ from gridllm.errors import LeaderboardError, Malformed, NodeFault, WireError
 from gridllm_bootstrap.keeping.patience import Patience
 from gridllm_leaderboard import messages
 from gridllm_leaderboard.messages import (
+    AskAnnulled,
     AskDossier,
     AskFile,
     AskHistory,
@@ -78,6 +79,7 @@ class Calls:
         await self._on(messages.RANK_CALL, AskRank, LIST, lambda _, asked: self._standing.rank(asked))
         await self._on(messages.HISTORY_CALL, AskHistory, LIST, lambda _, asked: readings.history(asked))
         await self._on(messages.ROUNDS_CALL, AskRounds, LIST, lambda _, asked: readings.rounds(asked))
+        await self._on(messages.ANNULLED_CALL, AskAnnulled, LIST, lambda _, asked: readings.annulled(asked))
         await self._on(messages.DOSSIER_CALL, AskDossier, LIST, lambda _, asked: readings.dossier(asked))
         await self._on(messages.LINES_CALL, AskLines, PIECE, lambda _, asked: readings.lines(asked))
         await self._on(messages.FILE_CALL, AskFile, PIECE, lambda _, asked: readings.file(asked))

@@ -1,33 +1,38 @@
-"""The course of a round: locked, drawn, judged. Each step looks at the store first, so that it may be tried again."""
+"""The course of a round: locked, drawn, judged; or annulled. Each step looks at the store first, so that it may be
+tried again, and may find that the maintainer's command has ended the round.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gridllm_leaderboard.beacon import seed_of
 from gridllm_leaderboard.contamination import overlaps_of
+from gridllm_leaderboard.desk.annulling import annul, is_overdue, why_overdue
 from gridllm_leaderboard.desk.beacons import head_after, newest_head
 from gridllm_leaderboard.desk.deferring import Stand, deferred_of, ready_to_lock, stand_of
+from gridllm_leaderboard.desk.drawing import draw_of, items_of, spent_of
 from gridllm_leaderboard.desk.evidence import facts_of, judged_counts
+from gridllm_leaderboard.desk.regrading import in_turn
 from gridllm_leaderboard.desk.rounds import lock_of, to_lock
 from gridllm_leaderboard.ranking.judge import RoundFacts, judge, verdict_of
-from gridllm_leaderboard.results import digest_of, items_root, write_items
-from gridllm_leaderboard.statements import Draw, ItemSet, Lock, id_of, sign
+from gridllm_leaderboard.results import digest_of, write_items
+from gridllm_leaderboard.statements import id_of, sign
 from gridllm_leaderboard.store.records import ReignRow, Round
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from gridllm.charter.contest import Rules
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.ranking.judge import Judgement
-    from gridllm_leaderboard.results import Line
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.view import View
-    from gridllm_leaderboard.tasks import Task
+
+log = logging.getLogger(__name__)
 
 SINCE_KEY: Final = "queue:since"  # Unix time; empty: nobody waits
 
@@ -43,6 +48,7 @@ class Course:
         self.missing: Mapping[str, tuple[str, ...]] = {}
         """Where grades disagree: submission → graders who may be asked for one more."""
         self._judged_at: Stand | None = None  # when grades were missing: what disagrees is judged anew for a reason
+        self._open = 0  # the round that was open when it was looked last; 0: none
 
     async def go_on(self) -> float:
         """Do what can be done now; in how many seconds to look again, unless the bell rings before.
@@ -52,16 +58,21 @@ class Course:
             LeaderboardError: the store or a task cannot be used.
         """
         round_ = await self._desk.books.read(lambda view: view.open_round())
+        await self._tell_annulled(0 if round_ is None else round_.number)
         if round_ is None:
             self.missing = {}
             return await self._lock()
+        rules = await self._desk.books.read(lambda view: self._desk.rules_of(view, round_.lock.rules))
+        if is_overdue(round_.lock, rules, self._desk.now):
+            await self._give_up(round_, rules)
+            return 0.0
         if round_.draw is None:
             return 0.0 if await self._draw(round_) else DRAW_EVERY_S
         return 0.0 if await self._judge(round_) else 30.0
 
     async def _lock(self) -> float:
         desk, rules = self._desk, self._desk.rules
-        queued = await desk.books.read(lambda view: view.in_state("queued"))
+        queued = await desk.books.read(in_turn)
         since = await desk.books.read(lambda view: view.value(SINCE_KEY))
         queued = await ready_to_lock(desk, queued, rules)
         if not queued:
@@ -75,7 +86,7 @@ class Course:
         if not chosen:
             return max(1.0, min(30.0, int(since) + rules.round_s - desk.now))
         await self._check_pools(rules)  # raises: before anybody's model is locked
-        beacon = await newest_head(desk.keepers, desk.account)
+        beacon = await newest_head(desk.keepers, desk.account, desk.now)
 
         def work(batch: Batch) -> int:
             rules_id = desk.keep_rules(batch, rules)
@@ -94,7 +105,7 @@ class Course:
         """Raises LeaderboardError: too few items are left of a pool; a round locked under these rules would not end."""
         desk = self._desk
         tasks = await desk.tasks_of(rules)
-        spent = await desk.books.read(partial(_spent, tasks=tasks))
+        spent = await desk.books.read(partial(spent_of, tasks=tasks))
         for rule in rules.tasks:
             if rule.name in spent:
                 await asyncio.to_thread(tasks[rule.name].draw, bytes(32), rule.items, spent[rule.name])
@@ -106,13 +117,14 @@ class Course:
             return False
         rules = await desk.books.read(lambda view: desk.rules_of(view, lock.rules))
         tasks = await desk.tasks_of(rules)
-        spent = await desk.books.read(partial(_spent, tasks=tasks))
-        drawn = await asyncio.to_thread(_items, rules, tasks, seed_of(id_of(lock), head), spent)
-        raw = await asyncio.to_thread(self._signed_draw, rules, lock, head, drawn)
+        spent = await desk.books.read(partial(spent_of, tasks=tasks))
+        drawn = await asyncio.to_thread(items_of, rules, tasks, seed_of(id_of(lock), head), spent)
+        said = await asyncio.to_thread(draw_of, rules, lock, head, drawn, desk.now)
+        raw = await asyncio.to_thread(sign, said, desk.identity)
 
         def work(batch: Batch) -> bool:
             found = batch.round(lock.round)
-            if found is None or found.draw is not None:
+            if found is None or not found.open or found.draw is not None:
                 return False
             for name, (root, items) in drawn.items():
                 batch.put_lines(root, write_items(items))
@@ -124,23 +136,6 @@ class Course:
             desk.tell("drawn", {"round": lock.round, "items": {name: len(items) for name, (_, items) in drawn.items()}})
             desk.ring()
         return True
-
-    def _signed_draw(
-        self, rules: Rules, lock: Lock, head: bytes, drawn: Mapping[str, tuple[str, Sequence[Line]]]
-    ) -> bytes:
-        items = tuple(
-            ItemSet(task=rule.name, commitment=rule.commitment, root=drawn[rule.name][0], count=rule.items)
-            for rule in rules.tasks
-        )
-        said = Draw(
-            grid=lock.grid,
-            round=lock.round,
-            lock=id_of(lock),
-            head=head.decode("ascii"),
-            items=items,
-            issued=self._desk.now,
-        )
-        return sign(said, self._desk.identity)
 
     async def _judge(self, round_: Round) -> bool:
         """Whether the round has come to its end."""
@@ -175,7 +170,8 @@ class Course:
         counted = [one.grade for one in facts.grades if one.id in judgement.counted]
 
         def work(batch: Batch) -> bool:
-            if sum(judged_counts(batch, round_.number).values()) != count:
+            found = batch.round(round_.number)
+            if found is None or not found.open or sum(judged_counts(batch, round_.number).values()) != count:
                 return False
             batch.judge(round_.number, raw, verdict, judgement.marks, reign)
             for mark in judgement.marks:
@@ -191,21 +187,32 @@ class Course:
         desk.tell("judged", {"round": round_.number, **facts_told})
         desk.reranked()
 
+    async def _give_up(self, round_: Round, rules: Rules) -> None:
+        """Its time is over: judged if all is there, else annulled."""
+        desk = self._desk
+        try:
+            if round_.draw is not None and await self._judge(round_):
+                return
+        except Exception:  # whatever keeps it from a verdict, it comes to its end
+            log.exception("Round %d cannot be judged, and its time is over", round_.number)
 
-def _spent(view: View, tasks: Mapping[str, Task]) -> dict[str, set[str]]:
-    """Of pools: what rounds before used. A generated task needs none, so that anyone can draw it again."""
-    return {name: view.spent(name) for name, task in tasks.items() if not task.generated}
+        def work(batch: Batch) -> None:
+            found = batch.round(round_.number)
+            if found is not None and found.open:
+                why = why_overdue(found, rules, judged_counts(batch, found.number))
+                annul(batch, found.number, why, desk.identity, desk.now)
 
+        await desk.books.write(work)
 
-def _items(
-    rules: Rules, tasks: Mapping[str, Task], seed: bytes, spent: Mapping[str, set[str]]
-) -> dict[str, tuple[str, Sequence[Line]]]:
-    """Each task's items, and their root."""
-    drawn: dict[str, tuple[str, Sequence[Line]]] = {}
-    for rule in rules.tasks:
-        items = tasks[rule.name].draw(seed, rule.items, spent.get(rule.name, ()))
-        drawn[rule.name] = items_root(items), items
-    return drawn
+    async def _tell_annulled(self, number: int) -> None:
+        """The open round is that one now (0: none); whoever annulled the one before, it is told once."""
+        before, self._open = self._open, number
+        if before in (0, number):
+            return
+        found = await self._desk.books.read(lambda view: view.round(before))
+        if found is not None and found.annulment is not None:
+            self._desk.tell("annulled", {"round": before, "text": found.annulment.reason})
+            self._desk.ring()
 
 
 def reign_of(judgement: Judgement, number: int, since: int, rules: Rules) -> ReignRow:

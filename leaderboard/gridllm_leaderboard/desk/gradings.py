@@ -31,6 +31,7 @@ from gridllm_leaderboard.messages import AskWork, Beyond, PutGrade, PutLines, Ta
 from gridllm_leaderboard.ranking.claims import verify_grade, verify_results
 from gridllm_leaderboard.results import lines_root, read_items
 from gridllm_leaderboard.statements import Failure, Grade, id_of, verify_document
+from gridllm_leaderboard.store.handed import check_not_annulled
 
 if TYPE_CHECKING:
     from gridllm.charter.contest import Rules
@@ -144,8 +145,10 @@ class Gradings:
 
     def _check(self, view: View, said: Grade | Failure, id_: str) -> bool:
         """Whether it is here already. Raises NotAccepted, LeaderboardError: it is not taken."""
-        if said.round > view.last_round():
+        named = view.round(said.round)
+        if named is None:
             raise NotAccepted(f"There is no round {said.round}.")
+        check_not_annulled(named)
         grades = view.grades(said.round, said.submission)
         failures = view.failures(said.round, said.submission)
         if id_ in {*(one.id for one in grades), *(one.id for one in failures)}:

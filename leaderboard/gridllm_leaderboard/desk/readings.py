@@ -13,6 +13,9 @@ from gridllm.swarm.interface import MAX_CALL_BYTES
 from gridllm_leaderboard.desk.views import reign_view, round_view, submission_view
 from gridllm_leaderboard.messages import (
     PIECE_BYTES,
+    Annulled,
+    AnnulledRound,
+    AskAnnulled,
     AskDossier,
     AskFile,
     AskHistory,
@@ -81,6 +84,17 @@ class Readings:
 
         return await self._desk.books.read(work)
 
+    async def annulled(self, asked: AskAnnulled) -> Annulled:
+        """Newest first."""
+
+        def work(view: View) -> Annulled:
+            page = view.annulled(asked.offset, asked.limit)
+            graded = view.graded([one.number for one in page])
+            told = fitting(self._annulled(view, one, graded[one.number]) for one in page)
+            return Annulled(view.count_annulled(), told)
+
+        return await self._desk.books.read(work)
+
     async def dossier(self, asked: AskDossier) -> Dossier:
         """All about one. Raises NotHeld: there is none of that id, or several."""
         return await self._desk.books.read(partial(self._dossier, asked=asked))
@@ -129,7 +143,12 @@ class Readings:
             withdrawal=entry.withdrawal,
             overlaps=dict(entry.overlaps),
             failures=_failures(view, round_, entry.id),
+            annulment=None if round_ is None else round_.annulment_raw,
         )
+
+    def _annulled(self, view: View, round_: Round, graded: int) -> AnnulledRound:
+        rules = self._desk.rules_raw(view, round_.lock.rules)
+        return AnnulledRound(rules, round_.lock_raw, round_.draw_raw, round_.annulment_raw or b"", graded)
 
 
 def _grades(view: View, round_: Round | None, submission: str) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from gridllm_leaderboard.messages import Interval as Told
 from gridllm_leaderboard.messages import Reign, RoundView, SubmissionView
@@ -53,14 +53,20 @@ def submission_view(entry: Entry, rules: Rules, champion: str | None) -> Submiss
 
 def round_view(round_: Round, graded: int) -> RoundView:
     """One round."""
-    state = "judged" if round_.verdict_raw is not None else "drawn" if round_.draw_raw is not None else "locked"
     return RoundView(
         round=round_.number,
-        state=state,  # type: ignore[arg-type]
+        state=_state(round_),
         submissions=list(round_.lock.submissions),
         graded=graded,
         locked=round_.lock.issued,
+        why="" if round_.annulment is None else round_.annulment.reason,
     )
+
+
+def _state(round_: Round) -> Literal["locked", "drawn", "judged", "annulled"]:
+    if round_.annulment is not None:
+        return "annulled"
+    return "judged" if round_.verdict_raw is not None else "drawn" if round_.draw_raw is not None else "locked"
 
 
 def reign_view(row: ReignRow, entry: Entry) -> Reign:
