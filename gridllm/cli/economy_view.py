@@ -25,11 +25,12 @@ def economy_lines(charter: Charter) -> list[str]:
         _first_credit(charter),
         f"who cannot pay {_newcomers(charter)}",
     ]
-    if economy.newcomers == "lowest":  # then no node looks at trust
-        lines.append("while an account's keeper is silent, it is served after all others, and nodes are not paid")
-    elif economy.trust:
+    if economy.trust:
         trusted = count_credits(economy.trust)
-        lines.append(f"while a keeper is silent, each node trusts an account in good standing with {trusted}")
+        beyond = "; beyond that it is served after all who pay" if economy.newcomers == "lowest" else ""
+        lines.append(f"while a keeper is silent, each node trusts an account in good standing with {trusted}{beyond}")
+    elif economy.newcomers == "lowest":
+        lines.append("while an account's keeper is silent, it is served after all who pay, and nodes are not paid")
     lines += [f"{names[tier.model]}: {_contribution(tier.contribution)}" for tier in economy.tiers]
     lines += [
         f"priority class {number}: {_contribution(needed)}" for number, needed in enumerate(economy.classes, start=2)

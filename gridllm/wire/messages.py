@@ -45,6 +45,7 @@ class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delegation: Document  # the account lets this connection act for it
     access: Document  # Pass: what the account may use
     escrow: Document = b""  # set aside for this node in this session; b"": nothing is
+    pays: bool = False  # vouchers will come, even where nothing is set aside because the account's keeper is silent
 
 
 class Open(Message, frozen=True, tag="open"):

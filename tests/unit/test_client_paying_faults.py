@@ -91,17 +91,6 @@ async def test_without_any_pass_a_silent_keeper_is_named(grid: PaidGrid):
         await grid.session(tokens=10).open()
 
 
-async def test_a_silent_keeper_on_a_grid_for_all(tiny: Tiny, tmp_path: Path):
-    async with paid(tiny.folder, LAYERS, CUTS, tmp_path, newcomers="lowest") as grid:
-        grid.keeper.silent = True
-        session = grid.session(tokens=100)
-        await generate(session, 80, 5)
-        session.close()
-        assert [event.kind for event in grid.events] == ["unpaid", "opened"]
-        assert "served at lowest priority: The ledger keeper" in grid.events[0].text
-        assert session.bills == ()
-
-
 async def test_a_model_for_contributors_says_what_is_lacking_until_it_is_earned(tiny: Tiny, tmp_path: Path):
     tiers = (Tier(model=ENTRY.root, contribution=70_000),)
     async with paid(tiny.folder, LAYERS, CUTS, tmp_path, credit=0, tiers=tiers) as grid:

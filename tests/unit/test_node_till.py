@@ -56,6 +56,8 @@ def test_newcomers_go_last_where_the_charter_lets_them_in() -> None:
     assert admit(lowest, ENTRY, None, facts()) == Ruling("unmetered", 0)
     assert admit(lowest, ENTRY, shown(contribution=10**7), facts()) == Ruling("unmetered", 0)
     assert admit(lowest, ENTRY, shown(5), facts()) == Ruling("escrow", 1)
+    silent = facts(silent=True)
+    assert admit(lowest, ENTRY, shown(contribution=10**7), silent) == Ruling("unmetered", 0), "it did not offer to pay"
     for newcomers in ("nothing", "allowance"):
         with pytest.raises(NotEntitled, match="serves nobody without an account .* gridllm serve"):
             admit(economy(newcomers=newcomers, allowance=5), ENTRY, None, facts())
@@ -110,6 +112,25 @@ def test_trust_is_for_those_in_good_standing_while_their_keeper_is_silent() -> N
     ):
         with pytest.raises(NotEntitled, match=says):
             admit(charter, ENTRY, seen, known)
+
+
+def test_where_all_are_let_in_whoever_is_not_trusted_goes_last() -> None:
+    """A client that pays is trusted as elsewhere while its keeper is silent; where others are refused, it goes last."""
+    lowest = economy(newcomers="lowest", trust=1000)
+    payer = shown(available=9, contribution=10**6)._replace(pays=True)
+    assert asks_keeper(lowest, payer, NOW)
+    assert admit(lowest, ENTRY, payer, facts(silent=True)) == Ruling("trust", 2)
+    assert admit(lowest, ENTRY, payer, facts(NOW + 86400, silent=True)).mode == "trust", "an old pass will do"
+    for charter, seen, known in (
+        (lowest, payer, facts()),
+        (economy(newcomers="lowest"), payer, facts(silent=True)),
+        (lowest, payer, facts(NOW + 86701, silent=True)),
+        (lowest, shown(contribution=-5)._replace(pays=True), facts(silent=True)),
+        (lowest, payer, facts(silent=True, debt=1000)),
+        (lowest, payer, facts(silent=True, debtors=32)),
+        (lowest, payer, facts(silent=True, left_unpaid=161, window=10)),
+    ):
+        assert admit(charter, ENTRY, seen, known) == Ruling("unmetered", 0)
 
 
 def test_who_walks_off_again_and_again_is_not_served() -> None:

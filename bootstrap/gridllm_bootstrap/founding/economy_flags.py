@@ -57,8 +57,8 @@ Trust = Annotated[
     typer.Option(
         metavar="CREDITS",
         rich_help_panel=CREDIT,
-        help="What one node serves one account in good standing while its keeper is silent, where newcomers are not "
-        "lowest. Default: about 2,000 tokens of the first model.",
+        help="What one node serves one account in good standing on credit while its keeper is silent. Default: about "
+        "2,000 tokens of the first model.",
     ),
 ]
 PriorityClass = Annotated[

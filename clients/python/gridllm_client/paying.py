@@ -76,7 +76,7 @@ class Payer:
         try:
             await self._reserve.fill([*fresh.values(), *held], tokens)
         except (KeeperSilent, Insufficient) as error:
-            if self._wallet.economy.newcomers == "lowest":
+            if self._goes_unpaid(error):
                 self._serve_free(error)
                 if held and isinstance(error, Insufficient):
                     raise BadPayment("The session goes on without pay, and so as another one.") from error
@@ -226,7 +226,7 @@ class Payer:
         try:
             await self._raise(hops)
         except (KeeperSilent, Insufficient) as error:
-            if economy.newcomers == "lowest":
+            if self._goes_unpaid(error):
                 self._serve_free(error)
             elif isinstance(error, Insufficient) or not economy.trust:
                 raise
@@ -250,6 +250,15 @@ class Payer:
         finally:
             self._tending = None
 
+    def _goes_unpaid(self, error: GridError) -> bool:
+        """Whether the session is served without pay from here on, since nothing is set aside for it.
+
+        While the keeper is silent, an account in good standing pays all the same: nodes keep its vouchers.
+        """
+        if self._wallet.economy.newcomers != "lowest":
+            return False
+        return isinstance(error, Insufficient) or not self._wallet.trusted
+
     def _serve_free(self, why: GridError) -> None:
         if not self._free and self._on_event is not None:
             self._on_event(ChainEvent("unpaid", f"served at lowest priority: {why}"))
@@ -260,7 +269,7 @@ class Payer:
     def _payment(self, hop: Hop) -> Payment | None:
         access = self._wallet.access
         document = hop.tab.document if hop.tab is not None else b""
-        return Payment(self._wallet.delegation(), access, document) if access else None
+        return Payment(self._wallet.delegation(), access, document, hop.tab is not None) if access else None
 
     def _pay(self, hop: Hop, tab: Tab, count: Count | None) -> None:
         if count is None:

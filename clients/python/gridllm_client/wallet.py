@@ -26,6 +26,7 @@ from gridllm.ledger.messages import Wish
 from gridllm.ledger.paper import Rulebook, sign, verify_pass
 from gridllm.ledger.prices import Count
 from gridllm.ledger.statements import MAX_LEDGER_STATEMENT_BYTES, Delegation, Escrow, Pass, TabKey, Voucher
+from gridllm.ledger.trust import recent, trusted
 from gridllm_client.tab import Tariff
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,12 @@ class Wallet:
     def contribution(self) -> int:
         """As the newest pass says (``ledger.fold.Account.contribution``), micro-credits."""
         return self._shown.contribution if self._shown is not None else 0
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a node may serve the account without escrow while its keeper is silent, by the newest pass."""
+        shown = self._shown
+        return shown is not None and recent(self.economy, shown, self._clock()) and trusted(self.economy, shown) > 0
 
     @property
     def aging(self) -> bool:

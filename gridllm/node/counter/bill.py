@@ -5,6 +5,8 @@
     served so far    ≤ claimed + window               at most a small window beyond the last voucher
                      ≤ escrow + min(window, escrow)   and beyond what the payer's keeper set aside
                      ≤ trust                          or, while that keeper is silent, what this node risks on it
+
+Where the charter lets everybody in, a session on trust goes on beyond it: unmetered, as it would be for a newcomer.
 """
 
 from __future__ import annotations
@@ -43,12 +45,14 @@ class Bill:
         window_tokens: int,
         *,
         trust: Callable[[], int] | None = None,
+        free_beyond_trust: bool = False,
     ) -> None:
         """
         Args:
             parameters: of the span.
             window_tokens: ``Economy.window_tokens``.
             trust: how much of this session the node risks without escrow, as things stand; None: nothing.
+            free_beyond_trust: what goes beyond that is served all the same, and not counted; else it waits.
         """
         self.tab = tab
         self.meter = Meter()
@@ -64,6 +68,7 @@ class Bill:
         self._prices = prices
         self._parameters = parameters
         self._trust = trust
+        self._free_beyond_trust = free_beyond_trust
 
     @property
     def cost(self) -> int:
@@ -93,11 +98,14 @@ class Bill:
     def allows(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False, now_s: float) -> bool:
         """Whether a step may be taken now; changes nothing."""
         cost = self._price(after(self.meter, slices, call, replay=replay))
-        return cost <= self.claimed + self.window and cost <= self._limit(now_s)
+        return self._is_free(cost) or (cost <= self.claimed + self.window and cost <= self._limit(now_s))
 
-    def take(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> None:
-        """Count a step that was taken."""
+    def take(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> bool:
+        """Count a step that was taken; False: it is served for nothing."""
+        if self._open_ended and self._is_free(self._price(after(self.meter, slices, call, replay=replay))):
+            return False
         self.meter.add(slices, call, replay=replay)
+        return True
 
     def resume(self, count: Count | None = None) -> None:
         """The chain was repaired: calls begin anew, and counts go on from here, or from ``count``."""
@@ -153,10 +161,21 @@ class Bill:
         self.expires = max(self.expires, escrow.expires)
         return before != self.cover
 
+    @property
+    def _open_ended(self) -> bool:
+        return self._free_beyond_trust and self.on_trust
+
+    def _is_free(self, cost: int) -> bool:
+        """Whether a step is served for nothing that would bring the bill to ``cost``."""
+        return self._open_ended and cost > self._trusted()
+
+    def _trusted(self) -> int:
+        return 0 if self._trust is None else self._trust()
+
     def _limit(self, now_s: float) -> int:
         """What may have been served in all, whatever is claimed."""
         if self.on_trust:
-            return 0 if self._trust is None else self._trust()
+            return self._trusted()
         if now_s >= self.expires - HAND_IN_S:
             return 0  # nothing new: what was served before is served
         held = max(self.escrow, self.gift)

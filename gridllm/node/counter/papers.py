@@ -11,8 +11,9 @@ from gridllm.errors import BadPayment, Full, LedgerError
 from gridllm.ids import PeerId
 from gridllm.ledger.paper import Rulebook, verify_delegation, verify_pass
 from gridllm.ledger.statements import Delegation, Escrow, Pass, Voucher
+from gridllm.ledger.trust import SKEW_S
 from gridllm.node.counter.rates import SPARE, Rates
-from gridllm.node.counter.terms import SKEW_S, Shown
+from gridllm.node.counter.terms import Shown
 from gridllm.wire.messages import Payment
 
 REMEMBERED: Final = 4096  # delegations, and passes
@@ -57,7 +58,7 @@ class Papers:
         access = self.access(payment.access)
         if access.account != delegation.account:
             raise BadPayment("The access pass is of another account than the delegation.")
-        return Shown(access, self.read(payment.escrow, Escrow) if payment.escrow else None)
+        return Shown(access, self.read(payment.escrow, Escrow) if payment.escrow else None, payment.pays)
 
     def access(self, raw: bytes) -> Pass:
         """An access pass by the account's home keeper; its time is not checked. Raises BadPayment."""

@@ -10,9 +10,9 @@ from gridllm.charter.economy import Economy
 from gridllm.errors import BadPayment, NotEntitled
 from gridllm.ledger.prices import Count, price
 from gridllm.ledger.statements import Escrow, Pass
+from gridllm.ledger.trust import SKEW_S, recent, trusted
 from gridllm.quantities import spell_credits
 
-SKEW_S: Final = 300  # between this node's clock and a keeper's
 WALK_WINDOWS: Final = 16  # an account that left more than so much unpaid here lately is not served
 MOST_TRUSTED: Final = 32  # accounts in debt to this node, of those it trusts: names cost nothing
 
@@ -24,6 +24,7 @@ class Shown(NamedTuple):
 
     access: Pass
     escrow: Escrow | None
+    pays: bool = False  # it says that vouchers will come, escrow or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def asks_keeper(economy: Economy, shown: Shown | None, now_s: float) -> bool:
     """Whether the decision depends on the account's keeper being silent."""
     if shown is None:
         return False
-    return not fresh(shown.access, now_s) or (shown.escrow is None and economy.newcomers != "lowest")
+    return not fresh(shown.access, now_s) or (shown.escrow is None and (shown.pays or economy.newcomers != "lowest"))
 
 
 def admit(economy: Economy, entry: ModelEntry, shown: Shown | None, facts: Facts) -> Ruling:
@@ -73,16 +74,13 @@ def admit(economy: Economy, entry: ModelEntry, shown: Shown | None, facts: Facts
     _check_tier(
         economy, entry, needed, contribution, "" if shown is None or standing else "Its access pass has expired. "
     )
-    if escrow is None and economy.newcomers == "lowest":
+    doubt = _walked(facts) or ("" if escrow is not None else _doubt(economy, shown, facts))
+    if escrow is None and economy.newcomers == "lowest" and (doubt or shown is None or not shown.pays):
         return Ruling("unmetered", 0)
-    if facts.left_unpaid > WALK_WINDOWS * facts.window:
-        raise NotEntitled(
-            f"Sessions of this account left {spell_credits(facts.left_unpaid)} credits unpaid at this node since "
-            "yesterday; it serves the account again in a day or two. Try another node."
-        )
+    if doubt:
+        raise NotEntitled(doubt)
     if escrow is not None:
         return Ruling("escrow", 0 if escrow.gift else economy.priority(contribution))
-    _check_trust(economy, shown, facts)
     return Ruling("trust", economy.priority(contribution))
 
 
@@ -95,11 +93,6 @@ def earning_sentence(economy: Economy, entry: ModelEntry, micro: int) -> str:
     return f"Earn them with gridllm serve: about {tokens:,} tokens through all blocks of {entry.name} pay as much."
 
 
-def trusted(economy: Economy, access: Pass) -> int:
-    """What this node risks on the account while its keeper is silent, micro-credits: no more than it had last."""
-    return min(economy.trust, max(0, access.available, access.contribution))
-
-
 def fresh(access: Pass, now_s: float) -> bool:
     """Whether the pass is in date."""
     return now_s - access.expires <= SKEW_S
@@ -109,7 +102,7 @@ def _standing(economy: Economy, access: Pass, facts: Facts) -> bool:
     """Whether the pass still says something: it is in date, or its keeper cannot be asked for a new one."""
     if fresh(access, facts.now_s):
         return True
-    return facts.silent and facts.now_s - access.issued <= economy.good_standing_s + SKEW_S
+    return facts.silent and recent(economy, access, facts.now_s)
 
 
 def _check_tier(economy: Economy, entry: ModelEntry, needed: int, contribution: int, note: str) -> None:
@@ -122,29 +115,38 @@ def _check_tier(economy: Economy, entry: ModelEntry, needed: int, contribution: 
     )
 
 
-def _check_trust(economy: Economy, shown: Shown | None, facts: Facts) -> None:
-    """Raises NotEntitled unless the account is served without escrow because its keeper is silent."""
+def _walked(facts: Facts) -> str:
+    """Why an account that owes this node is not served; "": it owes little or nothing."""
+    if facts.left_unpaid <= WALK_WINDOWS * facts.window:
+        return ""
+    return (
+        f"Sessions of this account left {spell_credits(facts.left_unpaid)} credits unpaid at this node since "
+        "yesterday; it serves the account again in a day or two. Try another node."
+    )
+
+
+def _doubt(economy: Economy, shown: Shown | None, facts: Facts) -> str:
+    """Why the account is not served without escrow; "": it is, because its keeper is silent."""
     earn = "Earn credits with: gridllm serve"
     if shown is None:
-        raise NotEntitled(f"This grid serves nobody without an account that pays; show one (gridllm id). {earn}")
+        return f"This grid serves nobody without an account that pays; show one (gridllm id). {earn}"
     if not facts.silent:
-        raise NotEntitled(f"Nothing is set aside for this session: ask the account's keeper for an escrow. {earn}")
+        return f"Nothing is set aside for this session: ask the account's keeper for an escrow. {earn}"
     if not economy.trust:
-        raise NotEntitled("The account's ledger keeper is silent, and this grid serves nobody on trust; try later.")
-    if facts.now_s - shown.access.issued > economy.good_standing_s + SKEW_S:
-        raise NotEntitled("The account's ledger keeper is silent, and its last access pass is too old for trust.")
+        return "The account's ledger keeper is silent, and this grid serves nobody on trust; try later."
+    if not recent(economy, shown.access, facts.now_s):
+        return "The account's ledger keeper is silent, and its last access pass is too old for trust."
     trust = trusted(economy, shown.access)
     if not trust:
-        raise NotEntitled(
-            f"The account's ledger keeper is silent, and the account had nothing left when it last spoke. {earn}"
-        )
+        return f"The account's ledger keeper is silent, and the account had nothing left when it last spoke. {earn}"
     if facts.debtors >= MOST_TRUSTED:
-        raise NotEntitled(
+        return (
             f"The account's ledger keeper is silent, and this node serves {facts.debtors} other accounts on trust "
             "already; try another node."
         )
     if facts.debt >= trust:
-        raise NotEntitled(
+        return (
             f"The account's ledger keeper is silent, and this node has served it {spell_credits(facts.debt)} credits "
             f"on trust already, of {spell_credits(trust)}; try another node."
         )
+    return ""

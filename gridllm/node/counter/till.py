@@ -14,10 +14,11 @@ from gridllm.errors import BadPayment, NotEntitled, SessionExists
 from gridllm.ids import PeerId
 from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
+from gridllm.ledger.trust import trusted
 from gridllm.node.counter.bill import Bill
 from gridllm.node.counter.papers import Papers
 from gridllm.node.counter.purse import Earnings, Purse
-from gridllm.node.counter.terms import Facts, admit, asks_keeper, fresh, trusted
+from gridllm.node.counter.terms import Facts, admit, asks_keeper, fresh
 from gridllm.wire.messages import Open, Pay
 
 KEEPER_S: Final = 2.0  # for a keeper to show that it is not silent
@@ -181,7 +182,10 @@ class Till:
         def trust() -> int:
             return max(0, most - self._debt(account, tab)) + self._accepted(tab)
 
-        return Bill(tab, self._economy.prices, parameters, self._economy.window_tokens, trust=trust)
+        free = self._economy.newcomers == "lowest"
+        return Bill(
+            tab, self._economy.prices, parameters, self._economy.window_tokens, trust=trust, free_beyond_trust=free
+        )
 
     def _debt(self, account: str, besides: TabKey) -> int:
         """What the account was served on trust, in other sessions than that one."""

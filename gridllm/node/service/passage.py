@@ -50,8 +50,9 @@ class Passage:
         self._engine.reserve(session.cache, step.rows, replay=step.replay)
         session.lengths, session.step = after, max(session.step, step.step)
         session.used_at = asyncio.get_running_loop().time()
-        if session.terms.bill is not None:
-            session.terms.bill.take(step.rows, step.step, replay=step.replay)
+        bill = session.terms.bill
+        if bill is not None and not bill.take(step.rows, step.step, replay=step.replay):
+            session.terms.priority = 0  # nobody pays for it: after all who do
         self._submit(session, step, hidden)
 
     def decline(self, session: NodeSession | None, step: Step, error: Exception, told: Link) -> None:
