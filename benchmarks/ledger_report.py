@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-START, END = "<!-- ledger:start -->", "<!-- ledger:end -->"
+from benchmarks.page import put
+
 DATABASES: Final = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
 def write_report(result: dict[str, Any], page: Path) -> None:
     """Put the tables into ``page`` between its markers."""
-    text = page.read_text() if page.exists() else f"# The ledger's speed\n\n{START}\n{END}\n"
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{START}\n{tables(result)}{END}{after}")
+    put(page, "ledger", tables(result))
 
 
 def tables(result: dict[str, Any]) -> str:

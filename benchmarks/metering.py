@@ -18,13 +18,10 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import psutil
 import torch
 
 from benchmarks.chain import LONG_PROMPT, SHORT_PROMPT, _cpu, prompt, spans
@@ -32,7 +29,8 @@ from benchmarks.metering_cost import direct_cost
 from benchmarks.metering_report import write_report
 from benchmarks.metering_worker import BLOCK
 from benchmarks.models import SIZES, make_model
-from benchmarks.process import Worker, cpu_seconds
+from benchmarks.pairs import Load, Pairs
+from benchmarks.process import Worker, cpu_seconds, family
 from gridllm.demo_model import demo_model_path
 from tests.command import gridllm, home_environ
 from tests.swarm.grid import ProcessGrid, process_grid
@@ -48,55 +46,14 @@ FOUNDING: Final = ("--open", "--ledger", "--newcomers", "lowest")
 CREDITS: Final = "100000000"
 
 
-@dataclass
-class Pairs:
-    """One figure's measurements, metered and not, in pairs of neighbours."""
-
-    on: list[float] = field(default_factory=list)
-    off: list[float] = field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """Medians, and the median of the pairs' ratios with its interval."""
-        ratios = np.array(self.on) / np.maximum(self.off, 1e-9)
-        drawn = np.random.default_rng(0).choice(ratios, (4000, len(ratios)))
-        low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-        return {
-            "on": statistics.median(self.on),
-            "off": statistics.median(self.off),
-            "ratio": float(np.median(ratios)),
-            "low": float(low),
-            "high": float(high),
-            "pairs": len(ratios),
-        }
-
-
-class Load:
-    """What others do on this machine meanwhile."""
-
-    def __init__(self, ours: Callable[[], float]) -> None:
-        """``ours``: CPU seconds of all our processes so far."""
-        self._ours = ours
-        self._at = self._now()
-        self._before = os.getloadavg()[0]
-
-    def since(self) -> dict[str, float]:
-        """Load averages of a minute, before and after; the mean number of cores that others kept busy."""
-        wall, busy, ours = (after - before for after, before in zip(self._now(), self._at, strict=True))
-        return {"before": self._before, "after": os.getloadavg()[0], "others_cores": max(0.0, busy - ours) / wall}
-
-    def _now(self) -> tuple[float, float, float]:
-        times = psutil.cpu_times()
-        return time.monotonic(), times.user + times.nice + times.system, self._ours()
-
-
 class Bench:
     """The processes of one model, and what is measured of them."""
 
     def __init__(self, local: Worker, clients: Sequence[Worker], grid: ProcessGrid) -> None:
         self.local = local
         self.clients = clients
-        self._chain = [*grid.pids, *_family(worker.process.pid for worker in clients)]
-        self._keeper = _family(running.pid for running in grid.bootstraps.values())
+        self._chain = [*grid.pids, *family(worker.process.pid for worker in clients)]
+        self._keeper = family(running.pid for running in grid.bootstraps.values())
         self._others = [os.getpid(), local.process.pid]
 
     def ours_s(self) -> float:
@@ -163,12 +120,6 @@ class Bench:
         }
         print(json.dumps(result), flush=True)
         return result
-
-
-def _family(heads: Iterable[int]) -> list[int]:
-    """Those processes and all below them."""
-    own = [psutil.Process(pid) for pid in heads]
-    return [one.pid for head in own for one in (head, *head.children(recursive=True))]
 
 
 def measure(bench: Bench, seconds: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-START, END = "<!-- metering:start -->", "<!-- metering:end -->"
+from benchmarks.page import put
 
 ROWS: Final = (  # part, figure, label, decimals, whether more is better
     ("side_by_side", "decode", "side by side: decoded tokens/s", 1, True),
@@ -22,12 +22,7 @@ ROWS: Final = (  # part, figure, label, decimals, whether more is better
 
 def write_report(result: dict[str, Any], page: Path) -> None:
     """Put the tables into ``page`` between its markers."""
-    text = page.read_text() if page.exists() else f"# Metering\n\n{START}\n{END}\n"
-    before, mark, rest = text.partition(START)
-    if not mark:
-        raise ValueError(f"{page} has no line {START}")
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{START}\n{tables(result)}{END}{after}")
+    put(page, "metering", tables(result))
 
 
 def tables(result: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 import sys
 import time
 from contextlib import AsyncExitStack, aclosing
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import torch
 
+from benchmarks.process import cpu_nanoseconds, family
 from gridllm_client import Grid, GridModel
 from gridllm_client.generation import Generation, tokens_of
 from gridllm_client.sampling import Picker, generation_config
@@ -59,7 +61,9 @@ def answer(models: dict[bool, GridModel], request: dict[str, Any]) -> dict[str, 
 async def side_by_side(models: dict[bool, GridModel], request: dict[str, Any]) -> dict[str, list[float]]:
     """Two sessions grow by turns, a metered one and another, on the grid's loop: seconds for each block of tokens.
 
-    A block is what one voucher pays for, so each of the metered has one; it falls into the block's last third.
+    A block is what one voucher pays for, so each of the metered has one; it falls into the block's last third. With
+    ``pids`` also CPU seconds for each block, of this process, of what it started, and of those; with ``control``
+    neither session is metered.
     """
     prompt, blocks = request["prompt"], request["blocks"]
     tokens = 1 + BLOCK * blocks
@@ -67,22 +71,26 @@ async def side_by_side(models: dict[bool, GridModel], request: dict[str, Any]) -
     config = generation_config(ends.model, temperature=0, top_p=None, top_k=None, repetition_penalty=None)
     pick = Picker(ends.model, config, len(prompt), None)
     took: dict[bool, list[float]] = {True: [], False: []}
+    cpu: dict[bool, list[float]] = {True: [], False: []}
+    pids = [*request["pids"], *family([os.getpid()])] if "pids" in request else []
     async with AsyncExitStack() as stack:
         growing = {}
-        for metered, model in models.items():
+        for metered in models:
+            model = models[metered and not request.get("control")]
             session = model.session(tokens=len(prompt) + tokens, prompt=len(prompt))
             stack.callback(session.close)
             growing[metered] = await stack.enter_async_context(aclosing(tokens_of(session, ends, prompt, pick, tokens)))
             await anext(growing[metered])
-            if bool(session.bills) is not metered:
+            if bool(session.bills) is not (model is models[True]):
                 raise RuntimeError(f"metered={metered}, and bills are {session.bills}")
         for block in range(blocks):
             for metered in (True, False) if block % 2 else (False, True):
-                started = time.perf_counter()
+                before, started = cpu_nanoseconds(pids), time.perf_counter()
                 for _ in range(BLOCK):
                     await anext(growing[metered])
                 took[metered].append(time.perf_counter() - started)
-    return {"on": took[True], "off": took[False]}
+                cpu[metered].append(1e-9 * (cpu_nanoseconds(pids) - before))
+    return {"on": took[True], "off": took[False], "on_cpu": cpu[True], "off_cpu": cpu[False]}
 
 
 def main(name: str, folder: str) -> None:
@@ -96,7 +104,7 @@ def main(name: str, folder: str) -> None:
         for line in sys.stdin:
             request = json.loads(line)
             if "blocks" in request:
-                said = paying._runtime.run(side_by_side(models, request))
+                said = paying.runtime.run(side_by_side(models, request))
             else:
                 said = answer(models, request)
             print(json.dumps(said), flush=True)

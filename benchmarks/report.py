@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-START, END = "<!-- chain:start -->", "<!-- chain:end -->"
+from benchmarks.page import put
 
 AIMS: Final[dict[str, dict[str, dict[int, float]]]] = {
     "small": {"one_stream": {1: 0.75, 2: 0.62, 4: 0.48}, "clients_8": {1: 1.5, 2: 1.5, 4: 1.2}},
@@ -37,11 +37,7 @@ ROWS: Final = {
 
 def write_report(result: dict[str, Any], docs: Path) -> None:
     """Put the table into ``docs/performance.md`` between its markers, and the plot beside it."""
-    page = docs / "performance.md"
-    text = page.read_text() if page.exists() else f"# Performance\n\n{START}\n{END}\n"
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{START}\n{table(result)}{END}{after}")
+    put(docs / "performance.md", "chain", table(result))
     plot(result, docs / "figures" / "chain.png")
 
 
