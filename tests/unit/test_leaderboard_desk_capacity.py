@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from gridllm_leaderboard.statements import Submission, Verdict, id_of
 from gridllm_leaderboard.statements import verify_document as verify
 from tests.unit.leaderboard_house import House, hex_of, house
 
+WAITS = "waits for a grader that can hold"
+
 
 async def asks(made: House, grader: Identity, **able: Any) -> messages.Work:
     """A grader's question, with what it is able to do."""
@@ -21,9 +24,10 @@ async def asks(made: House, grader: Identity, **able: Any) -> messages.Work:
 
 
 async def until_waits(made: House, id_: str) -> messages.SubmissionView:
-    assert (await made.until_told("waits"))["submission"] == id_
-    view = await made.until(id_, "queued")
-    assert "waits for a grader that can hold" in view.why
+    """Until its author is told what it waits for."""
+    async with asyncio.timeout(20):
+        while WAITS not in (view := await made.until(id_, "queued")).why:
+            await asyncio.sleep(0.05)
     return view
 
 
