@@ -49,14 +49,14 @@ def credit(
         return
     from gridllm.cli.credit_view import credit_facts, credit_json
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import facts_text, print_json, stdout
+    from gridllm.cli.show import facts_text, print_json, room, stdout
 
     settings, signed, pins = _opened(identity, grid)
     view = run_async(_look(signed, pins, account_of_whom(account, settings)))
     if as_json:
         print_json(credit_json(view))
     else:
-        stdout().print(facts_text(credit_facts(view)))
+        stdout().print(facts_text(credit_facts(view), room()))
 
 
 @app.command()

@@ -16,7 +16,7 @@ def grids(
     Example: gridllm grids --use home
     """
     from gridllm.charter.pin import Pins
-    from gridllm.cli.show import charter_json, facts_text, print_json, stdout
+    from gridllm.cli.show import charter_json, facts_text, print_json, room, stdout
     from gridllm.settings import load_settings
 
     pins = Pins(load_settings().data_dir)
@@ -33,4 +33,4 @@ def grids(
         )
         for signed in joined
     }
-    stdout().print(facts_text(facts))
+    stdout().print(facts_text(facts, room()))

@@ -22,7 +22,7 @@ def show_id(
 
     Example: gridllm id --json
     """
-    from gridllm.cli.show import facts_text, print_json, stdout
+    from gridllm.cli.show import facts_text, print_json, room, stdout
     from gridllm.identity.keys import load_or_create
     from gridllm.settings import load_settings
 
@@ -47,7 +47,7 @@ def show_id(
             named["Admitted"] = [_line(name, one) for name, one in held]
         if revoked:
             named["Revoked"] = [_revoked_line(name, one) for name, one in revoked]
-        stdout().print(facts_text(named))
+        stdout().print(facts_text(named, room()))
 
 
 def _certificates(data_dir: Path, peer: PeerId) -> list[tuple[str, Certificate]]:

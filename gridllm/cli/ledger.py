@@ -101,7 +101,7 @@ def policy(grid: GridOption = None, as_json: JsonOption = False) -> None:
     """
     from gridllm.charter.pin import Pins
     from gridllm.cli.economy_view import economy_lines
-    from gridllm.cli.show import facts_text, print_json, stdout
+    from gridllm.cli.show import facts_text, print_json, room, stdout
     from gridllm.settings import load_settings
 
     signed = Pins(load_settings().data_dir).current(grid)
@@ -113,7 +113,7 @@ def policy(grid: GridOption = None, as_json: JsonOption = False) -> None:
     facts: dict[str, str | list[str]] = {"Grid": charter.name, "Credit": economy_lines(charter)}
     if charter.economy.required:
         facts["Keepers"] = list(charter.keepers)
-    stdout().print(facts_text(facts))
+    stdout().print(facts_text(facts, room()))
 
 
 def chosen(signed: SignedCharter, named: list[str] | None) -> list[str]:

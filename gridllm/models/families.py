@@ -25,6 +25,7 @@ SUPPORTED: Final = (
     "Llama, Qwen2, Qwen3, Mistral, Mixtral, Gemma 2, Gemma 3 (text), GPT-2, GPT-NeoX, OLMo 2, Phi-3, Falcon, BLOOM and "
     "other decoder-only families whose transformers class has a pipeline plan"
 )
+ALIASES: Final = {"gpt-sw3": "gpt2"}  # model_type in config.json → what transformers makes of it
 UNSPLITTABLE: Final = {"hrm_text", "longcat_flash"}  # have a plan, but count or nest their blocks another way
 _building: Final = threading.Lock()  # transformers changes torch's defaults for all threads while it builds a class
 ATTENTION_LAYERS: Final = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -85,6 +86,16 @@ def read_config(folder: Path) -> PreTrainedConfig:
     _check_causal(config)
     layout_of(config)
     return config
+
+
+def family_of(folder: Path) -> str:
+    """``read_config(folder).model_type``, without importing transformers where config.json says it.
+
+    Raises:
+        ModelError: config.json is missing or malformed.
+    """
+    said = read_config_json(folder).get("model_type")
+    return ALIASES.get(said, said) if isinstance(said, str) else str(read_config(folder).model_type)
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:

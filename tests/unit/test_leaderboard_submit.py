@@ -31,7 +31,7 @@ from gridllm_leaderboard.cli.submit import submit
 from gridllm_leaderboard.link import LeaderboardLink
 from gridllm_leaderboard.messages import SubmissionView
 from gridllm_leaderboard.submitting import author as authors
-from gridllm_leaderboard.submitting.author import Author, Words, submission_of
+from gridllm_leaderboard.submitting.author import Author, Words, check_words, submission_of
 from gridllm_leaderboard.submitting.fee import pay_fee
 from gridllm_leaderboard.submitting.licence import licence_of
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
@@ -252,6 +252,8 @@ def test_words_that_cannot_stand_in_a_submission(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=f"^{field} .* cannot be used"):
             submission_of("0" * 64, "1" * 64, manifest, words, 1)
+        with pytest.raises(UsageError, match=f"^{field} .* cannot be used"):
+            check_words("0" * 64, "1" * 64, words)  # before the model is read
 
 
 def test_the_command_refuses_before_it_joins_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from gridllm.models.ends import Ends
+from gridllm.models.families import family_of
 from gridllm.models.manifest import build_manifest
 from gridllm.models.span import Span, load_span
 from tests.unit.tiny_models import FAMILIES, LAYERS, VOCAB, SpanCache, Tiny, make_model
@@ -52,6 +56,16 @@ def test_chain_of_spans_equals_the_plain_model(tiny: Tiny) -> None:
             torch.testing.assert_close(output, expected[:, begin:end], atol=TOLERANCE, rtol=TOLERANCE)
         logits = ends.head(outputs[-1][0])
         torch.testing.assert_close(logits, plain.logits[0, begin:end], atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_a_family_is_told_without_transformers(tmp_path: Path) -> None:
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    for said in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": said}))
+        if said in CONFIG_MAPPING:
+            assert family_of(tmp_path) == CONFIG_MAPPING[said].model_type, said
 
 
 def test_cache_shapes_are_those_the_cache_gets(tiny: Tiny) -> None:

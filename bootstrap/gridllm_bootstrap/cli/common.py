@@ -118,7 +118,7 @@ def print_grid(title: str, home: Home, signed: SignedCharter, explained: dict[st
     from rich.markup import escape
 
     from gridllm.charter.board import NoticeBoard
-    from gridllm.cli.show import charter_facts, facts_text, stdout
+    from gridllm.cli.show import charter_facts, facts_text, room, stdout
 
     name = signed.charter.name
     files = {
@@ -132,7 +132,8 @@ def print_grid(title: str, home: Home, signed: SignedCharter, explained: dict[st
     board = NoticeBoard(signed, home.pins.notices_path(signed))
     console = stdout()
     console.print(title)
-    console.print(facts_text(charter_facts(signed, board.admission) | (explained or {}) | files))
+    facts = charter_facts(signed, board.admission) | (explained or {}) | files
+    console.print(facts_text(facts, room()))
     console.print(f"\nStart its first peer:  [bold]{escape(home.run_command(name))}[/]")
     console.print("Give to volunteers:")
     for address in signed.charter.first_peers:

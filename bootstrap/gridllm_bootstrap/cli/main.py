@@ -187,7 +187,7 @@ def key(
 
     Example: gridllm bootstrap key --name club --announce-maddrs /ip4/203.0.113.8/tcp/31337
     """
-    from gridllm.cli.show import facts_text, print_json, stdout
+    from gridllm.cli.show import facts_text, print_json, room, stdout
     from gridllm_bootstrap.founding.found import check_name, prepare_keys
 
     check_name(name)
@@ -206,7 +206,7 @@ def key(
         "First peer": addresses,
         "Folder": str(home.folder(name)),
     }
-    console.print(facts_text(facts))
+    console.print(facts_text(facts, room()))
     flags = " ".join((f"--maintainer {public}", *(f"--first-peer {address}" for address in addresses)))
     console.print("\nGive to whoever founds the grid, for gridllm bootstrap init:")
     console.print(f"  {flags}", markup=False)

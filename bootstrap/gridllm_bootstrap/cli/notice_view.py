@@ -12,7 +12,7 @@ from gridllm.charter.document import Charter, SignedCharter
 from gridllm.charter.minimums import Admission
 from gridllm.charter.notices import Amendment, Revocation
 from gridllm.cli.minimums_view import admission_lines
-from gridllm.cli.show import charter_facts, facts_text, print_json, stdout
+from gridllm.cli.show import charter_facts, facts_text, print_json, room, stdout
 from gridllm.ledger.statements import Grant, peer_of_account
 from gridllm.quantities import spell_credits
 from gridllm_bootstrap.cli.contest_view import contest_facts, moment
@@ -79,7 +79,7 @@ def print_case(case: Case) -> None:
         charter_facts(case.paper.unsigned) if case.signed is None else notice_facts(case.paper.content, case.charter)
     )
     signers = [f"{case.charter.threshold} must sign; so far {len(case.signers)} did:", *case.signers]
-    stdout().print(facts_text(facts | {"Signed by": signers}))
+    stdout().print(facts_text(facts | {"Signed by": signers}, room()))
 
 
 def print_missing(case: Case, file: Path) -> None:

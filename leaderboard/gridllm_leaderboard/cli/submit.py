@@ -78,15 +78,13 @@ def submit(
 
 def _checked(signed: SignedCharter, outbox: Outbox, folder: Path, words: Words, shown: SubmitView) -> Manifest:
     """The manifest of a model that the leaderboard will take, as far as can be told here. Raises GridError."""
-    import time
-
     from gridllm.cli.runtime import run_async
-    from gridllm.models.manifest import build_manifest
+    from gridllm.models.manifest import digest_folder
     from gridllm_leaderboard.checking.check import check_in_child
-    from gridllm_leaderboard.submitting.author import submission_of
+    from gridllm_leaderboard.submitting.author import check_words
 
-    manifest = build_manifest(folder, lambda done, total: shown.work.tell("Reading the model", done, total))
-    submission_of(signed.grid, outbox.account, manifest, words, int(time.time()))
+    check_words(signed.grid, outbox.account, words)
+    manifest = digest_folder(folder, lambda done, total: shown.work.tell("Reading the model", done, total))
     shown.work.tell("Checking that it can be read and computed")
     run_async(check_in_child(folder, manifest))
     shown.work.rest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -74,6 +74,11 @@ Pay = Callable[[SubmissionView], Awaitable[bool]]
 """Pays the fee that is due; whether only now (``fee.pay_fee``)."""
 
 
+def check_words(grid: str, account: str, words: Words) -> None:
+    """Before a large model is read: can a submission say this? Raises UsageError."""
+    _document(grid, account, words, {"root": "0" * 64, "weights": "0" * 64, "parameters": 1, "size": 1, "issued": 1})
+
+
 def submission_of(grid: str, account: str, manifest: Manifest, words: Words, issued: int) -> Submission:
     """The document to be signed.
 
@@ -81,20 +86,12 @@ def submission_of(grid: str, account: str, manifest: Manifest, words: Words, iss
         UsageError: what the author says of the model cannot stand in one.
     """
     facts = facts_of(manifest)
-    fields: dict[str, Any] = {
-        "grid": grid,
-        "account": account,
-        "root": root(manifest),
-        "weights": facts.weights,
-        "name": words.name,
-        "message": words.message,
-        "license": words.license,
-        "base": words.base,
-        "serve": words.serve,
-        "parameters": facts.parameters,
-        "size": facts.size,
-        "issued": issued,
-    }
+    said = {"weights": facts.weights, "parameters": facts.parameters, "size": facts.size}
+    return _document(grid, account, words, {"root": root(manifest), **said, "issued": issued})
+
+
+def _document(grid: str, account: str, words: Words, facts: dict[str, Any]) -> Submission:
+    fields: dict[str, Any] = {"grid": grid, "account": account, **asdict(words), **facts}
     try:
         return Submission.model_validate(fields)
     except ValidationError as error:
