@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gridllm.errors import GridError, LeaderboardError, NotAccepted, SwarmError
+from gridllm_leaderboard.grading.ending import RoundOverError, unless_over
 from gridllm_leaderboard.grading.grader import Done, Grader, PutOffError
 from gridllm_leaderboard.grading.work import fetch_sheets
 from gridllm_leaderboard.link import LeaderboardLink
@@ -50,11 +51,16 @@ async def grade_all(link: LeaderboardLink, grader: Grader, own: Mapping[str, Tas
         put_off: PutOffError | None = None
         for model in left:
             try:
-                done = await grader.grade(link, given, model, sheets)
+                done = await unless_over(link, given.lock.round, grader.grade(link, given, model, sheets))
             except PutOffError as error:
                 put_off = error
                 told.trouble(str(error))
                 continue
+            except RoundOverError as error:
+                told.trouble(str(error))
+                graded |= {(id_of(given.draw), one.id) for one in left}
+                put_off = None
+                break
             except NotAccepted as error:  # the round is over, or another of this account was first
                 told.trouble(f"The grade of {model.submission.name!r} was not taken: {error}")
                 graded.add((id_of(given.draw), model.id))
