@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from gridllm.engine.runner import Engine
-from gridllm.errors import Full, GridError, Malformed, NextHopLost, NodeFault, Refusal, StaleEpoch
+from gridllm.errors import Draining, Full, GridError, Malformed, NextHopLost, NodeFault, Refusal, StaleEpoch
 from gridllm.ids import SessionId
 from gridllm.ledger.prices import Count
 from gridllm.node.counter.till import Terms, Till
@@ -18,8 +18,9 @@ from gridllm.node.service.replies import fault, refused, send, tell_unsent
 from gridllm.node.service.session import NodeSession
 from gridllm.node.service.sessions import Sessions
 from gridllm.swarm.link import Link
-from gridllm.wire.messages import Open, Ready, Refused, Resume
+from gridllm.wire.messages import Open, Ready, Resume
 
+ENDED: Final = "This node stops serving the model; try another."
 SETTLE_TIMEOUT_S: Final = 30.0  # a Resume waits this long for the session's queued work
 
 
@@ -50,15 +51,33 @@ class Openings:
         self._tasks = tasks
         self._till = till
         self._pauses = pauses
+        self._answering: set[asyncio.Task[None]] = set()
+        self._ended = False
 
     def take(self, link: Link, message: Open | Resume) -> None:
         """Answer a request in a task of its own."""
         try:
+            if self._ended:
+                raise Draining(ENDED)
             self._callers.asked(link)
-        except Full as full:
-            send(link, Refused(message.call, message.session, full.code, str(full)))
-        else:
-            self._tasks.create_task(self._answer(link, message))
+        except (Draining, Full) as refusal:
+            send(link, refused(refusal, message.session, message.call))
+            return
+        task = self._tasks.create_task(self._answer(link, message))
+        self._answering.add(task)
+        task.add_done_callback(lambda done: self._answered(link, done))
+
+    def end(self) -> None:
+        """Answer no more requests, nor those under way: they would open links that nobody ends, and wait for work that
+        the engine dropped.
+        """
+        self._ended = True
+        for task in list(self._answering):
+            task.cancel()
+
+    def _answered(self, link: Link, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        self._callers.answered(link)
 
     async def _answer(self, link: Link, message: Open | Resume) -> None:
         try:
@@ -68,11 +87,12 @@ class Openings:
             if isinstance(refusal, NextHopLost) and message.next:
                 refusal.blamed = message.next.peer
             send(link, refused(refusal, message.session, message.call))
+        except asyncio.CancelledError:
+            send(link, refused(Draining(ENDED), message.session, message.call))
+            raise
         else:
             count = session.terms.bill.meter.count if session.terms.bill is not None else Count()
             send(link, Ready(message.call, session.id, session.lengths, session.step, self._engine.budget.free, *count))
-        finally:
-            self._callers.answered(link)
 
     async def _open(self, link: Link, opened: Open) -> NodeSession:
         self._door.check_request(opened, link.peer)

@@ -103,7 +103,7 @@ class NodeService:
         """End every session; every link, too, unless other models of this node use them."""
         self._stopping.set()
         if self._runner is not None:
-            await self._runner
+            await asyncio.shield(self._runner)  # whoever waits may be cancelled: the sessions are ended all the same
 
     async def _run(self, started: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -118,6 +118,7 @@ class NodeService:
             if unlisten is not None:
                 unlisten()
             housekeeping.cancel()
+            self._openings.end()
             await neighbours.close()
             if self._switchboard.unplug(self):
                 for session in self._sessions:
@@ -156,7 +157,7 @@ class NodeService:
         if isinstance(message, Step):
             self._on_step(link, message, body)
         elif isinstance(message, Open | Resume):
-            if self._openings is not None and not self._stopping.is_set():
+            if self._openings is not None:
                 self._openings.take(link, message)
         elif isinstance(message, Close):
             self._sessions.close(SessionId(message.session), link.peer, by_client=True)
