@@ -262,7 +262,7 @@ def test_commands(
     board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = {"here": board.place, "new": Place(tmp_path / "new"), "none": Place(tmp_path / "none")}
-    monkeypatch.setattr(command, "_place", lambda home, name: (GRID, places[name]))
+    monkeypatch.setattr(command, "place_at", lambda home, name: (GRID, places[name]))
     key = load_or_create(places["none"].key)
     with pytest.raises(UsageError, match="no leaderboard's database"):
         command.backup(tmp_path / "x.tar", name="none")

@@ -57,7 +57,10 @@ def _rules(rules: Rules, charter: Charter) -> dict[str, str | list[str]]:
         "Tier": f"a listed model is for those who gave {count_credits(rules.tier)} more than they took"
         if rules.tier
         else "listed models are open to all",
-        "Rounds": f"wait {spell_duration(rules.round_s)} for further submissions",
+        "Rounds": [
+            f"wait {spell_duration(rules.round_s)} for further submissions",
+            f"are void without a verdict {spell_duration(rules.patience_s)} after their lock",
+        ],
     }
 
 

@@ -9,19 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridllm_leaderboard.cli.database import DatabaseOption, HomeOption, JsonOption, NameOption, place_at, store_at
+
 if TYPE_CHECKING:
     from gridllm_leaderboard.backup.saving import Saved
-    from gridllm_leaderboard.place import Place
-    from gridllm_leaderboard.store.store import LeaderboardStore
-
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="The maintainer's folder; the default is in the data folder.")
-]
-NameOption = Annotated[str | None, typer.Option(help="Which grid, when several were founded here.")]
-DatabaseOption = Annotated[
-    str | None, typer.Option(help="URL of the leaderboard's database, as given to run; default: a SQLite file.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def backup(
@@ -40,10 +31,10 @@ def backup(
     from gridllm_leaderboard.backup.saving import save
     from gridllm_leaderboard.vault.vault import Vault
 
-    grid, place = _place(home, name)
+    grid, place = place_at(home, name)
     account = load(place.key).public_key.hex()
     with ExitStack() as stack:
-        store = stack.enter_context(_store(place, database, there=True))
+        store = stack.enter_context(store_at(place, database, there=True))
         vault = None if no_weights or not place.vault.is_dir() else Vault(place.vault)
         tell = stack.enter_context(_progress("Saving"))
         saved = save(file.expanduser(), store, vault, grid, account, tell)
@@ -73,43 +64,14 @@ def restore(
             found = put_back(file.expanduser(), None, None, tell)
         _say(found, file, "sound", as_json, lacking_is_news=True)
         return
-    grid, place = _place(home, name)
+    grid, place = place_at(home, name)
     with ExitStack() as stack:
         if place.key.exists():
             stack.enter_context(hold(load(place.key), otherwise="restore once it has ended"))
-        store = stack.enter_context(_store(place, database, there=False))
+        store = stack.enter_context(store_at(place, database, there=False))
         tell = stack.enter_context(_progress("Restoring"))
         restored = put_back(file.expanduser(), grid, Target(store, Vault(place.vault), force), tell)
     _say(restored, file, "restored", as_json, lacking_is_news=True)
-
-
-def _place(home: Path | None, name: str | None) -> tuple[str, Place]:
-    """The grid's id and where its leaderboard lies. Raises UsageError: no such grid was founded here."""
-    from gridllm_bootstrap.cli.common import grid_at, home_at
-    from gridllm_leaderboard.place import Place
-
-    here = home_at(home)
-    signed = grid_at(here, name)
-    return signed.grid, Place(here.folder(signed.charter.name))
-
-
-@contextmanager
-def _store(place: Place, database: str | None, *, there: bool) -> Iterator[LeaderboardStore]:
-    """The leaderboard's database; ``there``: it must exist. Raises LeaderboardError, UsageError."""
-    from gridllm.errors import UsageError
-    from gridllm_leaderboard.store.engine import open_engine
-    from gridllm_leaderboard.store.store import LeaderboardStore
-
-    if there and database is None and not place.database.exists():
-        raise UsageError(
-            f"There is no leaderboard's database {place.database}; run gridllm leaderboard run first, or name another "
-            "with --database."
-        )
-    store = LeaderboardStore(open_engine(database or place.database_url))
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @contextmanager

@@ -51,6 +51,14 @@ def init(
         str | None,
         typer.Option("--round", metavar="DURATION", help="A round waits so long for others. Default: 10min."),
     ] = None,
+    patience: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="A round without a verdict so long after its lock is void, and its submissions wait for another one. "
+            "Default: 7d.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     name: NameOption = None,
     out: HomeOption = None,
@@ -87,7 +95,7 @@ def init(
         )
     place = Place(home.folder(signed.charter.name))
     held = NoticeBoard(signed, home.pins.notices_path(signed)).rules
-    changes = _changes(fee, bounty, daily, largest, tier, quorum, round_)
+    changes = _changes(fee, bounty, daily, largest, tier, quorum, round_, patience)
     if grader is not None:
         changes["graders"] = [account_named(one) for one in grader]
     elif held is None:
@@ -124,6 +132,7 @@ def _changes(
     tier: str | None,
     quorum: int | None,
     round_: str | None,
+    patience: str | None,
 ) -> dict[str, Any]:
     """What was typed, by the rules' fields. Raises UsageError."""
     from gridllm.quantities import parse_credits, parse_duration, parse_size
@@ -136,5 +145,6 @@ def _changes(
         "tier": None if tier is None else parse_credits(tier),
         "quorum": quorum,
         "round_s": None if round_ is None else parse_duration(round_),
+        "patience_s": None if patience is None else parse_duration(patience),
     }
     return {field: value for field, value in said.items() if value is not None}

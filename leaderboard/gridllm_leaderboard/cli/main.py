@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gridllm_leaderboard.cli.annul import annul
 from gridllm_leaderboard.cli.backup import backup, restore
 from gridllm_leaderboard.cli.grade import grade
 from gridllm_leaderboard.cli.history import history
@@ -33,6 +34,7 @@ app.command()(regrade)
 app.command()(withdraw)
 app.command()(init)
 app.command()(run)
+app.command()(annul)
 app.command()(backup)
 app.command()(restore)
 app.command()(verify)

@@ -28,7 +28,10 @@ def rules_facts(rules: Rules, grid: str) -> dict[str, str | list[str]]:
             f"{rules.largest_bytes / 1e9:,.1f} GB of weights",
         ],
         "Listed models": f"for contributions of {count_credits(rules.tier)}" if rules.tier else "for every member",
-        "Rounds": f"begin {spell_duration(rules.round_s)} after the first submission" if rules.round_s else "at once",
+        "Rounds": [
+            f"begin {spell_duration(rules.round_s)} after the first submission" if rules.round_s else "begin at once",
+            f"are void without a verdict {spell_duration(rules.patience_s)} after their lock",
+        ],
     }
 
 

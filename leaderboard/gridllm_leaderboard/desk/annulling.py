@@ -7,7 +7,7 @@ was read in a transaction holds until it has written (``store.engine``), so they
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridllm.charter.contest import Rules
 from gridllm.errors import LeaderboardError
@@ -18,6 +18,9 @@ from gridllm_leaderboard.statements import Annulment, Lock, id_of, sign
 if TYPE_CHECKING:
     from gridllm_leaderboard.store.batch import Batch
     from gridllm_leaderboard.store.records import Round
+
+
+MAX_REASON: Final = 500  # characters
 
 
 def is_overdue(lock: Lock, rules: Rules, now: int) -> bool:
@@ -54,7 +57,7 @@ def annul(batch: Batch, number: int, reason: str, identity: Identity, now: int) 
     """End that round without a verdict; the round as it was.
 
     Args:
-        identity: the leaderboard's.
+        identity: of the leaderboard by the rules that hold now; a lost key may have locked the round.
 
     Raises:
         LeaderboardError: there is no such round, or it has come to its end.

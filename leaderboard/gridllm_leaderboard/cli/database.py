@@ -1,0 +1,52 @@
+"""What the commands share that open a leaderboard's database, whether or not a leaderboard runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gridllm_leaderboard.place import Place
+    from gridllm_leaderboard.store.store import LeaderboardStore
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="The maintainer's folder; the default is in the data folder.")
+]
+NameOption = Annotated[str | None, typer.Option(help="Which grid, when several were founded here.")]
+DatabaseOption = Annotated[
+    str | None, typer.Option(help="URL of the leaderboard's database, as given to run; default: a SQLite file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def place_at(home: Path | None, name: str | None) -> tuple[str, Place]:
+    """The grid's id and where its leaderboard lies. Raises UsageError: no such grid was founded here."""
+    from gridllm_bootstrap.cli.common import grid_at, home_at
+    from gridllm_leaderboard.place import Place
+
+    here = home_at(home)
+    signed = grid_at(here, name)
+    return signed.grid, Place(here.folder(signed.charter.name))
+
+
+@contextmanager
+def store_at(place: Place, database: str | None, *, there: bool) -> Iterator[LeaderboardStore]:
+    """The leaderboard's database; ``there``: it must exist. Raises LeaderboardError, UsageError."""
+    from gridllm.errors import UsageError
+    from gridllm_leaderboard.store.engine import open_engine
+    from gridllm_leaderboard.store.store import LeaderboardStore
+
+    if there and database is None and not place.database.exists():
+        raise UsageError(
+            f"There is no leaderboard's database {place.database}; run gridllm leaderboard run first, or name another "
+            "with --database."
+        )
+    store = LeaderboardStore(open_engine(database or place.database_url))
+    try:
+        yield store
+    finally:
+        store.close()
