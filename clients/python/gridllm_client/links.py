@@ -303,10 +303,12 @@ class LinkPool:
         idle = [known for known in self._links.values() if known.lost is None and known.idle_s > IDLE_S]
         for old in idle:
             del self._links[old.peer]
-        link = await NodeLink.open(self.swarm, peer, addresses, timeout_s=self._timeout_s, on_end=self._tell)
-        self._links[peer] = link
-        for old in idle:
-            await old.close()
+        try:
+            link = await NodeLink.open(self.swarm, peer, addresses, timeout_s=self._timeout_s, on_end=self._tell)
+            self._links[peer] = link
+        finally:  # whether or not it was opened: nobody else knows of them any more
+            for old in idle:
+                await old.close()
         return link
 
 
