@@ -65,6 +65,9 @@ async def _show(
     as_json: bool,
     watch: bool,
 ) -> None:
+    import asyncio
+    from contextlib import AsyncExitStack
+
     from gridllm.admission.gate import Gatekeeper
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.catalogue import Catalogue
@@ -79,31 +82,32 @@ async def _show(
     from gridllm.swarm.helpers import Helpers
     from gridllm.swarm.libp2p import open_swarm
 
-    with step(f"Looking up the nodes of {signed.charter.name}"):
-        swarm = await open_swarm(
-            Identity.ephemeral(), initial_peers=pins.initial_peers(signed), client_only=True, namespace=signed.grid
-        )
-    try:
-        board = NoticeBoard(signed, pins.notices_path(signed))
-        gate = Gatekeeper(signed, board)
-        directory = Directory(swarm, signed.grid, gate.admit)
-        await hear_news(swarm, board, pins.peers(signed), timeout_s=NEWS_TIMEOUT_S)
-        helpers = Helpers(swarm, signed.grid, gate.admit_helper)
-        catalogue = Catalogue(signed, board)
-
-        async def look_once() -> tuple[list[ModelView], HelperView]:
-            served = catalogue.entries
-            entries = served if everything else [catalogue.model(model)]
-            names = {entry.root: entry.name for entry in served}
-            return (
-                await look(swarm, directory, gate, entries, everything=everything),
-                await look_for_helpers(swarm, helpers, names, everything=everything),
+    async with AsyncExitStack() as stack:
+        with step(f"Looking up the nodes of {signed.charter.name}"):
+            swarm = await open_swarm(
+                Identity.ephemeral(), initial_peers=pins.initial_peers(signed), client_only=True, namespace=signed.grid
             )
+            stack.push_async_callback(swarm.close)
+            board = NoticeBoard(signed, pins.notices_path(signed))
+            gate = Gatekeeper(signed, board)
+            directory = Directory(swarm, signed.grid, gate.admit)
+            await hear_news(swarm, board, pins.peers(signed), timeout_s=NEWS_TIMEOUT_S)
+            helpers = Helpers(swarm, signed.grid, gate.admit_helper)
+            catalogue = Catalogue(signed, board)
 
+            async def look_once() -> tuple[list[ModelView], HelperView]:
+                served = catalogue.entries
+                entries = served if everything else [catalogue.model(model)]
+                names = {entry.root: entry.name for entry in served}
+                return await asyncio.gather(
+                    look(swarm, directory, gate, entries, everything=everything),
+                    look_for_helpers(swarm, helpers, names, everything=everything),
+                )
+
+            views, helping = await look_once()
         if watch:
             async with gossiping(swarm, board, lambda: pins.peers(signed), serve=False):
                 await _watch(look_once)
-        views, helping = await look_once()
         if as_json:
             models = [view_json(view) for view in views]
             grid = {"grid": signed.grid, "name": signed.charter.name, "models": models}
@@ -112,8 +116,6 @@ async def _show(
             console = stdout()
             width = console.width if console.is_terminal else WIDE
             console.print(_everything(views, helping, width), width=width, crop=False)
-    finally:
-        await swarm.close()
 
 
 def _everything(views: Sequence[ModelView], helping: HelperView, width: int) -> Group:

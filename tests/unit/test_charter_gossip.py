@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from gridllm.charter import gossip as gossip_module
+from gridllm.charter import news as news_module
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.gossip import (
     NOTICE_CALL,
@@ -103,6 +104,24 @@ async def test_news_are_heard_from_those_who_tell_them_in_time(
     assert not await hear_news(other.swarm, other.board, peers, timeout_s=0.2)
     assert 0 < len(other.board.raws()) < 60
     assert await hear_news(other.swarm, other.board, peers, timeout_s=5.0)
+    assert other.board.raws() == one.board.raws()
+
+
+async def test_news_do_not_wait_for_those_who_are_gone(
+    pair: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news_module, "STRAGGLERS_S", 0.05)
+    one, other = pair
+    await one.board.take([revocation()])
+    usual = other.swarm.connect
+
+    async def connect(peer: PeerId, *args: Any, **kwargs: Any) -> None:
+        await (usual(peer, *args, **kwargs) if peer == one.swarm.peer else asyncio.sleep(3600))
+
+    monkeypatch.setattr(other.swarm, "connect", connect)
+    peers = [(Identity.ephemeral().peer, ("/ip4/192.0.2.1/tcp/1",)), (one.swarm.peer, one.swarm.addresses)]
+    async with asyncio.timeout(20):
+        assert await hear_news(other.swarm, other.board, peers, timeout_s=3600)
     assert other.board.raws() == one.board.raws()
 
 

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from gridllm.charter.catalogue import CHAMPION
 from gridllm.charter.document import ModelEntry, SignedCharter
@@ -17,12 +17,13 @@ from gridllm.models.files import find_model
 from gridllm.settings import load_settings
 from gridllm.swarm.interface import Swarm
 from gridllm.wire.record import NodeRecord
-from gridllm_client.champion import Reign
-from gridllm_client.loaded import Loaded
-from gridllm_client.loading import Loader, folder_of
-from gridllm_client.model import GridModel
 from gridllm_client.net import Net
 from gridllm_client.runtime import Runtime
+
+if TYPE_CHECKING:
+    from gridllm_client.champion import Reign
+    from gridllm_client.loaded import Loaded
+    from gridllm_client.model import GridModel
 
 LEAVE_TIMEOUT_S: Final = 10.0  # for closing links and leaving the network
 
@@ -70,13 +71,18 @@ class Grid:
         self._runtime = Runtime()
         told = load_settings().reports if reports is None else reports
         self._net = Net(self.charter, self._pins, reports=told)
-        self._loader = Loader(self._net)
         self._closer = weakref.finalize(self, _close, self._runtime, self._net)
+        entering = self._runtime.start(self._net.enter(swarm, payer))
         try:
-            self._runtime.run(self._net.enter(swarm, payer))
+            # With torch, which takes seconds to import: the network is entered meanwhile.
+            from gridllm_client.loading import Loader
+
+            entering.result()
         except BaseException:
+            entering.cancel()
             self._closer()
             raise
+        self._loader = Loader(self._net)
         self._models: dict[tuple[str, str | None, str | None], GridModel] = {}
 
     def model(self, name: str | None = None, *, dtype: str | None = None, path: Path | str | None = None) -> GridModel:
@@ -93,6 +99,8 @@ class Grid:
             UsageError: no such dtype; or a path with ``@champion``.
             ModelError: its files cannot be found, or are not the grid's.
         """
+        from gridllm_client.model import GridModel
+
         entry = self._runtime.run(self._net.entry(name))
         key = CHAMPION if name == CHAMPION else entry.root, dtype, None if path is None else str(path)
         if key not in self._models:
@@ -128,11 +136,15 @@ class Grid:
         self.close()
 
     def _load(self, entry: ModelEntry, dtype: str | None, path: Path | str | None) -> Loaded:
+        from gridllm_client.loading import folder_of
+
         # On this thread: a download from the Hub can be interrupted here only.
         folder = folder_of(entry) if path is None else find_model(path)
         return self._runtime.run(self._loader.load(entry, dtype, folder))
 
     def _champion(self, dtype: str | None, path: Path | str | None) -> Reign:
+        from gridllm_client.champion import Reign
+
         if path is not None:
             raise UsageError(f"{CHAMPION} is one model today and another tomorrow, so no folder can be given for it.")
         loader, net = self._loader, self._net
