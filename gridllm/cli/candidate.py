@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
 
 from gridllm.cli.candidate_view import Outcome
+from gridllm.tasks import racing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,15 +163,9 @@ async def be_measured(
         await swarm.close()
 
 
-async def _while_connected(swarm: Swarm, work: Coroutine[Any, Any, T]) -> T:
+async def _while_connected(swarm: Swarm, work: Awaitable[T]) -> T:
     """The result of ``work``, unless the swarm is lost first. Raises that SwarmError."""
-    task, failing = asyncio.create_task(work), asyncio.create_task(swarm.failed())
-    try:
-        await asyncio.wait((task, failing), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise failing.result()
-        return task.result()
-    finally:
-        for one in (task, failing):
-            one.cancel()
-        await asyncio.gather(task, failing, return_exceptions=True)
+    async with racing(work, swarm.failed()) as (working, failing):
+        if working.done():
+            return working.result()
+        raise failing.result()

@@ -29,6 +29,7 @@ from gridllm.node.wishes import Wishes
 from gridllm.swarm.directory import TTL_S
 from gridllm.swarm.helpers import Addresses, Helpers
 from gridllm.swarm.interface import Swarm
+from gridllm.tasks import racing
 from gridllm.wire.helper import HelperRole
 
 PING_CALL: Final = "gridllm.ping"  # as nodes answer it
@@ -204,20 +205,12 @@ class Helper:
 
     async def _unless_called_off(self, swarm: Swarm, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` until the volunteer stops or the swarm fails (SwarmError)."""
-        task = asyncio.create_task(work)
-        stopping, failing = asyncio.create_task(self._stop.wait()), asyncio.create_task(swarm.failed())
-        racers: set[asyncio.Future[Any]] = {task, stopping, failing}
-        try:
-            await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
+        async with racing(work, self._stop.wait(), swarm.failed()) as (working, stopping, failing):
             if stopping.done():
                 return
             if failing.done():
                 raise failing.result()
-            task.result()
-        finally:
-            for racer in racers:
-                racer.cancel()
-            await asyncio.gather(*racers, return_exceptions=True)
+            working.result()
 
 
 async def _beside(

@@ -31,6 +31,7 @@ from gridllm.node.tenancy import Tenancy, host_all, let_go_but, still_good
 from gridllm.node.wishes import Wishes
 from gridllm.quantities import spell_earnings
 from gridllm.swarm.interface import Swarm
+from gridllm.tasks import racing
 
 T = TypeVar("T")
 
@@ -208,13 +209,8 @@ class Volunteer:
         draining = [
             asyncio.create_task(stay.service.drain(grace_s, quietly=number > 0)) for number, stay in enumerate(stays)
         ]
-        hurry, drained = asyncio.create_task(self._stops.hurry.wait()), asyncio.gather(*draining)
-        try:
-            await asyncio.wait((hurry, drained), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (hurry, drained):
-                task.cancel()
-            await asyncio.gather(hurry, drained, return_exceptions=True)
+        async with racing(asyncio.gather(*draining), self._stops.hurry.wait()):
+            pass  # what is not drained by then ends all the same
 
     async def _or_stop(self, work: Awaitable[T], swarm: Swarm | None = None) -> T | Ending:
         return await until_stopped(work, self._stops.stop, swarm, self._report.note)

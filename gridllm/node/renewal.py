@@ -19,6 +19,7 @@ from gridllm.ids import PeerId
 from gridllm.node.report import Report
 from gridllm.node.standing import Standing, renewal_at_s, retry_pause_s, spell_duration, spell_time
 from gridllm.swarm.interface import Swarm
+from gridllm.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -126,8 +127,7 @@ class Renewal:
                     attempts.result()  # nothing but a fault of ours ends it
         finally:
             forget()
-            attempts.cancel()
-            await asyncio.gather(attempts, return_exceptions=True)
+            await end(attempts)
 
     def stage(self, name: str, done: float) -> None:
         """See ``Watcher``: the log hears of it, the terminal goes on showing sessions."""

@@ -18,6 +18,7 @@ from gridllm.node.site import FAREWELL_S, Site
 from gridllm.node.stops import Ending
 from gridllm.node.tenancy import Tenancy
 from gridllm.planning.placement import BlockRange
+from gridllm.tasks import racing
 
 REVOKED_GRACE_S: Final = 2.0  # for clients to hear that they must move
 
@@ -80,10 +81,7 @@ class Stay:
     async def called_off(self) -> Ending:
         """Wait until other blocks need this node more, or it may serve no longer."""
         tenancy = self.tenancy
-        moving = asyncio.create_task(self._move())
-        lapsing = asyncio.create_task(self._renewal.run())
-        try:
-            await asyncio.wait((moving, lapsing), return_when=asyncio.FIRST_COMPLETED)
+        async with racing(self._move(), self._renewal.run()) as (moving, lapsing):
             if lapsing.done():
                 fault = lapsing.result()
                 if fault.rule != "revoked":
@@ -91,10 +89,6 @@ class Stay:
                 return Ending.LAPSED
             tenancy.target, tenancy.left = moving.result(), self.presence.span
             return Ending.MOVING
-        finally:
-            for task in (moving, lapsing):
-                task.cancel()
-            await asyncio.gather(moving, lapsing, return_exceptions=True)
 
     async def announce_draining(self) -> None:
         """Tell the grid that no new sessions are taken; best effort."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gridllm.swarm.interface import Swarm
+from gridllm.tasks import racing
 
 T = TypeVar("T")
 
@@ -35,22 +36,11 @@ async def until_stopped(
     work: Awaitable[T], stop: asyncio.Event, swarm: Swarm | None, note: Callable[[str], None]
 ) -> T | Ending:
     """The result of ``work``, unless the volunteer stops or the swarm fails first; then it is cancelled."""
-    task = asyncio.ensure_future(work)
-    stopping = asyncio.create_task(stop.wait())
-    racers: set[asyncio.Future[object]] = {task, stopping}  # type: ignore[arg-type]
-    failing = None
-    if swarm is not None:
-        failing = asyncio.create_task(swarm.failed())
-        racers.add(failing)  # type: ignore[arg-type]
-    try:
-        await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
+    lost = swarm.failed() if swarm is not None else asyncio.get_running_loop().create_future()
+    async with racing(work, stop.wait(), lost) as (working, stopping, failing):
         if stopping.done():
             return Ending.STOPPED
-        if failing is not None and failing.done():
+        if failing.done():
             note(str(failing.result()))
             return Ending.LOST
-        return task.result()
-    finally:
-        for racer in racers:
-            racer.cancel()
-        await asyncio.gather(*racers, return_exceptions=True)
+        return working.result()

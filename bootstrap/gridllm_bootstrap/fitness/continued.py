@@ -17,6 +17,7 @@ from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.interface import Swarm
+from gridllm.tasks import end
 from gridllm_bootstrap.fitness.fitness import Fitness
 from gridllm_bootstrap.fitness.outcomes import FitnessEvent
 from gridllm_bootstrap.fitness.rechecks import Rechecks
@@ -84,8 +85,7 @@ async def continued_fitness(
     try:
         yield rechecks
     finally:
-        carrying_out.cancel()
-        await asyncio.gather(carrying_out, return_exceptions=True)
+        await end(carrying_out)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from gridllm.errors import GridError, LedgerError, Refusal, SwarmError, UnknownModel
+from gridllm.tasks import end
 from gridllm_bootstrap.keeping.copying import Astray, Convicted, Copier, InvalidEntry
 from gridllm_bootstrap.keeping.vouching import HeadReader, Shown
 from gridllm_bootstrap.keeping.witness import Discord, Witness
@@ -81,7 +82,7 @@ class Mirror:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, self._worker.shutdown)
             await self._witness.begin()
-            stack.push_async_callback(_end, [asyncio.create_task(self._follow(other)) for other in self._others])
+            stack.push_async_callback(end, *(asyncio.create_task(self._follow(other)) for other in self._others))
             self._stack = stack.pop_all()
         return self
 
@@ -193,9 +194,3 @@ class Mirror:
         log.warning("%s", text)
         if other == name:
             self._witness.say(Discord("astray", name, text))
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.cards import keep_card
+from gridllm.tasks import end, racing
 
 if TYPE_CHECKING:
     from gridllm.admission.manifests import Manifests
@@ -92,7 +93,7 @@ async def open_books(
             await check_alone(swarm, signed, keeper.log)  # by now more of the grid was found
             await Calls(keeper, swarm, vouched=lambda: mirror.vouched, hear=mirror.hear).serve()
             card = asyncio.create_task(keep_card(swarm, signed.grid, books.identity, office="keepers"))
-            stack.push_async_callback(_end, card)
+            stack.push_async_callback(end, card)
         yield Kept(keeper, *await keeper.read(lambda store: store.extent()))
 
 
@@ -113,17 +114,6 @@ def _open_store(url: str, starter: int) -> tuple[LedgerStore, Callable[[], None]
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
     """Do it, or leave off when the stop comes. Raises what it raises."""
-    doing, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait([doing, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            doing.result()
-    finally:
-        for task in (doing, stopping):
-            task.cancel()
-        await asyncio.gather(doing, stopping, return_exceptions=True)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with racing(work, stop.wait()) as (working, _):
+        if working.done():
+            working.result()

@@ -25,6 +25,7 @@ from gridllm.admission.examination.messages import ADMISSION_STREAM, Hello, Queu
 from gridllm.admission.figures import Figures
 from gridllm.errors import CallTimeout, Full, GridError, NodeFault, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon
 from gridllm.ids import ModelRoot, PeerId
+from gridllm.tasks import end
 from gridllm_bootstrap.limits import Limits, OpenStreams, places_of
 from gridllm_bootstrap.measuring.certifying import Certifier
 from gridllm_bootstrap.measuring.dialback import DialBack
@@ -115,8 +116,7 @@ class Authority:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+            await end(self._opening)
         await self._dial_back.close()
 
     @property

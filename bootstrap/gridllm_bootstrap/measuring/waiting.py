@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from gridllm.errors import Full
+from gridllm.tasks import end
 
 AT_ONCE: Final = 2  # more share the line and the checking thread, and each is measured as slower than it is
 MOST_WAITING: Final = 64  # each holds a stream; the last one's turn comes in about a quarter of an hour
@@ -103,8 +104,7 @@ class WaitingRoom:
                     return listening.result()
             return listening.result() if listening.done() else None
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            await end(listening)
 
     def _move_up(self) -> None:
         while self._waiting and len(self._examined) < self._at_once:

@@ -20,6 +20,7 @@ from gridllm.node.counter.handing import HandIn
 from gridllm.node.counter.purse import Purse
 from gridllm.node.counter.till import Till
 from gridllm.swarm.interface import Swarm
+from gridllm.tasks import end
 
 
 class Counter:
@@ -103,6 +104,5 @@ async def counter_in(
             catalogue = None if board is None else Catalogue(signed, board)
             yield Counter(signed, identity.public_key.hex(), keepers, purse, handing, catalogue)
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await end(running)
             await handing.last()

@@ -24,6 +24,7 @@ from gridllm.node.succession.following import Following
 from gridllm.node.succession.making_way import until_room_is_free
 from gridllm.node.succession.waiting import is_whole, until_quiet
 from gridllm.node.tenancy import Tenancy
+from gridllm.tasks import end, racing
 
 log = logging.getLogger(__name__)
 
@@ -71,25 +72,22 @@ class Succession:
             self._retiring = self._begin(self._retire(old))
         while True:
             current = self._stays[-1]
-            ending = asyncio.create_task(current.called_off())
-            coming = asyncio.create_task(self._successor(current))
-            try:
-                await asyncio.wait((ending, coming), return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
-                    return ending.result()
-                successor = coming.result()
-            finally:
-                for task in (ending, coming):
-                    task.cancel()
-                await asyncio.gather(ending, coming, return_exceptions=True)
-            if successor is None:
-                return Ending.MAKING_WAY
-            self._hand_over(current, successor)
+            follows = await self._what_follows(current)
+            if isinstance(follows, Ending):
+                return follows
+            self._hand_over(current, follows)
 
     def rest(self) -> None:
         """End what runs beside."""
         for task in list(self._background):
             task.cancel()
+
+    async def _what_follows(self, current: Stay) -> Stay | Ending:
+        """Its successor, open; or why it ends without one. Of its own, so that no task's frames hold a model's span."""
+        async with racing(current.called_off(), self._successor(current)) as (ending, coming):
+            if coming.done():
+                return coming.result() or Ending.MAKING_WAY
+            return ending.result()
 
     def _settle_in(self) -> None:
         """Show the current stay's pulse, and look around for it."""
@@ -117,21 +115,16 @@ class Succession:
                 return former
             entry = await following.next_after(current.tenancy.entry)
             current.outgoing = True
-            making = asyncio.create_task(self._make(following, entry, current))
-            overtaken = asyncio.create_task(following.next_after(entry))  # by another champion, or the old one
             try:
-                await asyncio.wait((making, overtaken), return_when=asyncio.FIRST_COMPLETED)
-                if making.done():
-                    return making.result()
+                overtaken = following.next_after(entry)  # by another champion, or the old one
+                async with racing(self._make(following, entry, current), overtaken) as (making, _):
+                    if making.done():
+                        return making.result()
             except GridError as error:
                 self._put_off(following, entry, current, str(error))
             except Exception as error:
                 log.exception("Getting ready to serve %s failed", entry.name)
                 self._put_off(following, entry, current, f"{type(error).__name__}: {error}")
-            finally:
-                for task in (making, overtaken):
-                    task.cancel()
-                await asyncio.gather(making, overtaken, return_exceptions=True)
 
     async def _recalled(self, following: Following, current: Stay) -> Stay | None:
         """Wait until ``current`` is served alone; or until another model is the champion before nodes served all of it:
@@ -244,6 +237,4 @@ class Succession:
                 (drained,) if lapsing.done() else (drained, lapsing), return_when=asyncio.FIRST_COMPLETED
             )
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await end(*beside)
