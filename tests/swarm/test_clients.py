@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -11,13 +13,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.process import Worker
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.models.files import find_model
 from gridllm.node.service.switchboard import METRICS_CALL
 from gridllm.swarm.libp2p import open_swarm
-from tests.command import home_environ
+from tests.command import Running
+from tests.swarm import client_process
 from tests.swarm.grid import ProcessGrid, process_grid
 
 pytestmark = pytest.mark.timeout(240)
@@ -41,18 +43,20 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessGrid]:
         yield grid
 
 
-@pytest.fixture(scope="module")
-def clients(grid: ProcessGrid) -> Iterator[list[Worker]]:
-    """Processes that have joined and loaded the model's ends."""
-    folder = str(find_model("demo"))
-    workers = [Worker("benchmarks.worker", "demo", folder, env=home_environ(grid.home)) for _ in PROMPTS]
-    try:
-        for worker in workers:
-            worker.wait()
-        yield workers
-    finally:
-        for worker in workers:
-            worker.close()
+@pytest.fixture
+def clients(grid: ProcessGrid, go: Path) -> Iterator[list[Running]]:
+    """Processes that have joined and loaded the model's ends; they generate once there is the file ``go``."""
+    with ExitStack() as stack:
+        said = [(prompt, str(TOKENS), str(go)) for prompt in PROMPTS]
+        running = [stack.enter_context(Running(grid.home, *words, program=client_process.PROGRAM)) for words in said]
+        for one in running:
+            one.wait_for(client_process.READY, 120)
+        yield running
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Path:
+    return tmp_path / "go"
 
 
 def expected(prompt: str, folder: Path) -> list[int]:
@@ -78,13 +82,15 @@ def counters(grid: ProcessGrid) -> list[dict[str, float]]:
     return asyncio.run(read())
 
 
-def test_eight_processes_get_their_own_texts_in_shared_passes(grid: ProcessGrid, clients: list[Worker]) -> None:
+def test_eight_processes_get_their_own_texts_in_shared_passes(
+    grid: ProcessGrid, clients: list[Running], go: Path
+) -> None:
     folder = find_model("demo")
     texts = [expected(prompt, folder) for prompt in PROMPTS]
     before = counters(grid)
-    for client, prompt in zip(clients, PROMPTS, strict=True):
-        client.ask({"prompt": prompt, "new_tokens": TOKENS})
-    answers = [client.take() for client in clients]
+    go.touch()
+    lines = [client.wait_for(client_process.ANSWER, 120) for client in clients]
+    answers = [json.loads(line.removeprefix(client_process.ANSWER)) for line in lines]
     after = counters(grid)
     for prompt, answer, text in zip(PROMPTS, answers, texts, strict=True):
         assert answer["tokens"] == text, prompt
