@@ -16,7 +16,9 @@ from gridllm.cli.grid_view import printable
 from gridllm.cli.runtime import stop_on_signals
 from gridllm.cli.show import print_json, stderr, stdout
 from gridllm.errors import LeaderboardError
-from gridllm.quantities import count_credits, count_things
+from gridllm.quantities import count_things
+from gridllm.tasks import racing
+from gridllm_leaderboard.desk.safekeeping import lost_champion
 from gridllm_leaderboard.desk.start import Office, open_leaderboard
 
 if TYPE_CHECKING:
@@ -160,7 +162,10 @@ def _standing(view: View) -> str:
         said.append(f"round {round_.number}: {state}")
     champion = view.champion()
     entry = None if champion is None else view.entry(champion)
-    said.append("no champion yet" if entry is None else f"champion {entry.submission.name}")
+    none = "the title is vacant" if view.reigns() else "no champion yet"
+    said.append(none if entry is None else f"champion {entry.submission.name}")
+    if lost_champion(view) is not None:
+        said.append("its files are lost, and rounds wait")
     return " · ".join(said)
 
 

@@ -49,7 +49,7 @@ def test_who_may_ask(state: Any, measured: Rules | None, changes: dict[str, Any]
 
 def test_those_without_a_place_come_first() -> None:
     waiting = [replace(submitted(number), round=round_) for number, round_ in enumerate((2, 0, 1, 0))]
-    view: Any = SimpleNamespace(in_state=lambda *states: waiting)
+    view: Any = SimpleNamespace(in_state=lambda *states: waiting, value=lambda key: None)
     assert [entry.submission.name for entry in in_turn(view)] == ["model-1", "model-3", "model-0", "model-2"]
 
 

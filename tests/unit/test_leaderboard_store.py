@@ -104,7 +104,17 @@ def test_states_follow_each_other_as_they_may(store: LeaderboardStore) -> None:
     with store.reading() as view:
         found = view.entry(entry.id)
         assert found is not None and (found.state, found.why) == ("unpaid", "1 credit is due")
-    assert not FOLLOWING["graded"] and not FOLLOWING["withdrawn"]
+    assert not FOLLOWING["locked"] and not FOLLOWING["withdrawn"]
+    with store.writing() as batch:  # files that are gone
+        batch.state(entry.id, "queued")
+        batch.bring_again(entry.id, "bring them")
+        assert batch.states([entry.id]) == {entry.id: "uploading"}
+        whole_round(batch, 1, [submitted(2), submitted(3)])
+        batch.state(submitted(2).id, "queued")
+        batch.bring_again(submitted(2).id, "bring them")
+        assert batch.states([submitted(2).id]) == {submitted(2).id: "graded"}
+        with pytest.raises(LeaderboardError, match="uploading cannot follow"):
+            batch.bring_again(submitted(2).id, "bring them")
 
 
 def test_a_transfer_pays_for_one_submission_once(store: LeaderboardStore) -> None:

@@ -148,7 +148,7 @@ def _ask_again(store: LeaderboardStore, lacking: list[str]) -> None:
     with store.writing() as batch:
         for id_, state in batch.states(lacking).items():
             if state in ("checking", "unpaid", "queued"):
-                batch.state(id_, "uploading", "The leaderboard was restored without its files; bring them again.")
+                batch.bring_again(id_, "The leaderboard was restored without its files; bring them again.")
 
 
 def _decoded(member: Member, table: str) -> list[dict[str, Value]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.desk.fees import Fees
     from gridllm_leaderboard.desk.guests import Handout
     from gridllm_leaderboard.desk.proclaiming import Proclaimer
+    from gridllm_leaderboard.desk.safekeeping import Safekeeping
     from gridllm_leaderboard.desk.standing import Standing
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Agenda:
         arrivals: Arrivals,
         fees: Fees,
         course: Course,
+        keeping: Safekeeping,
         proclaimer: Proclaimer,
         handout: Handout,
         standing: Standing,
@@ -49,6 +51,7 @@ class Agenda:
         self._arrivals = arrivals
         self._fees = fees
         self._course = course
+        self._keeping = keeping
         self._proclaimer = proclaimer
         self._handout = handout
         self._standing = standing
@@ -63,6 +66,7 @@ class Agenda:
                     ("models", self._look_at_models),
                     ("fees", self._book_fees),
                     ("rounds", self._lead_rounds),
+                    ("the champion's files", self._keeping.look),
                     ("notices", self._proclaim),
                     ("weights", self._hand_out),
                     ("ranking", self._rank),

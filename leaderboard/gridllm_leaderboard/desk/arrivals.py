@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHAPE_KEY: Final = "shape:"  # in the store's settings, with the root
+LOST: Final = "The leaderboard has its files no more; bring them again."
 ABANDONED_S: Final = 7 * 86_400  # an upload, or a fee, that did not come in so long
 
 Check = Callable[[Path, "Manifest"], Awaitable[None]]
@@ -40,6 +41,7 @@ class Arrivals:
     async def begin(self) -> None:
         """After a start: promise room again to uploads under way, and go on with those that came whole meanwhile."""
         desk = self._desk
+        await self._miss()
         for entry in await desk.books.read(lambda view: view.in_state("uploading")):
             if await asyncio.to_thread(desk.vault.folder, entry.submission.root) is not None:
                 await desk.books.write(lambda batch, id_=entry.id: batch.state(id_, "checking"))  # type: ignore[misc]
@@ -73,19 +75,28 @@ class Arrivals:
     async def tidy(self) -> None:
         """Give up what was never brought or paid, and take the weights of what is down off the disk."""
         desk = self._desk
+        await self._miss()
         for entry in await desk.books.read(lambda view: view.in_state("uploading", "unpaid")):
-            if entry.entered < desk.now - ABANDONED_S:
+            if not entry.paid and entry.entered < desk.now - ABANDONED_S:
                 what = "its files did not come" if entry.state == "uploading" else "its fee was not paid"
                 await self._refuse(entry, f"{what} within {ABANDONED_S // 86_400} days")
         keep = await desk.books.read(_roots_kept)
         await asyncio.to_thread(desk.vault.sweep, keep)
+
+    async def _miss(self) -> None:
+        """A disk was replaced, or spoilt: whose files are gone is not locked, for its round would come to no end."""
+        desk = self._desk
+        for entry in await desk.books.read(lambda view: view.in_state("unpaid", "queued")):
+            if await asyncio.to_thread(desk.vault.folder, entry.submission.root) is None:
+                await desk.books.write(lambda batch, id_=entry.id: batch.bring_again(id_, LOST))  # type: ignore[misc]
+                desk.tell("trouble", {"text": f"Submission {entry.id[:16]}…: {LOST}"})
 
     async def _look_at(self, entry: Entry) -> None:
         desk, root = self._desk, entry.submission.root
         folder = await asyncio.to_thread(desk.vault.folder, root)
         manifest = None if folder is None else await asyncio.to_thread(desk.vault.manifest, root)
         if folder is None or manifest is None:
-            await desk.books.write(lambda batch: batch.state(entry.id, "uploading", "Its files were lost; bring them."))
+            await desk.books.write(lambda batch: batch.state(entry.id, "uploading", LOST))
             return
         try:
             await self._check(folder, manifest)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from gridllm.errors import LedgerError, NotAccepted
 from gridllm.ledger.paper import verify_delegation
 from gridllm.quantities import count_things
+from gridllm_leaderboard.desk.safekeeping import lost_champion
 from gridllm_leaderboard.desk.views import submission_view
 from gridllm_leaderboard.ranking.yardstick import yardstick
+from gridllm_leaderboard.store.view import VACANT_KEY
 
 if TYPE_CHECKING:
     from gridllm.charter.contest import Rules
@@ -55,14 +57,25 @@ class Regrading:
         waits = entry.state in ("queued", "locked")
         if not waits:
             others = waiting_again(batch, entry.submission.account)
-            check_regrade(entry, rules, measured_by(batch, desk, id_), others, champion=champion == id_, here=here)
+            owed = batch.value(VACANT_KEY) == id_ and batch.reigns()[-1].submission != id_
+            measured = measured_by(batch, desk, id_)
+            check_regrade(entry, rules, measured, others, champion=champion == id_, here=here, owed=owed)
+            if owed:
+                batch.keep(VACANT_KEY, "")  # once
             batch.state(id_, "queued")
             entry = batch.several([id_])[id_]
         return not waits, submission_view(entry, rules, champion)
 
 
 def check_regrade(
-    entry: Entry, rules: Rules, measured: Rules | None, waiting: int, *, champion: bool, here: bool
+    entry: Entry,
+    rules: Rules,
+    measured: Rules | None,
+    waiting: int,
+    *,
+    champion: bool,
+    here: bool,
+    owed: bool = False,
 ) -> None:
     """Whether a submission may be graded again. Pure.
 
@@ -71,6 +84,7 @@ def check_regrade(
         waiting: graded models of its author's that wait to be graded again.
         champion: it reigns.
         here: its weights are.
+        owed: it lost the title because the leaderboard lost its files, and not to the one who has it now.
 
     Raises:
         NotAccepted: says why not.
@@ -80,7 +94,7 @@ def check_regrade(
         raise NotAccepted(f"{name!r} is {entry.state}; only what was graded can be graded again.")
     if champion:
         raise NotAccepted(f"{name!r} is champion, and graded again in each round as it is.")
-    if yardstick(measured) == yardstick(rules):
+    if yardstick(measured) == yardstick(rules) and not owed:
         raise NotAccepted(f"{name!r} was graded by the tasks that hold now; it is graded again when they change.")
     if not here:
         raise NotAccepted(f"The files of {name!r} are not on the leaderboard's disk any more; tell its maintainer.")
@@ -89,7 +103,12 @@ def check_regrade(
 
 
 def in_turn(view: View) -> list[Entry]:
-    """Submissions that wait for a round: those that have no place yet, the oldest first, then those that have one."""
+    """Submissions that may be locked: those that have no place yet, the oldest first, then those that have one.
+
+    None while the champion's files are looked for, whom they are to be measured against.
+    """
+    if lost_champion(view) is not None:
+        return []
     return sorted(view.in_state("queued"), key=lambda entry: entry.round > 0)
 
 

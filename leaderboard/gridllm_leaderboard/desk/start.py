@@ -77,6 +77,7 @@ async def open_leaderboard(
     from gridllm_leaderboard.desk.readings import Readings
     from gridllm_leaderboard.desk.reception import Reception
     from gridllm_leaderboard.desk.regrading import Regrading
+    from gridllm_leaderboard.desk.safekeeping import Safekeeping
     from gridllm_leaderboard.desk.standing import Standing
     from gridllm_leaderboard.store.engine import open_engine
     from gridllm_leaderboard.store.store import LeaderboardStore
@@ -100,7 +101,9 @@ async def open_leaderboard(
         arrivals, course, guests = Arrivals(desk, office.check or check_in_child), Course(desk), Guests(office.clock)
         handout, standing = Handout(desk, guests), Standing(desk)
         reception = Reception(desk, contributions)
+        keeping = Safekeeping(desk, swarm)
         await arrivals.begin()
+        await keeping.begin()
         await handout.refresh()
         await standing.warm()
         gradings = Gradings(desk, guests, lambda: course.missing)
@@ -109,7 +112,7 @@ async def open_leaderboard(
         await handout.seeding.serve(swarm)
         await Receiving(vault, signed.grid, reception, clock=office.clock).serve(swarm)
         proclaimer = Proclaimer(desk, office.maintainer, office.drafts, office.list_above)
-        agenda = Agenda(desk, arrivals, Fees(desk), course, proclaimer, handout, standing)
+        agenda = Agenda(desk, arrivals, Fees(desk), course, keeping, proclaimer, handout, standing)
         card = asyncio.create_task(keep_card(swarm, signed.grid, office.maintainer, office="leaderboards"))
         stack.push_async_callback(_end, card)
         working = asyncio.create_task(agenda.run())

@@ -21,7 +21,9 @@ FOLLOWING: Final[Mapping[State, frozenset[State]]] = {
     "uploading": frozenset({"checking", "refused"}),
     "checking": frozenset({"uploading", "unpaid", "queued", "refused"}),  # uploading: its files were lost
     "unpaid": frozenset({"uploading", "checking", "queued", "refused"}),
-    "queued": frozenset({"uploading", "checking", "refused", "graded"}),  # locked: by ``lock`` alone
+    "queued": frozenset(
+        {"uploading", "checking", "refused", "graded"}
+    ),  # locked: by ``lock`` alone; graded: had a place
     "locked": frozenset(),  # graded, failed and queued: by ``judge`` alone
     "graded": frozenset({"queued"}),  # by other tasks, which hold now
     "failed": frozenset({"queued"}),
@@ -70,6 +72,18 @@ class Intake(View):
         if state != entry.state and state not in FOLLOWING[entry.state]:
             raise LeaderboardError(f"Submission {id_[:16]}… is {entry.state}; {state} cannot follow.")
         self._set(id_, state=state, why=_told(why))
+
+    def bring_again(self, id_: str, why: str) -> None:
+        """The files of one that waits are gone: its author is asked for them; who has a place already keeps that.
+
+        Raises:
+            LeaderboardError: it is unknown, or does not wait.
+        """
+        entry = self._known(id_)
+        if entry.state == "queued" and entry.round:
+            self.state(id_, "graded")
+        else:
+            self.state(id_, "uploading", why)
 
     def paid(self, id_: str, transfer: str) -> bool:
         """Its fee was paid by that transfer of the ledger; an unpaid one is queued; False: that is known.

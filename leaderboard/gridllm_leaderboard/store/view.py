@@ -15,6 +15,7 @@ from gridllm_leaderboard.store.records import Entry, Kept, Mark, ReignRow, Round
 from gridllm_leaderboard.store.schema import grades, lines, reigns, rounds, settings, spent, submissions
 from gridllm_leaderboard.store.spelling import damaged, entry_of, kept_of, read_marks, reign_of, round_of, rules_in
 
+VACANT_KEY: Final = "champion:vacated"  # in the settings: the submission that the title was taken from
 MAX_FOUND: Final = 16  # ids that a shortened one may stand for
 
 D = TypeVar("D", Grade, Failure)
@@ -139,8 +140,10 @@ class View:
         return [reign_of(row) for row in self._connection.execute(select(reigns).order_by(reigns.c.round))]
 
     def champion(self) -> str | None:
-        """The reigning champion's submission."""
-        return self._connection.execute(select(reigns.c.submission).order_by(reigns.c.round.desc()).limit(1)).scalar()
+        """The reigning champion's submission; None: there was none yet, or the title is vacant."""
+        query = select(reigns.c.submission).order_by(reigns.c.round.desc()).limit(1)
+        last = self._connection.execute(query).scalar()
+        return None if last is None or last == self.value(VACANT_KEY) else last
 
     def lines(self, root: str) -> bytes | None:
         """A list of items or results, by its Merkle root."""

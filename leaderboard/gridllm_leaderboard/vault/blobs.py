@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gridllm.models.cached import Item
+from gridllm.models.manifest import Manifest
 
 RAW: Final = "raw"  # variant without a header: a file of a tokenizer
 COPY_BYTES: Final = 4 * 1024 * 1024
@@ -54,6 +55,15 @@ class Blobs:
             _copy(source, begins, own, item.header)
         return True
 
+    def replace(self, item: Item) -> None:
+        """Have the file at the item's path, which is what its digest says, in place of whatever is here."""
+        place = self.path(item)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        link = place.with_name(f".{place.name}")
+        link.unlink(missing_ok=True)
+        os.link(item.path, link)
+        link.replace(place)
+
     def digests(self) -> list[str]:
         """All that is here."""
         return [found.name for found in self._folder.glob("??/*") if found.is_dir()]
@@ -84,6 +94,20 @@ class Blobs:
             return [blob for blob in self._of(digest).iterdir() if not blob.name.startswith(".")]
         except FileNotFoundError:
             return []
+
+
+def digests_of(manifest: Manifest) -> list[str]:
+    """Of all that a model is made of."""
+    return [*(entry.sha256 for entry in manifest.tensors.values()), *manifest.tokenizer.values()]
+
+
+def sync(folder: Path) -> None:
+    """What was renamed in a folder is on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def variant(header: bytes) -> str:

@@ -24,8 +24,8 @@ from gridllm.disk import make_private_dir, write_atomically
 from gridllm.errors import ModelError
 from gridllm.ids import ModelRoot
 from gridllm.models.cached import CachedModel, Item, model_folder
-from gridllm.models.manifest import Manifest, parse_manifest, verify_manifest
-from gridllm_leaderboard.vault.blobs import Blobs
+from gridllm.models.manifest import Manifest, manifest_bytes, parse_manifest, verify_manifest
+from gridllm_leaderboard.vault.blobs import Blobs, digests_of, sync
 from gridllm_leaderboard.vault.part import Part
 from gridllm_leaderboard.vault.room import SPARE_BYTES, Room
 
@@ -70,7 +70,11 @@ class Vault:
 
     def manifest_bytes(self, root: str) -> bytes | None:
         """The canonical manifest of a whole model; None: it is not here."""
-        return None if self.folder(root) is None else _read(self._folder / "manifests" / f"{root}.json")
+        return None if self.folder(root) is None else self.kept_manifest(root)
+
+    def kept_manifest(self, root: str) -> bytes | None:
+        """As it was written when the model was made whole, whatever became of its files; None: it is not here."""
+        return _read(self._folder / "manifests" / f"{root}.json")
 
     def roots(self) -> list[ModelRoot]:
         """Of the whole models."""
@@ -166,12 +170,30 @@ class Vault:
             if raw is None:
                 return False
             write_atomically(self._folder / "manifests" / f"{root}.json", raw)
-            _sync(model.folder)
+            sync(model.folder)
             model.folder.rename(place)
-            _sync(place.parent)
+            sync(place.parent)
         shutil.rmtree(staging, ignore_errors=True)
         self.room.release(root)
         return True
+
+    # what a disk lost or spoilt (mending.py)
+
+    def replace(self, root: str, manifest: Manifest, items: Iterable[Item]) -> bool:
+        """Make a model whole of files that are known to be sound, whatever was in its place. Raises OSError."""
+        with self._sweeping:
+            for item in items:
+                self._blobs.replace(item)
+            write_atomically(self.incoming(root) / MANIFEST, manifest_bytes(manifest))
+            shutil.rmtree(self._model(root), ignore_errors=True)
+        return self.assemble(root, manifest)
+
+    def take_apart(self, root: str, spoilt: Iterable[Item]) -> None:
+        """A model is whole no more: what is spoilt goes, the rest stays for when it comes again. Raises OSError."""
+        with self._sweeping:
+            for item in spoilt:
+                self._blobs.path(item).unlink(missing_ok=True)
+            shutil.rmtree(self._model(root), ignore_errors=True)
 
     # taking down
 
@@ -182,7 +204,7 @@ class Vault:
             freed = self._forget(root)
             if manifest is None:
                 return freed
-            return freed + self._blobs.collect(_digests(manifest), self._wanted())
+            return freed + self._blobs.collect(digests_of(manifest), self._wanted())
 
     def sweep(self, keep: Iterable[str]) -> int:
         """Remove all models but those of the roots in ``keep``, and what no model has; returns the bytes freed.
@@ -210,7 +232,7 @@ class Vault:
         """Digests that uploads under way count on."""
         roots = [found.name for found in (self._folder / "incoming").iterdir()]
         manifests = [manifest for manifest in map(self.expected, roots) if manifest is not None]
-        return {digest for manifest in manifests for digest in _digests(manifest)}
+        return {digest for manifest in manifests for digest in digests_of(manifest)}
 
     def _forget(self, root: str) -> int:
         """Remove the folders of a model; its blobs stay."""
@@ -222,20 +244,8 @@ class Vault:
         return freed
 
 
-def _digests(manifest: Manifest) -> list[str]:
-    return [*(entry.sha256 for entry in manifest.tensors.values()), *manifest.tokenizer.values()]
-
-
 def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
