@@ -26,7 +26,7 @@ from gridllm_bootstrap.founding.found import Rules, found_grid
 from gridllm_bootstrap.founding.offer import ModelWish
 from gridllm_bootstrap.home import Home, default_root
 from gridllm_bootstrap.listen import Listening, first_peer_addresses
-from gridllm_bootstrap.serve import Reporter
+from gridllm_bootstrap.reporter import Reporter
 from tests.charters import MAINTAINERS, charter
 
 PEER = Identity.ephemeral().peer

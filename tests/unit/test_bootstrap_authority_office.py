@@ -13,7 +13,7 @@ from gridllm.identity.keys import Identity, libp2p_key_file_bytes
 from gridllm_bootstrap.first_peer import Census
 from gridllm_bootstrap.measuring.authority import Event
 from gridllm_bootstrap.measuring.office import Office, find_maintainer
-from gridllm_bootstrap.serve import REFUSED_LINES, Reporter
+from gridllm_bootstrap.reporter import REFUSED_LINES, Reporter
 from tests.charters import MAINTAINERS
 from tests.unit.authority_hall import signed_charter
 

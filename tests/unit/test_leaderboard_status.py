@@ -11,9 +11,10 @@ import pytest
 from gridllm.errors import LeaderboardError
 from gridllm_leaderboard import serve
 from gridllm_leaderboard.desk.desk import Desk
+from gridllm_leaderboard.reporter import Reporter
 
 
-class Lines(serve.Reporter):
+class Lines(Reporter):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
