@@ -3,28 +3,38 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
-WORKERS ?= 2
+TORCH := torch>=2.8,<2.14
+# More than CI's processors, since tests wait for processes, time-outs and disks.
+WORKERS ?= 3
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
+# pip would compile 18,000 modules, one after the other. Few of them are ever loaded: those compile when they are, here
+# before many processes load them at once.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --no-compile -qq
+COMPILE := $(BIN)/python -c 'import gridllm.node.lifecycle, gridllm_client.grid, transformers.models.llama.modeling_llama'
 # A file's tests share what they start, so they stay together; one thread each, since workers share the processor.
-PYTEST := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
 
 NONE_CHOSEN := $(if $(strip $(PYTEST_ARGS)),|| [ $$? -eq 5 ])
 
 .PHONY: demo test soak lint types contracts docs bench clean
 .DEFAULT_GOAL := test
 
-# One stamp for each set of packages, so that `make demo` installs no test tools.
-$(VENV)/.runtime: pyproject.toml
+# One stamp for each set of packages, so that `make demo` installs no test tools; they hold what a larger one installed.
+$(VENV)/.torch: pyproject.toml
 	@echo "Installing GridLLM into $(VENV) (torch is the large part)…"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) "torch>=2.8,<2.14" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	@$(PIP) -e .
+	@$(if $(TORCH_INDEX),$(PIP) "$(TORCH)" --index-url $(TORCH_INDEX))
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime
-	@$(PIP) -e '.[dev]'
+$(VENV)/.runtime: $(VENV)/.torch
+	@$(PIP) -e .
+	@$(COMPILE)
 	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch
+	@$(PIP) -e '.[dev]'
+	@$(COMPILE)
+	@touch $(VENV)/.runtime $@
 
 $(VENV)/.bench: $(VENV)/.runtime
 	@$(PIP) -e '.[bench]'
