@@ -98,13 +98,6 @@ async def examine(
         against = "" if lock.champion is not None else "; nobody held the title"
         members = count_things(len(lock.submissions), "submission")
         step.detail = f"round {lock.round}, {members}, signed by the leaderboard{against}"
-    if dossier.annulment is not None or lock.round in {one.number for one in void}:
-        with walk.step("the annulment") as step:
-            reason = verify_annulment(dossier.annulment, lock, rules, evidence.account).reason
-            if dossier.verdict is not None:
-                raise LeaderboardError(f"Round {lock.round} is annulled, and has a verdict.")
-            step.detail = f"round {lock.round} is void ({reason}): nothing follows from it"
-        return found
     if dossier.draw is None:
         walk.leave_out("the draw", f"round {lock.round} waits for the ledger's next head")
         return found
