@@ -12,7 +12,7 @@ from typing import Final
 
 from gridllm.charter.document import ModelEntry
 from gridllm.engine.runner import Engine
-from gridllm.errors import UsageError
+from gridllm.errors import GridError, ModelError, UsageError
 from gridllm.models.manifest import Manifest
 from gridllm.models.sizes import BlockSize, block_size
 from gridllm.node.memory import free_bytes, spell_size
@@ -67,7 +67,7 @@ async def prepare(
 
     Raises:
         UsageError: the blocks asked for do not exist or do not fit into memory.
-        ModelError: the weights cannot be found, or are another model's.
+        ModelError: the weights cannot be found, are another model's, or no library here can load them.
         SwarmError: the grid does not answer.
     """
     gc.collect()  # modules refer to one another in circles; a span given up may still be in memory
@@ -84,7 +84,16 @@ async def prepare(
         source = Source(presence.swarm, entry, manifest, presence.seeds, wishes.cache_dir, report.loading)
         folder = await source.folder(target)
     report.phase(f"Loading blocks {target[0]}:{target[1]} of {entry.name} as {wishes.dtype}")
-    hosting = await _load(folder, manifest, target, memory_bytes, wishes, report)
+    fault = ""
+    try:
+        hosting = await _load(folder, manifest, target, memory_bytes, wishes, report)
+    except (GridError, _LoadingStopped):
+        raise
+    except Exception as error:  # of a library: a stranger's model ends no node, which has another one to serve
+        log.exception("Blocks %s:%s of %s cannot be loaded", *target, entry.name)
+        fault = f"{entry.name} cannot be loaded here ({type(error).__name__}: {str(error)[:300]})."
+    if fault:  # out here, where nothing holds what was loaded of it
+        raise ModelError(fault)
     presence.blocks_per_s, presence.engine = hosting.blocks_per_s, hosting.engine
     return hosting
 

@@ -68,10 +68,14 @@ class Tenancy:
         self.surroundings.remember(records)
         return manifest
 
-    async def host(self, site: Site, presence: Presence, report: Report) -> Hosting:
+    async def host(self, site: Site, presence: Presence, report: Report, *, patience_s: float | None = None) -> Hosting:
         """Admission, then the span: still in memory, or loaded now.
 
+        Args:
+            patience_s: for being admitted; None: as long as ``Enrolment`` has.
+
         Raises:
+            TimeoutError: it was not admitted in time.
             UsageError, ModelError: what was asked for cannot be served.
             AdmissionError, CertificateError: this node is not admitted to serve it.
             SwarmError: the grid does not answer.
@@ -81,7 +85,8 @@ class Tenancy:
             await self.let_go()
         if self.hosting is None and self.target is None and not self.lapsed:
             await check_room(self.entry, manifest, self._bounded(), self.margin_bytes(manifest))
-        await self.enrolment.until_admitted(site.swarm, manifest, report, patient=self.lapsed)
+        async with asyncio.timeout(patience_s):
+            await self.enrolment.until_admitted(site.swarm, manifest, report, patient=self.lapsed)
         presence.certificate = self.standing.raw
         if self.hosting is None:
             self.hosting = await self._prepare(manifest, presence, report)
@@ -162,10 +167,10 @@ async def host_all(
     ``tenancies``, with a word to the volunteer: the node goes on with its successor.
 
     Args:
-        patience_s: for each; None waits for authorities as long as ``Enrolment`` does.
+        patience_s: for the current one's admission; see ``Tenancy.host``.
 
     Raises:
-        TimeoutError: it took longer.
+        TimeoutError: it was not admitted in time.
         SwarmError: the grid does not answer.
         GridError: the current one cannot be served.
     """
@@ -173,8 +178,10 @@ async def host_all(
     for tenancy in list(tenancies):
         presence = site.presence(tenancy.entry, tenancy.wishes.dtype)
         try:
-            async with asyncio.timeout(patience_s):
-                await (tenancy.host if tenancy is current else tenancy.host_again)(site, presence, report)
+            if tenancy is current:
+                await tenancy.host(site, presence, report, patience_s=patience_s)
+            else:
+                await tenancy.host_again(site, presence, report)
             hosted.append((tenancy, presence))
             continue
         except SwarmError:
