@@ -13,25 +13,10 @@ import typer.core
 import typer.main
 
 from gridllm import __version__
+from gridllm.cli.help import COMMAND_ORDER, EPILOG, laid_out, without_values
 from gridllm.errors import GridError, UsageError
 
 COMMAND_GROUP: Final = "gridllm.commands"
-COMMAND_ORDER: Final = (
-    "demo",
-    "join",
-    "generate",
-    "status",
-    "bench",
-    "serve",
-    "relay",
-    "seed",
-    "credit",
-    "ledger",
-    "leaderboard",
-    "grids",
-    "id",
-    "bootstrap",
-)  # as a newcomer meets them
 
 
 def named_command(name: str, found: object) -> Any:
@@ -89,16 +74,30 @@ class EntryPointGroup(typer.core.TyperGroup):
         if cmd_name not in self.commands and cmd_name in self._entries:
             entry = self._entries[cmd_name]
             try:
-                self.commands[cmd_name] = named_command(cmd_name, entry.load())
+                command = named_command(cmd_name, entry.load())
             except (ImportError, AttributeError, SyntaxError) as error:
-                self.commands[cmd_name] = _broken(cmd_name, entry, error)
+                command = _broken(cmd_name, entry, error)
+            self.commands[cmd_name] = laid_out(command, ctx)
         return self.commands.get(cmd_name)
 
+    def get_params(self, ctx: Any) -> Any:
+        """As typer has them, flags without a value."""
+        found = super().get_params(ctx)
+        without_values(found)
+        return found
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer does, but a mistyped name is compared with all entry points, loaded or not."""
+        """As typer does, but a mistyped name is compared with all entry points, loaded or not.
+
+        Raises:
+            UsageError: it is the name of a command in one of our groups.
+        """
         if args and args[0] not in self._entries and not args[0].startswith("-"):
-            for name in self._entries:
-                self.get_command(ctx, name)
+            found = {name: self.get_command(ctx, name) for name in self._entries}
+            inner = [name for name, command in found.items() if args[0] in getattr(command, "commands", {})]
+            if inner:
+                meant = " or ".join(f"gridllm {name} {args[0]}" for name in inner)
+                raise UsageError(f"There is no command 'gridllm {args[0]}'; did you mean: {meant}?")
         return super().resolve_command(ctx, args)
 
 
@@ -111,14 +110,13 @@ def _print_version(wanted: bool) -> None:
 app = typer.Typer(
     cls=EntryPointGroup,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,  # main() shows errors as one sentence
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.callback(epilog="Example: gridllm join /ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…")
+@app.callback(epilog=EPILOG)
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-HEADER = """# Commands
+WIDTH: Final = 116  # of the reference's lines
+HEADER: Final = """# Commands
 
 Written by `make docs` from the commands themselves; the tests check that it is up to date. Each command has `--help`.
 Errors are one sentence on stderr: exit code 1, or 2 for wrong usage; `GRIDLLM_DEBUG=1` adds the traceback.
@@ -17,11 +19,12 @@ Errors are one sentence on stderr: exit code 1, or 2 for wrong usage; `GRIDLLM_D
 
 def command_reference() -> str:
     """One section for each command and sub-command: what it does, an example, its arguments and options."""
-    sections = [_section(name, command) for name, command in _commands()]
+    sections = [_section(name, command) for name, command in commands_of_all()]
     return "\n".join([HEADER, *sections])
 
 
-def _commands() -> Iterator[tuple[str, Any]]:
+def commands_of_all() -> Iterator[tuple[str, Any]]:
+    """Each command and sub-command, by what is typed."""
     import typer.main
 
     from gridllm.cli.main import app
@@ -39,7 +42,7 @@ def _section(name: str, command: Any) -> str:
     lines = []
     for line in inspect.cleandoc(command.help or "").splitlines():
         example = line.strip().removeprefix("Example: ")
-        lines.append(f"```\n{example}\n```" if example != line.strip() else line.strip())
+        lines.append(f"```\n{example}\n```" if example != line.strip() else textwrap.fill(line.strip(), WIDTH))
     rows = [_row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
     table = ["| | default | |", "|---|---|---|", *rows, ""] if rows else []
     return "\n".join([f"## {name}\n", *lines, "", *table])

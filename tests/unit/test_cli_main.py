@@ -12,6 +12,8 @@ import pytest
 import typer
 
 from gridllm.cli import main as cli
+from gridllm.cli.help import PANELS
+from gridllm.cli.reference import commands_of_all
 from gridllm.errors import GridError, UsageError
 
 REAL = {entry.name: entry for entry in entry_points(group=cli.COMMAND_GROUP)}
@@ -115,12 +117,40 @@ class TestMain:
 
 
 def test_every_command_loads_and_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(cli.COMMAND_ORDER) <= set(REAL)
+    assert set(cli.COMMAND_ORDER) == set(REAL)
     for name in REAL:
         assert run(name, "--help") == 0, name
         out = capsys.readouterr().out
         assert "cannot be loaded" not in out
-        assert "Example" in out or "Commands" in out, f"gridllm {name} --help shows no example"
+        assert "<bool>" not in out
+    for name, command in commands_of_all():
+        assert getattr(command, "commands", None) or "\n\nExample: gridllm " in command.help, f"{name} has no example"
+
+
+def test_the_first_help_says_what_to_type_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    panels = [out.index(panel) for panel in PANELS]
+    assert panels == sorted(panels) and out.index("gridllm demo") < out.index("gridllm join ADDRESS")
+
+
+def test_a_command_of_a_group_is_pointed_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("rank") == 2
+    assert "did you mean: gridllm leaderboard rank?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("gridllm sta", "status"), ("gridllm leaderboard subm", "submit"), ("gridllm id --js", "--json")],
+)
+def test_a_shell_completes_words(
+    words: str, found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_GRIDLLM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    assert run() == 0
+    assert found in capsys.readouterr().out.split()
 
 
 def test_help_needs_no_torch() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import typer
 
 from gridllm_leaderboard.cli.annul import annul
@@ -25,18 +27,12 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-app.command()(rank)
-app.command()(grade)
-app.command()(practice)
-app.command()(submit)
-app.command()(submissions)
-app.command()(regrade)
-app.command()(withdraw)
-app.command()(init)
-app.command()(run)
-app.command()(annul)
-app.command()(backup)
-app.command()(restore)
-app.command()(verify)
-app.command()(history)
-app.command()(show)
+PANELS: Final[dict[str, tuple[Any, ...]]] = {
+    "Who is best": (rank, show, history, verify),
+    "Submit a model": (practice, submit, submissions, regrade, withdraw),
+    "Grade": (grade,),
+    "Run a leaderboard (maintainers)": (init, run, annul, backup, restore),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
