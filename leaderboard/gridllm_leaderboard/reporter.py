@@ -85,6 +85,12 @@ def _sentence(kind: str, facts: Mapping[str, Any]) -> str:
             return f"{number} is judged; the champion {'changes' if facts['changed'] else 'stays'}"
         case "annulled":
             return f"{number} is annulled: {facts['text']}; its submissions wait for another one"
+        case "found":
+            return f"The files of the champion {facts['name']} are sound again"
+        case "waits":
+            return f"{whose}: {facts['text']}"
+        case "deferred":
+            return f"{number}: no grader is able to grade {facts['submission'][:12]}…; it is queued again"
         case "crowned":
             return f"{facts['name']} is champion"
         case "bounty":
