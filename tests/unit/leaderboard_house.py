@@ -203,6 +203,13 @@ class House:
                 await asyncio.sleep(0.05)
         return view
 
+    async def until_why(self, id_: str, text: str) -> messages.SubmissionView:
+        """Wait for its author to be told that."""
+        async with asyncio.timeout(20):
+            while text not in (view := await self.view(id_)).why:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return view
+
     async def until_told(self, kind: str, count: int = 1) -> Any:
         """Wait for the ``count``th event of that kind; its facts."""
         async with asyncio.timeout(20):

@@ -18,7 +18,7 @@ from gridllm_leaderboard.grading.grader import Done
 from gridllm_leaderboard.grading.watching import Told, grade_all
 from gridllm_leaderboard.grading.work import Assignment, Wanted, read_work
 from gridllm_leaderboard.link import LeaderboardLink
-from gridllm_leaderboard.messages import Rounds, RoundView
+from gridllm_leaderboard.messages import Beyond, Rounds, RoundView
 from tests.unit.leaderboard_house import House, house
 
 
@@ -102,9 +102,9 @@ class Slow:
     at_work: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: int = 0
 
-    async def assignment(self, link: LeaderboardLink) -> Assignment | None:
+    async def assignment(self, link: LeaderboardLink) -> tuple[Assignment | None, list[Beyond]]:
         work = await self.made.work(self.made.grader)
-        return read_work(work, self.made.signed, self.made.grader.public_key.hex())
+        return read_work(work, self.made.signed, self.made.grader.public_key.hex()), work.beyond
 
     async def grade(self, link: LeaderboardLink, given: Assignment, model: Wanted, sheets: Any) -> Done:
         if given.lock.round == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,12 @@ async def asks(made: House, grader: Identity, **able: Any) -> messages.Work:
     return work
 
 
-async def until_waits(made: House, id_: str) -> messages.SubmissionView:
-    """Until its author is told what it waits for."""
-    async with asyncio.timeout(20):
-        while WAITS not in (view := await made.until(id_, "queued")).why:
-            await asyncio.sleep(0.05)
-    return view
-
-
 async def test_what_no_grader_holds_waits_with_a_reason_until_one_comes(tmp_path: Path) -> None:
     async with house(tmp_path) as made:
         made.say_rules(graders=(hex_of(made.grader), hex_of(made.second)))
         assert (await asks(made, made.grader, holds=100, grid=False)).beyond == []
         huge = await made.submit(1)
-        view = await until_waits(made, huge)
+        view = await made.until_why(huge, WAITS)
         assert "the largest that asks holds" in view.why and view.round == 0
         (beyond,) = (await asks(made, made.grader, holds=100, grid=False)).beyond
         assert (beyond.name, beyond.parameters) == (view.name, view.parameters)
@@ -62,7 +53,7 @@ async def test_what_proves_too_large_leaves_the_round_and_the_others_are_judged(
         said = verify(task.submission, Submission, made.signed.grid, hex_of(made.identity))
         await made.put_grade(made.grader, await made.graded(made.grader, work, said, 0.5))
         assert (await made.until(small, "graded")).champion
-        view = await until_waits(made, huge)
+        view = await made.until_why(huge, WAITS)
         assert "or have it run: one that asks cannot, since it ran out of the memory" in view.why
         dossier = await made.ask(made.second, messages.DOSSIER_CALL, messages.AskDossier(small), messages.Dossier)
         verdict = verify(dossier.verdict, Verdict, made.signed.grid, hex_of(made.identity))
@@ -79,7 +70,7 @@ async def test_a_round_of_what_nobody_can_run_ends_all_the_same(tmp_path: Path) 
         await made.until_work(made.grader)
         await asks(made, made.grader, holds=1, grid=False)
         assert (await made.until_told("judged"))["changed"] is False
-        await until_waits(made, huge)
+        await made.until_why(huge, WAITS)
 
 
 async def test_two_who_disagree_wait_for_no_third_who_cannot(tmp_path: Path) -> None:

@@ -58,6 +58,11 @@ class GridModel:
         return self._source.now.name
 
     @property
+    def dtype(self) -> str:
+        """What its nodes compute in: float32, bfloat16 or float16."""
+        return self._source.now.terms.dtype_name
+
+    @property
     def ends(self) -> Ends:
         """Embedding, head and tokenizer."""
         return self._source.now.ends

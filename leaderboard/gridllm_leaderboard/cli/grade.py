@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.grading.grader import Done, Grader
     from gridllm_leaderboard.grading.watching import Told
     from gridllm_leaderboard.link import LeaderboardLink
+    from gridllm_leaderboard.messages import Beyond
     from gridllm_leaderboard.tasks import Task
 
 AGAIN_S: Final = 10.0  # before a leaderboard that is not on line is looked for again
@@ -26,7 +27,7 @@ def grade(
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C: grade whatever comes.")] = False,
     via: ViaOption = "auto",
     memory: MemoryOption = None,
-    dtype: DtypeOption = "float32",
+    dtype: DtypeOption = None,
     task: Annotated[
         list[Path] | None, typer.Option(help="Folder of a task that you keep with its pool; may be repeated.")
     ] = None,
@@ -37,8 +38,9 @@ def grade(
     """Grade the models that others submitted, and sign what they scored.
 
     The leaderboard's rules name who may. Each model runs in a process of its own with bounded memory and time; stopped
-    at any moment, grading goes on at the item where it was. With --json: a list of what was graded; with --watch, a
-    line for each event.
+    at any moment, grading goes on at the item where it was. A model that does not fit into --memory runs on the grid's
+    nodes, if its author lets it: volunteers serve it with gridllm serve --model NAME. What this grader is not able to
+    grade is left to others. With --json: a list of what was graded; with --watch, a line for each event.
 
     Example: gridllm leaderboard grade --watch
     """
@@ -89,13 +91,13 @@ async def _grade(
             async with asking_leaderboard(signed, pins) as link:
                 shown.rest()
                 _check_named(link, grader)
-                said = _telling(told, link, graded.append if as_json else None)
+                said = _telling(told, link, grader, graded.append if as_json else None)
                 count = await grade_all(link, telling, own, said)
         finally:
             if as_json:
                 print_json(graded)
     if not count and not as_json:
-        stderr().print("There is nothing to grade now; --watch waits for it.")
+        stderr().print("There is nothing to grade here now; --watch waits for it.")
 
 
 async def _watch(
@@ -119,7 +121,7 @@ async def _watch(
                         print_json({"event": "watching", "account": grader.account})
                     else:
                         stderr().print("Watching for models to grade, until Ctrl-C.")
-                    await watch(link, grader, own, _telling(told, link, print_json if as_json else None))
+                    await watch(link, grader, own, _telling(told, link, grader, print_json if as_json else None))
             except SwarmError as error:
                 told.trouble(str(error))
             await asyncio.sleep(AGAIN_S)
@@ -134,13 +136,15 @@ async def _watch(
             raise fault
 
 
-def _telling(told: Told, link: LeaderboardLink, take: Callable[[dict[str, Any]], None] | None) -> Told:
+def _telling(told: Told, link: LeaderboardLink, grader: Grader, take: Callable[[dict[str, Any]], None] | None) -> Told:
     """``take``: gets each model that is done, for programs; None: it is told to people."""
     from dataclasses import replace
 
     from gridllm.cli.grid_view import printable
-    from gridllm.cli.show import stdout
-    from gridllm_leaderboard.cli.grading_view import done_json, done_line
+    from gridllm.cli.show import stderr, stdout
+    from gridllm_leaderboard.cli.grading_view import beyond_line, done_json, done_line
+
+    lines: set[str] = set()  # each is told once
 
     def say(done: Done) -> None:
         if take is not None:
@@ -148,7 +152,13 @@ def _telling(told: Told, link: LeaderboardLink, take: Callable[[dict[str, Any]],
         else:
             stdout().print(printable(done_line(done, link.rules)), markup=False)
 
-    return replace(told, done=say)
+    def say_beyond(found: Sequence[Beyond]) -> None:
+        for line in [beyond_line(one, grader.means) for one in found]:
+            if line not in lines:
+                lines.add(line)
+                stderr().print(printable(line), style="yellow", markup=False)
+
+    return replace(told, done=say, beyond=say_beyond)
 
 
 def _check_named(link: LeaderboardLink, grader: Grader) -> None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from gridllm.charter.contest import Rules
     from gridllm_leaderboard.grading.grader import Done
+    from gridllm_leaderboard.grading.plan import Means
+    from gridllm_leaderboard.messages import Beyond
     from gridllm_leaderboard.results import ItemResult
     from gridllm_leaderboard.statements import TaskGrade
 
@@ -53,6 +55,19 @@ def done_line(done: Done, rules: Rules) -> str:
     ]
     score = score_of(done.grade.tasks, weights)
     return f"{done.name} ({done.submission[:16]}): score {score:.2f}; {', '.join(parts)}; graded {done.grade.via}"
+
+
+def beyond_line(one: Beyond, means: Means) -> str:
+    """A model that waits for a grader of other means, for people; and what this one's owner can do."""
+    from gridllm.cli.show import count_of
+
+    about = f"{one.name} ({count_of(one.parameters)} parameters, {one.size / 1e9:,.1f} GB)"
+    if one.parameters <= means.holds:
+        return f"{about} waits for another grader: this one tried it, and was not able to."
+    advice = "give it more with --memory"
+    if one.serve and means.way == "local":
+        advice += ", or let it run on the grid's nodes with --via auto"
+    return f"{about} waits for a grader that can hold it; this one holds {count_of(means.holds)}: {advice}."
 
 
 def practised_json(grade: TaskGrade, results: Sequence[ItemResult]) -> dict[str, Any]:

@@ -24,10 +24,16 @@ ViaOption = Annotated[
 MemoryOption = Annotated[
     str | None, typer.Option(help="Memory that one model may take here, like 8GiB; by default 60 % of the machine's.")
 ]
-DtypeOption = Annotated[str, typer.Option(help="What is computed in: float32, bfloat16 or float16.")]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What is computed in: float32, bfloat16 or float16. Default: float32 here, on the grid what it lists the "
+        "model in."
+    ),
+]
 
 
-def means_of(settings: Settings, via: str, memory: str | None, dtype: str) -> Means:
+def means_of(settings: Settings, via: str, memory: str | None, dtype: str | None) -> Means:
     """Raises UsageError: a flag cannot be used."""
     import psutil
 
@@ -38,11 +44,12 @@ def means_of(settings: Settings, via: str, memory: str | None, dtype: str) -> Me
 
     if via not in WAYS:
         raise UsageError(f"--via {via!r} is not known; choose one of {', '.join(WAYS)}.")
-    if dtype not in DTYPES:
+    if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}.")
     given = int(psutil.virtual_memory().total * MEMORY_SHARE) if memory is None else parse_size(memory)
     threads = settings.threads or os.cpu_count() or 1
-    return Means(via, given, dtype, settings.device or "cpu", threads)  # type: ignore[arg-type]  # both were checked
+    device = settings.device or "cpu"
+    return Means(via, given, dtype or "float32", device, threads, dtype)  # type: ignore[arg-type]  # all were checked
 
 
 def ways_of(pins: Pins, signed: SignedCharter, identity: Path) -> Ways:

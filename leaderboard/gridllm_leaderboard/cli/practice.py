@@ -25,7 +25,7 @@ def practice(
     items: Annotated[int | None, typer.Option(min=1, help="Only the first so many of each task.")] = None,
     via: ViaOption = "auto",
     memory: MemoryOption = None,
-    dtype: DtypeOption = "float32",
+    dtype: DtypeOption = None,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:

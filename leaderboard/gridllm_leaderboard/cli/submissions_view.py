@@ -87,7 +87,8 @@ def next_step(one: SubmissionView) -> str:
         case "unpaid":
             step = f"pay the fee of {count_credits(one.fee)}: {pay_command(one)}"
         case "queued":
-            step = "waits for the next round"
+            waits = one.why.startswith("It waits ")  # for a grader that is able to grade it, perhaps
+            step = one.why.removeprefix("It ").rstrip(".") if waits else "waits for the next round"
         case "locked":
             step = f"is graded in round {one.round}"
         case "graded":
@@ -98,7 +99,9 @@ def next_step(one: SubmissionView) -> str:
             step = "mend it and submit it again"
         case "withdrawn":
             step = "taken down"
-    return f"{one.why.rstrip('.')}: {step}" if one.why and one.state in ("failed", "refused") else step
+    annulled = one.state == "queued" and one.why.startswith("Round ")  # the one that it was in
+    told = one.why and (annulled or one.state in ("failed", "refused"))
+    return f"{one.why.rstrip('.')}: {step}" if told else step
 
 
 def pay_command(one: SubmissionView) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from gridllm.errors import GridError, LeaderboardError, ModelError, UsageError
-from gridllm_leaderboard.grading.job import Job, read_job
+from gridllm_leaderboard.grading.job import Dtype, Job, Via, read_job
 from gridllm_leaderboard.tasks.taskfile import read_task_file
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.grading.harness import Asked
 
 Fault = Literal["model", "memory", "grid", "machine", "killed", "time"]
-"""model: it cannot be run at all; memory: not within its bounds; grid: nodes are lacking now; machine: ours is at
-fault; killed: its process died; time: it was not done in time."""
+"""model: it cannot be run at all; memory: not within its bounds; grid: nodes are lacking, or fail now; machine: ours is
+at fault; killed: its process died; time: it was not done in time. The first alone says something about the model."""
 
 ORPHANED: Final = 3  # exit status
 MOST_SAID: Final = 400  # characters of a sentence
@@ -50,6 +50,7 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     done: int = 0  # items
     total: int = 0
     harness: str = ""  # once all is done: its name and version
+    dtype: Dtype | None = None  # then, too: what the model ran in
     fault: Fault | None = None
     why: str = ""
 
@@ -58,10 +59,13 @@ def main() -> None:
     """Exit status 0: all results are written; 1: the last line says why not."""
     say = _Mouth()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    via: Via = "local"
     try:
-        _grade(read_job(Path(sys.argv[1])), say)
+        job = read_job(Path(sys.argv[1]))
+        via = job.via
+        _grade(job, say)
     except Exception as error:  # noqa: BLE001  # whatever libraries make of a stranger's model
-        say(_fault_of(error))
+        say(fault_of(error, via))
         sys.exit(1)
 
 
@@ -99,11 +103,11 @@ def _grade(job: Job, say: _Mouth) -> None:
     asked = [_asked(job, at) for at in range(len(job.tasks))]
     _warm_up()
     confine(job.memory_bytes, job.cpu_s)
-    with Journal(job.journal_path, f"{job.about} {VERSION}") as journal, _scorer(job) as scorer:
+    with Journal(job.journal_path, f"{job.about} {VERSION}") as journal, _scorer(job) as (scorer, dtype):
         found = run_harness(scorer, asked, journal, lambda done, total: say(Said(done, total)))
     for label, results in found.items():
         _write(job.results_path(label), write_results(results))
-    say(Said(harness=VERSION))
+    say(Said(harness=VERSION, dtype=dtype))
 
 
 def _asked(job: Job, at: int) -> Asked:
@@ -122,21 +126,23 @@ def _warm_up() -> None:
 
 
 @contextmanager
-def _scorer(job: Job) -> Iterator[Scorer]:
-    """Raises ModelError, SwarmError and what the grid's client raises."""
+def _scorer(job: Job) -> Iterator[tuple[Scorer, Dtype]]:
+    """The model, and what it runs in. Raises ModelError, SwarmError and what the grid's client raises."""
     if job.via == "grid":
         from gridllm_client.grid import Grid
         from gridllm_client.scoring import ChainScorer
 
         with Grid(job.home, name=job.grid, account=job.identity) as grid:
-            yield ChainScorer(grid.model(job.model, dtype=job.dtype))
+            model = grid.model(job.model, dtype=job.dtype)
+            yield ChainScorer(model), model.dtype  # type: ignore[misc]  # of the three that the charter knows
         return
     from gridllm.models.local_scorer import LocalScorer
     from gridllm.models.manifest import parse_manifest
     from gridllm.wire.tensor import dtype_named
 
     manifest = None if job.manifest is None else parse_manifest(Path(job.manifest).read_bytes())
-    yield LocalScorer.load(Path(job.model), manifest, dtype_named(job.dtype), device=job.device)
+    dtype = job.dtype or "float32"
+    yield LocalScorer.load(Path(job.model), manifest, dtype_named(dtype), device=job.device), dtype
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -145,12 +151,15 @@ def _write(path: Path, data: bytes) -> None:
     write_atomically(path, data)
 
 
-def _fault_of(error: Exception) -> Said:
+def fault_of(error: Exception, via: Via) -> Said:
+    """What is to be said. By way of the grid, files that nobody sends and nodes that compute nonsense say nothing about
+    the model, which the leaderboard looked at before.
+    """
     text = "".join(letter for letter in " ".join(str(error).split()) if letter.isprintable())[:MOST_SAID].rstrip(".")
     if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY):
         return Said(fault="memory", why="it ran out of the memory that it may take")
     if isinstance(error, ModelError | UsageError):
-        return Said(fault="model", why=text)
+        return Said(fault="grid" if via == "grid" else "model", why=text)
     if isinstance(error, LeaderboardError) or (isinstance(error, OSError) and error.errno in OUR_ERRNOS):
         return Said(fault="machine", why=text)
     if isinstance(error, GridError):

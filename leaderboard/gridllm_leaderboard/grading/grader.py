@@ -7,11 +7,12 @@ was signed is sent as it was signed.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from gridllm.charter.pin import Pins
 from gridllm.disk import write_atomically
@@ -26,12 +27,16 @@ from gridllm_leaderboard.grading.plan import Means, TooLargeError, way_for
 from gridllm_leaderboard.grading.preparing import Questions, Subject, Ways, prepare
 from gridllm_leaderboard.grading.running import CannotRunError, Ran, run_job
 from gridllm_leaderboard.grading.sending import send
+from gridllm_leaderboard.grading.serving import is_served
+from gridllm_leaderboard.grading.unable import PATIENCE_S, UnableError, Unables
 from gridllm_leaderboard.grading.work import Assignment, Sheet, Wanted, read_work
 from gridllm_leaderboard.link import LeaderboardLink
-from gridllm_leaderboard.messages import WORK_CALL, AskWork, Work
+from gridllm_leaderboard.messages import WORK_CALL, AskWork, Beyond, Unable, Work
 from gridllm_leaderboard.statements import Failure, Grade, id_of, sign
 
-Stage = Literal["fetching", "grading"]
+MOST_UNABLE: Final = 64  # models that the leaderboard is told of: a round has no more
+
+Stage = Literal["fetching", "grading", "grading through the grid:"]
 OnStage = Callable[[str, Stage, int, int], None]
 """Called on the event loop with (name of the model, stage, done, in all)."""
 
@@ -67,15 +72,22 @@ class Grader:
         """Hex key."""
         return self.identity.public_key.hex()
 
-    async def assignment(self, link: LeaderboardLink) -> Assignment | None:
-        """What is there to grade? None: nothing.
+    async def assignment(self, link: LeaderboardLink) -> tuple[Assignment | None, Sequence[Beyond]]:
+        """What is there to grade that this grader is able to (None: nothing), and what that it is not able to?
 
         Raises:
             LeaderboardError: what came cannot be trusted.
             SwarmError, Refusal, WireError: the leaderboard does not say.
         """
-        work = await link.ask(WORK_CALL, AskWork(self.delegation(link)), Work)
-        return await asyncio.to_thread(read_work, work, link.signed, self.account)
+        unables = self._unables(link)
+        for submission in await asyncio.to_thread(unables.to_look_for):
+            if await is_served(link, self.pins, submission):
+                await asyncio.to_thread(unables.forget, submission)
+        given_up = await asyncio.to_thread(unables.final)
+        told = [Unable(submission, note.why) for submission, note in given_up.items()][:MOST_UNABLE]
+        asked = AskWork(self.delegation(link), self.means.holds, self.means.way != "local", told)
+        work = await link.ask(WORK_CALL, asked, Work)
+        return await asyncio.to_thread(read_work, work, link.signed, self.account), work.beyond
 
     def delegation(self, link: LeaderboardLink) -> bytes:
         """The account's word that this connection is its."""
@@ -86,6 +98,7 @@ class Grader:
 
         Raises:
             PutOffError: not now; later may do.
+            UnableError: not by this grader; the leaderboard is told with the next question.
             LeaderboardError, SwarmError, Refusal: the leaderboard does not take it.
         """
         ledge = Ledge(self.pins.data_dir, link.signed.grid, self.account)
@@ -93,6 +106,7 @@ class Grader:
         held = await asyncio.to_thread(signed_in, folder)
         if held is None:
             said = await self._judged(link, given, model, sheets, folder)
+            await asyncio.to_thread(self._unables(link).forget, model.id)
             failed = isinstance(said, Failure)
             raw = await asyncio.to_thread(sign, said, self.identity)
             held = await asyncio.to_thread(keep_signed, folder, raw, failed), failed
@@ -102,21 +116,52 @@ class Grader:
     async def _judged(
         self, link: LeaderboardLink, given: Assignment, model: Wanted, sheets: Sequence[Sheet], folder: Path
     ) -> Grade | Failure:
-        """What is to be signed. Raises PutOffError, LeaderboardError."""
+        """What is to be signed. Raises PutOffError, UnableError, LeaderboardError."""
         name = model.submission.name
         try:
             via = way_for(self.means, model.submission.parameters, model.serve)
             ran = await self._run(link, model, sheets, folder, via)
         except TooLargeError as error:
-            return failure_said(given, model, str(error), self.account, int(self.clock()))
+            raise await self._unable(link, model, str(error)) from error
         except CannotRunError as error:
-            if error.fault in ("grid", "machine"):
-                where = "by way of the grid" if error.fault == "grid" else "on this machine"
-                raise PutOffError(f"{name!r} cannot be graded {where} now: {error}.") from error
-            return failure_said(given, model, str(error), self.account, int(self.clock()))
+            if error.fault == "model":
+                return failure_said(given, model, str(error), self.account, int(self.clock()))
+            if error.fault == "machine":
+                raise PutOffError(f"{name!r} cannot be graded on this machine now: {error}.") from error
+            if error.fault == "grid":
+                raise await self._without_nodes(link, model, str(error)) from error
+            raise await self._unable(link, model, str(error)) from error
         except OSError as error:
             raise PutOffError(f"{name!r} cannot be graded: {folder} cannot be written ({error.strerror}).") from error
-        return grade_said(given, model, sheets, ran, self.account, self.means.dtype, via, int(self.clock()))
+        return grade_said(given, model, sheets, ran, self.account, via, int(self.clock()))
+
+    def _unables(self, link: LeaderboardLink) -> Unables:
+        means = self.means
+        said = f"{means.way} {means.memory_bytes} {means.dtype} {means.device} {means.grid_dtype}"
+        return Unables(Ledge(self.pins.data_dir, link.signed.grid, self.account).unable, said, self.clock)
+
+    async def _unable(self, link: LeaderboardLink, model: Wanted, why: str) -> UnableError:
+        """What is to be raised, once it is written down. Raises OSError."""
+        await asyncio.to_thread(self._unables(link).give_up, model.id, why)
+        return UnableError(
+            f"{model.submission.name!r} is beyond this grader: {why}. Nothing is signed against it; other graders are "
+            "asked, or it waits for one."
+        )
+
+    async def _without_nodes(self, link: LeaderboardLink, model: Wanted, why: str) -> GridError:
+        """The same, where nodes are lacking: they are waited for first. Raises OSError."""
+        name = model.submission.name
+        serve = f"gridllm serve --model {shlex.quote(name)}"
+        hours = PATIENCE_S // 3600
+        short = f"nodes did not serve all of it for {hours} h; volunteers do so with: {serve}"
+        if await asyncio.to_thread(self._unables(link).lacks_nodes, model.id, short):
+            return UnableError(
+                f"{name!r} cannot be graded by way of the grid, for {hours} h by now: {why}. The leaderboard is told: "
+                f"nobody waits for it any longer, and it is taken up once nodes serve it: {serve}"
+            )
+        return PutOffError(
+            f"{name!r} cannot be graded by way of the grid now: {why}. Volunteers serve it with: {serve}"
+        )
 
     async def _run(self, link: LeaderboardLink, model: Wanted, sheets: Sequence[Sheet], folder: Path, via: Via) -> Ran:
         """Raises CannotRunError, PutOffError, OSError."""
@@ -136,7 +181,9 @@ class Grader:
             )
         ]
         job, wall_s = await asyncio.to_thread(prepare, folder, subject, questions, self.means, self.ways)
-        ran = await run_job(job, wall_s, self._told(said.name, "grading"))
+        ran = await run_job(
+            job, wall_s, self._told(said.name, "grading" if via == "local" else "grading through the grid:")
+        )
         if via == "local" and not was_here:
             await larder.clear(root)
         return ran

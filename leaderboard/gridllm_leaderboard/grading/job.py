@@ -32,7 +32,7 @@ class Job(Strict):
     via: Via
     model: str  # folder of the model's files; by way of the grid: its root or name there
     manifest: str | None  # path of the manifest that the folder is checked against; None: trusted folder
-    dtype: Dtype
+    dtype: Dtype | None  # None, by way of the grid: what it lists the model in
     device: str
     threads: int | None
     tasks: Annotated[tuple[JobTask, ...], Field(min_length=1, max_length=64)]

@@ -2,6 +2,7 @@
 
 ::
 
+    grading/<grid>/<account>/unable.json                                      what it cannot grade (unable.py)
     grading/<grid>/<account>/<draw>-<submission>/grade.json or failure.json   the envelope
                                                  <list>.results.jsonl         results, by the child
                                                  journal.jsonl, job.json, …   the child's, while it runs
@@ -53,6 +54,11 @@ class Ledge:
                     "Another `gridllm leaderboard grade` of this account runs on this machine; stop it first."
                 ) from None
             yield
+
+    @property
+    def unable(self) -> Path:
+        """The file of what this grader is not able to grade."""
+        return self._folder / "unable.json"
 
     def folder(self, draw: str, submission: str) -> Path:
         """Where one model's grading in one round lies. Raises LeaderboardError: it cannot be written."""

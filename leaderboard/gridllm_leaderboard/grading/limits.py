@@ -30,6 +30,11 @@ def needed_bytes(parameters: int, dtype: str) -> int:
     return int(parameters * ITEM_BYTES[dtype] * WEIGHT_COPIES) + SPARE_BYTES
 
 
+def held_parameters(memory_bytes: int, dtype: str) -> int:
+    """Parameters of the largest model that fits into so much memory when it is graded here."""
+    return max(0, int((memory_bytes - SPARE_BYTES) / (ITEM_BYTES[dtype] * WEIGHT_COPIES)))
+
+
 def limits_for(parameters: int, text_bytes: int, threads: int) -> Limits:
     """Bounds by the model's size and the text it is asked; generous: they stop what is broken, not what is slow.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gridllm.errors import LeaderboardError
-from gridllm_leaderboard.grading.job import Dtype, Via
+from gridllm_leaderboard.grading.job import Via
 from gridllm_leaderboard.grading.points import grade_of
 from gridllm_leaderboard.grading.running import Ran
 from gridllm_leaderboard.grading.work import Assignment, Sheet, Wanted
@@ -18,7 +18,7 @@ MAX_REASON: Final = 500
 
 
 def grade_said(
-    given: Assignment, model: Wanted, sheets: Sequence[Sheet], ran: Ran, grader: str, dtype: Dtype, via: Via, now: int
+    given: Assignment, model: Wanted, sheets: Sequence[Sheet], ran: Ran, grader: str, via: Via, now: int
 ) -> Grade:
     """The grade. Raises LeaderboardError: the results are not of these items."""
     return Grade(
@@ -29,7 +29,7 @@ def grade_said(
         root=model.submission.root,
         grader=grader,
         harness=ran.harness,
-        dtype=dtype,
+        dtype=ran.dtype,
         via=via,
         tasks=tuple(_line(sheet, ran, practice=False) for sheet in sheets),
         practice=tuple(_line(sheet, ran, practice=True) for sheet in sheets),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from gridllm.errors import UsageError
 from gridllm_leaderboard.grading.job import Dtype, Via
-from gridllm_leaderboard.grading.limits import needed_bytes
+from gridllm_leaderboard.grading.limits import held_parameters, needed_bytes
 
 Way = Literal["local", "grid", "auto"]
 
@@ -18,13 +18,19 @@ class Means:
 
     way: Way
     memory_bytes: int  # for one model
-    dtype: Dtype
+    dtype: Dtype  # of models that run here
     device: str
     threads: int
+    grid_dtype: Dtype | None = None  # of nodes that are asked for; None: what the grid lists the model in
+
+    @property
+    def holds(self) -> int:
+        """Parameters of the largest model that may be graded here; 0: none may."""
+        return 0 if self.way == "grid" else held_parameters(self.memory_bytes, self.dtype)
 
 
 class TooLargeError(Exception):
-    """The model fits nowhere; the text is for a signed failure."""
+    """The model fits nowhere; the text says why, after a colon."""
 
 
 def way_for(means: Means, parameters: int, serve: bool) -> Via:

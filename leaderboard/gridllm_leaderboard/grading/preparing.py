@@ -59,13 +59,14 @@ def prepare(
     on_grid = subject.via == "grid"  # embedding and head run here, blocks elsewhere
     bounds = limits_for(subject.parameters, size * GRID_TIMES if on_grid else size, means.threads)
     asked = " ".join(items_root(one.items) for one in questions)
+    dtype = means.grid_dtype if on_grid else means.dtype
     job = Job(
         folder=str(folder),
-        about=f"{subject.root} {means.dtype} {subject.via} {asked}",
+        about=f"{subject.root} {dtype or 'listed'} {subject.via} {asked}",
         via=subject.via,
         model=subject.where,
         manifest=None if subject.manifest is None else str(subject.manifest),
-        dtype=means.dtype,
+        dtype=dtype,
         device=means.device,
         threads=means.threads,
         tasks=tuple(lists),

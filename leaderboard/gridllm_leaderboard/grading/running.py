@@ -18,7 +18,7 @@ import msgspec
 from gridllm.disk import write_atomically
 from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.grading.child import Fault, Said
-from gridllm_leaderboard.grading.job import Job
+from gridllm_leaderboard.grading.job import Dtype, Job
 from gridllm_leaderboard.results import ItemResult, read_results
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Ran:
     """What came of a job."""
 
     harness: str  # its name and version
+    dtype: Dtype  # that it ran in
     results: Mapping[str, list[ItemResult]]  # by list
 
 
@@ -60,8 +61,8 @@ async def run_job(job: Job, wall_s: float, progress: OnProgress, *, attempts: in
     await asyncio.to_thread(write_atomically, path, job.model_dump_json().encode(), mode=0o600)
     for attempt in range(1, attempts + 1):
         try:
-            harness = await _attempt(path, job, wall_s, progress)
-            return Ran(harness, await asyncio.to_thread(_results, job))
+            harness, dtype = await _attempt(path, job, wall_s, progress)
+            return Ran(harness, dtype, await asyncio.to_thread(_results, job))
         except CannotRunError as error:
             if attempt == attempts or error.fault in FINAL:
                 raise
@@ -69,8 +70,8 @@ async def run_job(job: Job, wall_s: float, progress: OnProgress, *, attempts: in
     raise CannotRunError("machine", "it was not tried")  # attempts is 1 at least
 
 
-async def _attempt(path: Path, job: Job, wall_s: float, progress: OnProgress) -> str:
-    """One process; the harness's name. Raises CannotRunError."""
+async def _attempt(path: Path, job: Job, wall_s: float, progress: OnProgress) -> tuple[str, Dtype]:
+    """One process; the harness's name, and what the model ran in. Raises CannotRunError."""
     with (Path(job.folder) / "stderr.txt").open("wb") as errors:  # for people; nothing of it is read
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -96,8 +97,8 @@ async def _attempt(path: Path, job: Job, wall_s: float, progress: OnProgress) ->
         raise CannotRunError("time", f"it was not done after the {wall_s:.0f} s that it may take") from None
     finally:
         await _end(process)
-    if status == 0 and last.harness:
-        return last.harness
+    if status == 0 and last.harness and last.dtype is not None:
+        return last.harness, last.dtype
     if last.fault is not None:
         raise CannotRunError(last.fault, last.why)
     raise CannotRunError(*_death(status))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from gridllm.errors import GridError, LeaderboardError, NotAccepted, SwarmError
 from gridllm_leaderboard.grading.ending import RoundOverError, unless_over
 from gridllm_leaderboard.grading.grader import Done, Grader, PutOffError
+from gridllm_leaderboard.grading.unable import UnableError
 from gridllm_leaderboard.grading.work import fetch_sheets
 from gridllm_leaderboard.link import LeaderboardLink
+from gridllm_leaderboard.messages import Beyond
 from gridllm_leaderboard.statements import id_of
 from gridllm_leaderboard.tasks import Task
 
@@ -29,6 +31,8 @@ class Told:
 
     done: Callable[[Done], None]
     trouble: Callable[[str], None]
+    beyond: Callable[[Sequence[Beyond]], None] = lambda _: None
+    """Hears, with each question for work, which models wait for a grader that is able to do more."""
 
 
 async def grade_all(link: LeaderboardLink, grader: Grader, own: Mapping[str, Task], told: Told) -> int:
@@ -39,13 +43,19 @@ async def grade_all(link: LeaderboardLink, grader: Grader, own: Mapping[str, Tas
 
     Raises:
         PutOffError: the last that could not be graded just now, once all others are.
+        UnableError: the last that this grader is not able to grade, once all others are.
         GridError: the leaderboard cannot be asked, or is not to be trusted.
     """
     graded: set[tuple[str, str]] = set()
+    unable: dict[tuple[str, str], UnableError] = {}
     while True:
-        given = await grader.assignment(link)
-        left = [] if given is None else [one for one in given.models if (id_of(given.draw), one.id) not in graded]
+        given, beyond = await grader.assignment(link)
+        told.beyond(beyond)
+        seen = graded | unable.keys()
+        left = [] if given is None else [one for one in given.models if (id_of(given.draw), one.id) not in seen]
         if given is None or not left:
+            for error in unable.values():
+                raise error
             return len(graded)
         sheets = await fetch_sheets(given, link.lines, link.file, own)
         put_off: PutOffError | None = None
@@ -54,6 +64,10 @@ async def grade_all(link: LeaderboardLink, grader: Grader, own: Mapping[str, Tas
                 done = await unless_over(link, given.lock.round, grader.grade(link, given, model, sheets))
             except PutOffError as error:
                 put_off = error
+                told.trouble(str(error))
+                continue
+            except UnableError as error:
+                unable[id_of(given.draw), model.id] = error
                 told.trouble(str(error))
                 continue
             except RoundOverError as error:
@@ -90,7 +104,7 @@ async def watch(link: LeaderboardLink, grader: Grader, own: Mapping[str, Task], 
             told.trouble(str(error))
             pause_s = PATIENCE_S
         except GridError as error:
-            if not isinstance(error, PutOffError):
+            if not isinstance(error, PutOffError | UnableError):
                 told.trouble(str(error))
             pause_s = min(PATIENCE_S, 2 * pause_s)
         await asyncio.sleep(pause_s)
