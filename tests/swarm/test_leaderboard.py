@@ -69,7 +69,7 @@ def ids(contest: Contest, models: Mapping[str, Path]) -> dict[str, str]:
     homes = {name: contest.member(name, "2") for name in models}
     made = {"middle": contest.submit(homes["middle"], models["middle"], "middle")}
     contest.graded(made["middle"])
-    assert [one["submission"] for one in contest.json(contest.grader, "history")] == [made["middle"]]
+    assert champions(contest) == [made["middle"]]
     with ThreadPoolExecutor(2) as both:
         for name, said in zip(
             ("worse", "equal"),
@@ -78,10 +78,15 @@ def ids(contest: Contest, models: Mapping[str, Path]) -> dict[str, str]:
         ):
             made[name] = said
     contest.graded(made["worse"], made["equal"])
-    assert [one["submission"] for one in contest.json(contest.grader, "history")] == [made["middle"]]
+    assert champions(contest) == [made["middle"]]
     made["better"] = contest.submit(homes["better"], models["better"], "better")
     contest.graded(made["better"])
     return made
+
+
+def champions(contest: Contest) -> list[str]:
+    """All that there were, oldest first."""
+    return [one["submission"] for one in contest.json(contest.grader, "history")["reigns"]]
 
 
 async def items_of(contest: Contest, submission: str) -> dict[str, list[Line]]:
@@ -117,11 +122,11 @@ def test_the_ranking_is_that_of_plain_transformers(
 
 
 def test_only_a_better_model_takes_the_championship(contest: Contest, ids: Mapping[str, str]) -> None:
-    reigns = contest.json(contest.grader, "history")
+    reigns = contest.json(contest.grader, "history")["reigns"]
     assert [one["submission"] for one in reigns] == [ids["middle"], ids["better"]]
     assert reigns[1]["lead"]["low"] > 0
-    champions = [row["submission"] for row in contest.json(contest.grader, "rank") if row["champion"]]
-    assert champions == [ids["better"]]
+    crowned = [row["submission"] for row in contest.json(contest.grader, "rank") if row["champion"]]
+    assert crowned == [ids["better"]]
     told = contest.refused(contest.grid.home.parent / "better", "withdraw", ids["better"], "--yes")
     assert "champion" in told
 

@@ -207,7 +207,7 @@ def check_money(made: Season, champions: Sequence[str]) -> None:
         granted += made.contest.json(home, "credit", board=False)["granted"]
     assert paid == {f"leaderboard {id_[:32]}": 1 for id_ in made.ids}
     assert granted == 5_000_000 * len(made.homes) + BOUNTY * len(champions)
-    crown = made.contest.json(made.contest.grader, "history")
+    crown = made.contest.json(made.contest.grader, "history")["reigns"]
     assert [one["submission"] for one in crown] == list(champions)
 
 

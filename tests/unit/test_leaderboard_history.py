@@ -11,7 +11,10 @@ from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.cli.history_image import draw
 from gridllm_leaderboard.cli.history_plot import HEIGHT, plot
 from gridllm_leaderboard.cli.history_view import history_json, history_renderable
+from gridllm_leaderboard.statements import Annulment, Lock
+from gridllm_leaderboard.verifying.annulled import VoidRound
 from tests.unit.board_pages import DAY, reign
+from tests.unit.graded_rounds import named
 from tests.unit.test_leaderboard_views import shown
 
 REIGNS = [reign("tiny", 0, 21.0), reign("small", 9, 34.5, 13.1), reign("medium", 30, 47.0, 12.2)]
@@ -42,7 +45,36 @@ def test_the_table_says_by_how_much_each_won() -> None:
     assert "medium ★" in text and "+12.20 ±6.10" in text and "47.00 ±1.00" in text and "21 d" in text
     assert text.index("medium ★") < text.index("34.50")
     assert "None yet" in shown(history_renderable([], "garden", NOW, 90))
-    assert history_json(REIGNS)[2]["lead"]["value"] == 12.2
+    assert history_json(REIGNS, [])["reigns"][2]["lead"]["value"] == 12.2
+
+
+def void(number: int, after_s: int, *, drawn: bool = False, graded: int = 0) -> VoidRound:
+    """A round that was annulled."""
+    lock = Lock(
+        grid="a1" * 32, round=number, rules=named("rules"), submissions=(named("small"),), champion=None,
+        keeper=named("keeper"), size=1, issued=DAY,
+    )  # fmt: skip
+    said = Annulment(
+        grid="a1" * 32, round=number, lock=named("lock"), reason="the keeper\x1b is lost", issued=DAY + after_s
+    )
+    return VoidRound(lock, said, early=after_s < 86400, drawn=drawn, graded=graded)
+
+
+@pytest.mark.parametrize("width", [None, 60, 200])
+def test_rounds_that_came_to_nothing_are_listed_with_their_reasons(width: int | None) -> None:
+    found = [void(9, 7200, drawn=True, graded=2), void(8, 7200, drawn=True), void(3, 7 * 86400)]
+    for reigns in (REIGNS, []):
+        text = shown(history_renderable(reigns, "garden", NOW, width, void=found))
+        assert "Rounds annulled  3" in text and "\x1b" not in text and text.count("the keeper") == 3
+        if width != 60:
+            assert "2 h" in text and "7 d" in text and "its lock" in text
+            assert "grades of 2 models" in text and "items drawn" in text
+    assert "annulled" not in shown(history_renderable(REIGNS, "garden", NOW, width))
+    told = history_json([], found)["annulled"]
+    assert [(one["round"], one["before_patience"], one["drawn"]) for one in told] == [
+        (9, True, True), (8, True, True), (3, False, False),
+    ]  # fmt: skip
+    assert told[0]["annulled"] - told[0]["locked"] == 7200 and told[0]["submissions"] == [named("small")]
 
 
 @pytest.mark.parametrize("width", [50, 60, 80])

@@ -13,10 +13,26 @@ from gridllm_leaderboard.cli.show_tables import items_table, tasks_tables
 from gridllm_leaderboard.cli.show_view import portrait_json, portrait_renderable
 from gridllm_leaderboard.results import read_items, read_results
 from gridllm_leaderboard.statements import Failure, id_of, sign
+from gridllm_leaderboard.verifying.annulled import verify_annulled
 from tests.unit.graded_rounds import named, with_points
 from tests.unit.log_heads import NOW, SIGNED
 from tests.unit.test_leaderboard_views import shown
 from tests.unit.verified_board import GRADERS, Board, key
+
+
+def test_rounds_that_were_annulled_are_named() -> None:
+    board = Board()
+    board.void_round(7, reason="its \x1bkeeper is lost")
+    board.void_round(8, issued=NOW + 1 + 3600)
+    portrait = _portrait(board)
+    text = " ".join(shown(portrait_renderable(portrait)).split())
+    assert (
+        "after its lock: its ?keeper is lost" in text.replace("\ufffd", "?")
+        and "round 8" in text
+        and "1 h after" in text
+    )
+    assert [one["round"] for one in portrait_json(portrait, None)["annulled"]] == [7, 8]
+    assert "Annulled" not in shown(portrait_renderable(_portrait(board, "old")))
 
 
 def _portrait(board: Board, name: str = "new", **changes: Any) -> Portrait:
@@ -24,7 +40,8 @@ def _portrait(board: Board, name: str = "new", **changes: Any) -> Portrait:
     id_ = board.ids[name]
     ancestors = [Ancestor(named("base"), "demo"), Ancestor(named("older"), None)]
     names = {id_: name for name, id_ in board.ids.items()}
-    return portrait_of(board.dossiers[id_], SIGNED, board.rows.get(id_), ancestors, names)
+    void = verify_annulled(board.void, (), SIGNED, board.account)
+    return portrait_of(board.dossiers[id_], SIGNED, board.rows.get(id_), ancestors, names, void)
 
 
 def test_a_champions_portrait() -> None:

@@ -45,9 +45,9 @@ async def _wrong(board: Board, name: str = "new") -> str:
 async def test_a_sound_round_passes(name: str) -> None:
     walk, found = await _examined(Board(), name)
     assert [one.outcome for one in walk.checks] == ["sound"] * len(walk.checks)
-    assert len(walk.checks) == 11
+    assert len(walk.checks) == 12
     assert len(found.grades) == 3
-    assert re.fullmatch(r"20 drawn again from the seed; \d+ of them share a run of 13 words .*", walk.checks[4].detail)
+    assert re.fullmatch(r"20 drawn again from the seed; \d+ of them share a run of 13 words .*", walk.checks[5].detail)
 
 
 def update(**fields: Any) -> Callable[[Any], Any]:

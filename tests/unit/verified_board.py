@@ -16,10 +16,10 @@ import msgspec
 from gridllm.charter.contest import RULES_TYPE, Rules, TaskRule
 from gridllm.charter.economy import Prices
 from gridllm.identity.keys import Identity
-from gridllm.identity.statement import sign_statement
+from gridllm.identity.statement import read_unverified, sign_statement
 from gridllm_leaderboard.beacon import seed_of
 from gridllm_leaderboard.grading.points import grade_of, result_of
-from gridllm_leaderboard.messages import Dossier, RankRow, SubmissionView
+from gridllm_leaderboard.messages import AnnulledRound, Dossier, RankRow, Reign, SubmissionView
 from gridllm_leaderboard.ranking.judge import Graded, RoundFacts, judge, verdict_of
 from gridllm_leaderboard.ranking.places import places
 from gridllm_leaderboard.ranking.rows import rows
@@ -30,7 +30,7 @@ from gridllm_leaderboard.results import (
     write_items,
     write_results,
 )
-from gridllm_leaderboard.statements import Draw, Grade, ItemSet, Lock, Submission, id_of, sign
+from gridllm_leaderboard.statements import Annulment, Draw, Grade, ItemSet, Lock, Submission, id_of, sign
 from gridllm_leaderboard.store.records import Entry
 from gridllm_leaderboard.tasks import Task, load
 from tests.unit.graded_rounds import named
@@ -53,7 +53,7 @@ def key(identity: Identity) -> str:
 
 
 class Board:
-    """``examine.Evidence`` of a round in which "new" beat "old"."""
+    """``Evidence`` of a round in which "new" beat "old"."""
 
     def __init__(self, alter: Alter | None = None) -> None:
         self._alter = alter or {}
@@ -61,6 +61,9 @@ class Board:
         self.rows: dict[str, RankRow] = {}
         self.tasks: dict[str, Task] = dict(TASKS)
         self.dossiers: dict[str, Dossier] = {}
+        self.void: list[AnnulledRound] = []
+        self.champions: list[Reign] = []
+        self.account = key(ACCOUNT)
         self._build()
 
     def changed(self, name: str, **fields: Any) -> None:
@@ -79,6 +82,22 @@ class Board:
 
     async def row(self, submission: str) -> RankRow | None:
         return self.rows.get(submission)
+
+    async def annulled(self) -> list[AnnulledRound]:
+        return self.void
+
+    async def reigns(self) -> list[Reign]:
+        return self.champions
+
+    def void_round(self, number: int, signer: Identity = ACCOUNT, *, drawn: bool = False, **fields: Any) -> bytes:
+        """One more round is void, that held "new"; its annulment."""
+        rules, _ = read_unverified(self.rules_raw, Rules, RULES_TYPE)
+        lock = _lock(rules, self.ids).model_copy(update={"round": number})
+        said: dict[str, Any] = {"grid": SIGNED.grid, "round": number, "lock": id_of(lock), "reason": "a test"}
+        raw = sign(Annulment(**said | {"issued": lock.issued + 60} | fields), signer)
+        draw = self.dossiers[self.ids["new"]].draw if drawn else None
+        self.void.append(AnnulledRound(self.rules_raw, sign(lock, ACCOUNT), draw, raw, 0))
+        return raw
 
     def _made(self, name: str, document: Any, signer: Identity) -> tuple[Any, bytes]:
         document = self._alter.get(name, lambda it: it)(document)

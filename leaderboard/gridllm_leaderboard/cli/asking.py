@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from gridllm.cli.work import Work
     from gridllm_leaderboard.link import LeaderboardLink
-    from gridllm_leaderboard.messages import Dossier, Rank, RankRow, Reign, SubmissionView
+    from gridllm_leaderboard.messages import Dossier, Rank, RankRow, SubmissionView
 
 GridOption = Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")]
 WideOption = Annotated[bool, typer.Option("--wide", help="All columns, however narrow the terminal is.")]
@@ -89,18 +89,6 @@ async def submissions_of(
             return page.total, found
 
 
-async def reigns(link: LeaderboardLink) -> list[Reign]:
-    """All champions, oldest first. Raises SwarmError, Refusal."""
-    from gridllm_leaderboard.messages import HISTORY_CALL, AskHistory, History
-
-    found: list[Reign] = []
-    while True:
-        page = await link.ask(HISTORY_CALL, AskHistory(len(found)), History)
-        found += page.reigns
-        if not page.reigns or len(found) >= page.total:
-            return found
-
-
 async def dossier(link: LeaderboardLink, said: str) -> Dossier:
     """All documents about the submission that ``said`` names.
 
@@ -126,6 +114,7 @@ async def dossier(link: LeaderboardLink, said: str) -> Dossier:
 async def _id_named(link: LeaderboardLink, said: str) -> str:
     from gridllm.charter.catalogue import CHAMPION
     from gridllm.errors import LeaderboardError
+    from gridllm_leaderboard.listings import reigns
 
     if said == CHAMPION:
         found = await reigns(link)

@@ -1,13 +1,17 @@
-"""``gridllm leaderboard history``: champions over time."""
+"""``gridllm leaderboard history``: champions over time, and rounds that came to nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gridllm_leaderboard.cli.asking import GridOption, JsonOption, WideOption
+
+if TYPE_CHECKING:
+    from gridllm_leaderboard.messages import Reign
+    from gridllm_leaderboard.verifying.annulled import VoidRound
 
 
 def history(
@@ -17,7 +21,7 @@ def history(
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the champions over time: their scores, and by how much each beat the one before.
+    """Show the champions over time: their scores, and by how much each beat the one before; and rounds annulled.
 
     Example: gridllm leaderboard history --svg champions.svg
     """
@@ -25,20 +29,22 @@ def history(
 
     from gridllm.cli.runtime import run_async
     from gridllm.cli.show import print_json, room, stderr
-    from gridllm_leaderboard.cli.asking import print_whole, reigns, the_leaderboard
+    from gridllm_leaderboard import listings
+    from gridllm_leaderboard.cli.asking import print_whole, the_leaderboard
     from gridllm_leaderboard.cli.history_view import history_json, history_renderable
-    from gridllm_leaderboard.messages import Reign
+    from gridllm_leaderboard.verifying.annulled import verify_annulled
 
-    async def look() -> tuple[str, list[Reign]]:
+    async def look() -> tuple[str, list[Reign], list[VoidRound]]:
         async with the_leaderboard(grid) as link:
-            return link.signed.charter.name, await reigns(link)
+            found, shown = await listings.reigns(link), await listings.annulled(link)
+            return link.signed.charter.name, found, verify_annulled(shown, found, link.signed, link.rules.account)
 
-    name, found = run_async(look())
+    name, found, void = run_async(look())
     now = int(time.time())
     if as_json:
-        print_json(history_json(found))
+        print_json(history_json(found, void))
     else:
-        print_whole(history_renderable(found, name, now, room(), wide=wide))
+        print_whole(history_renderable(found, name, now, room(), wide=wide, void=void))
     for path, kind in ((png, "png"), (svg, "svg")):
         if path is not None:
             from gridllm_leaderboard.cli.history_image import draw

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.quantities import spell_credits
+from gridllm_leaderboard.cli.annulled_view import annulled_json, annulled_lines
 from gridllm_leaderboard.cli.history_plot import plot
 from gridllm_leaderboard.cli.rank_view import CROWN, LEAST_NAME, half, left_out
 
@@ -14,14 +15,21 @@ if TYPE_CHECKING:
 
     from gridllm.cli.columns import Column
     from gridllm_leaderboard.messages import Reign
+    from gridllm_leaderboard.verifying.annulled import VoidRound
 
 MOST_PLOT: Final = 100  # characters that the plot takes
 
 
 def history_renderable(
-    found: Sequence[Reign], grid: str, now: int, width: int | None = None, *, wide: bool = False
+    found: Sequence[Reign],
+    grid: str,
+    now: int,
+    width: int | None = None,
+    *,
+    wide: bool = False,
+    void: Sequence[VoidRound] = (),
 ) -> Group:
-    """A plot, and a row for each champion, the newest first.
+    """A plot, and a row for each champion, the newest first; then the rounds that came to nothing.
 
     Args:
         width: of the terminal, in characters; None: there is none.
@@ -33,15 +41,15 @@ def history_renderable(
     from gridllm.cli.columns import fitting, lacking, table_of
 
     heading = Text.assemble((f"Champions of {grid}", "bold"), f"  {len(found)}")
+    below = annulled_lines(void, None if wide else width)
     if not found:
-        return Group(
-            heading, Text("None yet; the first comes with the first submission: gridllm leaderboard submit --help")
-        )
+        none = Text("None yet; the first comes with the first submission: gridllm leaderboard submit --help")
+        return Group(heading, none, *below)
     columns = _columns(found, now)
     shown = fitting(columns, None if wide else width)
     absent = lacking(columns, shown)
     drawn = Text("\n".join(plot(found, now, min(width or MOST_PLOT, MOST_PLOT))), style="yellow")
-    return Group(heading, Text(), drawn, Text(), table_of(shown), *([left_out(absent)] if absent else []))
+    return Group(heading, Text(), drawn, Text(), table_of(shown), *([left_out(absent)] if absent else []), *below)
 
 
 def _columns(found: Sequence[Reign], now: int) -> list[Column]:
@@ -71,8 +79,8 @@ def _columns(found: Sequence[Reign], now: int) -> list[Column]:
     ]
 
 
-def history_json(found: Sequence[Reign]) -> list[dict[str, Any]]:
-    """The same for programs, oldest first; bounties in micro-credits."""
+def history_json(found: Sequence[Reign], void: Sequence[VoidRound]) -> dict[str, Any]:
+    """The same for programs: champions, oldest first, bounties in micro-credits; rounds annulled, newest first."""
     import msgspec
 
-    return [msgspec.to_builtins(one) for one in found]
+    return {"reigns": [msgspec.to_builtins(one) for one in found], "annulled": annulled_json(void)}

@@ -55,10 +55,12 @@ async def _portrait(link: LeaderboardLink, said: str) -> Portrait:
     """Raises LeaderboardError: a document is forged. SwarmError, Refusal."""
     from gridllm_leaderboard.cli.asking import dossier, submissions_of
     from gridllm_leaderboard.cli.show_facts import lineage, portrait_of
+    from gridllm_leaderboard.verifying.annulled import verify_annulled
     from gridllm_leaderboard.verifying.live import Live
 
-    found = await dossier(link, said)
-    row = await Live(link).row(found.view.id) if found.view.state in ("graded", "withdrawn", "locked") else None
+    found, live = await dossier(link, said), Live(link)
+    void = verify_annulled(await live.annulled(), (), link.signed, live.account)
+    row = await live.row(found.view.id) if found.view.state in ("graded", "withdrawn", "locked") else None
     names = {entry.root: entry.name for entry in link.signed.charter.models}
     bases: dict[str, str | None] = dict.fromkeys(names)
     if found.view.base is not None or found.lock is not None:
@@ -66,7 +68,7 @@ async def _portrait(link: LeaderboardLink, said: str) -> Portrait:
         names |= {one.root: one.name for one in everyone}
         bases |= {one.root: one.base for one in everyone}
         names |= {one.id: one.name for one in everyone}
-    return portrait_of(found, link.signed, row, lineage(found.view.base, names, bases), names)
+    return portrait_of(found, link.signed, row, lineage(found.view.base, names, bases), names, void)
 
 
 async def _items(link: LeaderboardLink, portrait: Portrait, task: str | None) -> dict[str, list[ItemRow]]:

@@ -13,6 +13,7 @@ from gridllm.charter.document import SignedCharter
 from gridllm_leaderboard.messages import Dossier, RankRow, SubmissionView
 from gridllm_leaderboard.results import ItemResult, Line
 from gridllm_leaderboard.statements import Comparison, Draw, Failure, Grade, Lock, Verdict, id_of
+from gridllm_leaderboard.verifying.annulled import VoidRound
 from gridllm_leaderboard.verifying.papers import (
     verify_draw,
     verify_failures,
@@ -71,6 +72,7 @@ class Portrait:
     overlaps: Mapping[str, float]
     champion: str | None  # name of the one that it met
     withdrawn: bool
+    annulled: Sequence[VoidRound]  # rounds that held it and are void, newest first
 
     @property
     def duel(self) -> Comparison | None:
@@ -85,8 +87,13 @@ def portrait_of(
     row: RankRow | None,
     ancestors: Sequence[Ancestor],
     names: Mapping[str, str],
+    void: Sequence[VoidRound] = (),
 ) -> Portrait:
-    """Put it together. ``names``: of submissions, by id.
+    """Put it together.
+
+    Args:
+        names: of submissions, by id.
+        void: all rounds that were annulled.
 
     Raises:
         LeaderboardError, NoticeError: a document is forged, or does not belong to the others.
@@ -118,6 +125,7 @@ def portrait_of(
         overlaps=dossier.overlaps,
         champion=None if met is None else names.get(met, f"{met[:12]}…"),
         withdrawn=dossier.withdrawal is not None,
+        annulled=[one for one in void if dossier.view.id in one.lock.submissions],
     )
 
 

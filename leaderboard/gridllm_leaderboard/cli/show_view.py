@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gridllm.quantities import spell_credits
+from gridllm_leaderboard.cli.annulled_view import annulled_fact, annulled_json
 from gridllm_leaderboard.cli.rank_view import CROWN, half
 from gridllm_leaderboard.cli.show_tables import graders_table, tasks_tables
 from gridllm_leaderboard.cli.submissions_view import next_step
@@ -56,6 +57,8 @@ def _facts(portrait: Portrait) -> dict[str, str | list[str]]:
         facts["Costs"] = f"{spell_credits(row.cost)} credits for 1,000 tokens"
     if portrait.champion is not None or portrait.duel is not None:
         facts["Duel"] = _duel(portrait)
+    if portrait.annulled:
+        facts["Annulled"] = [annulled_fact(one) for one in portrait.annulled]
     if portrait.overlaps:
         facts["Public items"] = [_learnt(task, points) for task, points in sorted(portrait.overlaps.items())]
     if portrait.failures:
@@ -109,6 +112,7 @@ def portrait_json(portrait: Portrait, items: Mapping[str, Sequence[ItemRow]] | N
         "failures": [one.model_dump(mode="json") for one in portrait.failures],
         "overlaps": dict(portrait.overlaps),
         "withdrawn": portrait.withdrawn,
+        "annulled": annulled_json(portrait.annulled),
     }
     if items is not None:
         told["items"] = {task: [row._asdict() for row in rows] for task, rows in items.items()}

@@ -6,9 +6,9 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
-from gridllm.charter.contest import Rules, TaskRule
+from gridllm.charter.contest import Rules
 from gridllm.charter.document import SignedCharter
 from gridllm.errors import LeaderboardError
 from gridllm.quantities import count_things
@@ -20,8 +20,11 @@ from gridllm_leaderboard.results import ItemResult, Line, lines_root, read_resul
 from gridllm_leaderboard.statements import Draw, Failure, Grade, Lock, Submission, Verdict, id_of
 from gridllm_leaderboard.store.records import Mark
 from gridllm_leaderboard.tasks.task import Task
+from gridllm_leaderboard.verifying.annulled import told_of, verify_annulled
+from gridllm_leaderboard.verifying.evidence import Evidence
 from gridllm_leaderboard.verifying.items import verify_drawn, verify_items
 from gridllm_leaderboard.verifying.papers import (
+    verify_annulment,
     verify_draw,
     verify_failures,
     verify_grades,
@@ -38,26 +41,6 @@ STALE_S: Final = 0.5
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, of how many)."""
-
-
-class Evidence(Protocol):
-    """Where papers come from: the leaderboard, or a test."""
-
-    async def dossier(self, submission: str, round_: int) -> Dossier:
-        """Documents about a submission in that round; 0: its last."""
-        ...
-
-    async def lines(self, root: str) -> bytes:
-        """A list of items or results."""
-        ...
-
-    async def task(self, rule: TaskRule) -> Task | None:
-        """A task, as far as it is to be had."""
-        ...
-
-    async def row(self, submission: str) -> RankRow | None:
-        """Its row of the ranking; None: it has none."""
-        ...
 
 
 @dataclass(slots=True)
@@ -86,6 +69,9 @@ async def examine(
         said = verify_submission(dossier, asked, signed.grid)
         step.detail = f"{said.name!r} by {said.account[:16]}…, root {said.root[:16]}…"
     found = Found(said)
+    with walk.step("the rounds that were annulled") as step:
+        void = verify_annulled(await evidence.annulled(), await evidence.reigns(), signed, evidence.account)
+        step.detail = told_of(void, id_of(said))
     if dossier.lock is None:
         walk.leave_out("the round", f"it is {dossier.view.state}, and in no round yet")
         return found
@@ -98,6 +84,13 @@ async def examine(
         against = "" if lock.champion is not None else "; nobody held the title"
         members = count_things(len(lock.submissions), "submission")
         step.detail = f"round {lock.round}, {members}, signed by the leaderboard{against}"
+    if dossier.annulment is not None or lock.round in {one.number for one in void}:
+        with walk.step("the annulment") as step:
+            reason = verify_annulment(dossier.annulment, lock, rules, evidence.account).reason
+            if dossier.verdict is not None:
+                raise LeaderboardError(f"Round {lock.round} is annulled, and has a verdict.")
+            step.detail = f"round {lock.round} is void ({reason}): nothing follows from it"
+        return found
     if dossier.draw is None:
         walk.leave_out("the draw", f"round {lock.round} waits for the ledger's next head")
         return found

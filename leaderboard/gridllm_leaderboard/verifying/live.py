@@ -18,13 +18,25 @@ from gridllm.errors import ModelError, NotHeld
 from gridllm.ids import ModelRoot
 from gridllm.models.manifest import build_manifest, manifest_bytes
 from gridllm.models.manifest import root as root_of
+from gridllm_leaderboard import listings
 from gridllm_leaderboard.grading.limits import needed_bytes
 from gridllm_leaderboard.grading.obtain import Larder
 from gridllm_leaderboard.grading.plan import Means
 from gridllm_leaderboard.grading.preparing import Questions, Subject, prepare
 from gridllm_leaderboard.grading.running import run_job
 from gridllm_leaderboard.link import LeaderboardLink
-from gridllm_leaderboard.messages import DOSSIER_CALL, MAX_PAGE, RANK_CALL, AskDossier, AskRank, Dossier, Rank, RankRow
+from gridllm_leaderboard.messages import (
+    DOSSIER_CALL,
+    MAX_PAGE,
+    RANK_CALL,
+    AnnulledRound,
+    AskDossier,
+    AskRank,
+    Dossier,
+    Rank,
+    RankRow,
+    Reign,
+)
 from gridllm_leaderboard.statements import Submission, id_of
 from gridllm_leaderboard.tasks import BUILT_IN, Task, from_files, load
 from gridllm_leaderboard.verifying.examine import Found, Progress
@@ -33,7 +45,7 @@ from gridllm_leaderboard.verifying.walk import Walk
 
 
 class Live:
-    """``examine.Evidence`` over a line to the leaderboard."""
+    """``Evidence`` over a line to the leaderboard."""
 
     def __init__(self, link: LeaderboardLink) -> None:
         self._link = link
@@ -63,6 +75,19 @@ class Live:
             return built_in
         public = await asyncio.to_thread(from_files, file, practice)
         return built_in if built_in is not None and public.commitment != rule.commitment else public
+
+    async def annulled(self) -> list[AnnulledRound]:
+        """All rounds that are void. Raises SwarmError, Refusal."""
+        return await listings.annulled(self._link)
+
+    async def reigns(self) -> list[Reign]:
+        """All champions that there were. Raises SwarmError, Refusal."""
+        return await listings.reigns(self._link)
+
+    @property
+    def account(self) -> str:
+        """The leaderboard's, by the rules that hold now."""
+        return self._link.rules.account
 
     async def row(self, submission: str) -> RankRow | None:
         """Its row of the ranking. Raises SwarmError, Refusal."""

@@ -13,6 +13,7 @@ from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.beacon import verify_beacon
 from gridllm_leaderboard.messages import Dossier
 from gridllm_leaderboard.statements import (
+    Annulment,
     Draw,
     Failure,
     Grade,
@@ -59,14 +60,36 @@ def verify_rules(raw: bytes | None, signed: SignedCharter) -> Rules:
 
 def verify_lock(dossier: Dossier, submission: str, rules: Rules) -> Lock:
     """The lock of the round, which holds this submission and these rules. Raises LeaderboardError."""
-    lock = _read(_present(dossier.lock, "lock"), Lock, rules.grid, rules.account)
-    if lock.rules != id_of(rules):
-        raise LeaderboardError(f"The lock of round {lock.round} names other rules than those that came with it.")
+    lock = read_lock(_present(dossier.lock, "lock"), rules)
     if submission != lock.champion and submission not in lock.submissions:
         raise LeaderboardError(f"The lock of round {lock.round} does not hold the submission {submission[:16]}….")
     if list(lock.submissions) != sorted(set(lock.submissions)) or lock.champion in lock.submissions:
         raise LeaderboardError(f"The lock of round {lock.round} holds a submission twice, or not in their order.")
     return lock
+
+
+def read_lock(raw: bytes, rules: Rules) -> Lock:
+    """A lock by these rules. Raises LeaderboardError."""
+    lock = _read(raw, Lock, rules.grid, rules.account)
+    if lock.rules != id_of(rules):
+        raise LeaderboardError(f"The lock of round {lock.round} names other rules than those that came with it.")
+    return lock
+
+
+def verify_annulment(raw: bytes | None, lock: Lock, rules: Rules, leaderboard: str) -> Annulment:
+    """That the lock's round is void, said by who locked it or, where that key was lost, by who holds the office now.
+
+    Raises:
+        LeaderboardError: forged, or of another lock.
+    """
+    shown = _present(raw, "annulment")
+    try:
+        annulment = _read(shown, Annulment, rules.grid, rules.account)
+    except LeaderboardError:
+        annulment = _read(shown, Annulment, rules.grid, leaderboard)
+    if (annulment.lock, annulment.round) != (id_of(lock), lock.round):
+        raise LeaderboardError(f"The annulment is of another lock than that of round {lock.round}.")
+    return annulment
 
 
 def verify_draw(dossier: Dossier, lock: Lock, rules: Rules, signed: SignedCharter) -> Draw:
