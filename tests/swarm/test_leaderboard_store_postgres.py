@@ -30,6 +30,8 @@ from gridllm_leaderboard.store.store import LeaderboardStore
 from gridllm_leaderboard.vault.vault import Vault
 from tests.leaderboard_seasons import GRID, LEADERBOARD, digest, emptied, submitted, whole_round
 from tests.postgres import PostgresServer
+from tests.unit.test_leaderboard_annulled_store import *  # noqa: F403
+from tests.unit.test_leaderboard_annulled_store import check_brought_up
 from tests.unit.test_leaderboard_store import *  # noqa: F403
 
 WRITER = """
@@ -76,6 +78,10 @@ def test_the_migrated_database_is_what_the_schema_says_and_a_ledger_has_room_bes
         assert not compare_metadata(MigrationContext.configure(connection, opts=options), metadata), "add a migration"
     engine.dispose()
     books.dispose()
+
+
+def test_an_older_database_is_brought_up(database_url: str) -> None:
+    check_brought_up(database_url)
 
 
 def test_troubles_are_the_leaderboards_own(tmp_path: Path) -> None:

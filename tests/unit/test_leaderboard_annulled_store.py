@@ -116,8 +116,11 @@ def test_a_withdrawn_submission_stays_withdrawn(store: LeaderboardStore) -> None
 
 
 def test_a_database_of_before_is_brought_up(tmp_path: Path) -> None:
-    """Its one open round can be annulled afterwards."""
-    url = f"sqlite:///{tmp_path / 'old.db'}"
+    check_brought_up(f"sqlite:///{tmp_path / 'old.db'}")
+
+
+def check_brought_up(url: str) -> None:
+    """The open round of an older GridLLM's database can be annulled."""
     first = open_engine(url)
     with LeaderboardStore(first).writing() as batch:
         open_round(batch, 1, [submitted(1)])

@@ -14,14 +14,17 @@ from securesystemslib.signer import Signature
 
 from gridllm.errors import KeeperSilent, LeaderboardError, NotAccepted
 from gridllm.identity.keys import Identity
+from gridllm.ledger.messages import Heads
 from gridllm_leaderboard import messages
 from gridllm_leaderboard.desk import course
+from gridllm_leaderboard.desk.beacons import AHEAD_S, newest_head
 from gridllm_leaderboard.desk.proclaiming import Proclaimer
 from gridllm_leaderboard.ranking.judge import Judgement, RoundFacts
 from gridllm_leaderboard.statements import TYPES, Submission, Verdict, id_of, verify_document
 from gridllm_leaderboard.tasks import load
 from gridllm_leaderboard.tasks.from_text import make_task
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
+from tests.unit.log_heads import KEEPER, NOW, OTHER, SIGNED, signed_head
 
 
 def _add_pool(made: House, items: int, of_round: int) -> None:
@@ -133,3 +136,31 @@ async def test_blanks_do_not_make_a_submission_that_no_grader_can_be_sent(tmp_pa
         assert verify_document(raw, Submission, made.signed.grid, "").name == "model 2"
         with pytest.raises(NotAccepted, match="larger than its words"):
             await made.ask(made.author, messages.ENTER_CALL, messages.Enter(raw), messages.SubmissionView)
+
+
+class _Clocks:
+    """Two keepers, the first of which signs heads of another time."""
+
+    signed = SIGNED
+    all = (KEEPER.public_key.hex(), OTHER.public_key.hex())
+
+    def __init__(self, ahead_s: int) -> None:
+        self._ahead_s = ahead_s
+
+    def home(self, account: str) -> str:
+        return self.all[0]
+
+    async def heads(self, keeper: str) -> Heads:
+        mine = keeper == self.all[0]
+        return Heads([signed_head(9, keeper=KEEPER if mine else OTHER, issued=NOW + self._ahead_s * mine)])
+
+
+async def test_a_keeper_whose_clock_is_far_ahead_decides_no_items() -> None:
+    """A lock is no earlier than its keeper's head, and waits for a later one: until then, and patience, too."""
+    near: Any = _Clocks(AHEAD_S)
+    assert await newest_head(near, hex_of(KEEPER), NOW) == (near.all[0], 9, NOW + AHEAD_S)
+    far: Any = _Clocks(10 * 365 * 86400)
+    assert await newest_head(far, hex_of(KEEPER), NOW) == (far.all[1], 9, NOW)
+    with pytest.raises(KeeperSilent, match="315,360,001 s ahead"):
+        far.all = far.all[:1]
+        await newest_head(far, hex_of(KEEPER), NOW - 1)
