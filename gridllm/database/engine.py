@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
@@ -17,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLA
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from gridllm.database.pooled import look_after
 from gridllm.database.purpose import Purpose
 from gridllm.errors import GridError
 
@@ -72,6 +74,12 @@ def open_engine(url: str, purpose: Purpose) -> Engine:
     return engine
 
 
+def file_of(url: str, purpose: Purpose) -> Path | None:
+    """The file of a SQLite database; None: it is none. Raises GridError: as ``open_engine``, of a wrong URL."""
+    where = _parse(url, purpose)
+    return Path(where.database or "") if where.drivername == _SQLITE else None
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that sees one state of the database and changes nothing.
@@ -83,6 +91,23 @@ def reading(engine: Engine) -> Iterator[Connection]:
     if engine.dialect.name == "postgresql":
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     with _named(engine), engine.connect().execution_options(**options) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def asking(engine: Engine) -> Iterator[Connection]:
+    """A connection for queries that need not see the same state: each sees the newest.
+
+    PostgreSQL answers one in a single round trip; beginning and ending a transaction around it takes two more.
+
+    Raises:
+        GridError: as ``reading``.
+    """
+    if engine.dialect.name != "postgresql":
+        with reading(engine) as connection:
+            yield connection
+        return
+    with _named(engine), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         yield connection
 
 
@@ -166,21 +191,9 @@ def _begin_sqlite(connection: Connection) -> None:
 def _postgresql(url: URL, purpose: Purpose) -> Engine:
     defaults = {"connect_timeout": CONNECT_S, "tcp_user_timeout": SILENT_MS, "application_name": "gridllm"}
     given = {name: value for name, value in defaults.items() if name not in url.query}
-    engine = create_engine(
-        url, connect_args=given, pool_pre_ping=True, execution_options={_PURPOSE: purpose}
-    )  # pre-ping: a restarted server is found at once
-    event.listen(engine, "connect", _prepare_postgresql)
+    engine = create_engine(url, connect_args=given, execution_options={_PURPOSE: purpose})
+    look_after(engine)
     return engine
-
-
-def _prepare_postgresql(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    """A server may be set to answer before it has written; for us it writes first."""
-    cursor = connection.cursor()
-    cursor.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-    )
-    cursor.close()
-    connection.commit()
 
 
 def _check_wal(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from gridllm.errors import LedgerError
 from gridllm.ledger.log.frontier import joined
-from gridllm.ledger.log.tree import consistency_proof, inclusion_proof, parents, root_of
+from gridllm.ledger.log.tree import NodeSource, consistency_proof, inclusion_proof, parents, root_of
 from gridllm.merkle import DIGEST_BYTES
 
 HEIGHT: Final = 8  # levels of the tree from one level of tiles to the next
@@ -137,10 +137,28 @@ class Tiles:
         return b"".join(roots)
 
 
-def _node(read: Callable[[int, int], bytes | None], level: int, index: int) -> bytes:
+def tiles_of(question: Callable[[NodeSource], object]) -> list[tuple[int, int]]:
+    """The tiles, by level and index, that answer a question about the tree: it is asked once, of zeros."""
+    found: set[tuple[int, int]] = set()
+
+    def note(level: int, index: int) -> bytes:
+        tile_level, tile_index, _, _ = _place(level, index)
+        found.add((tile_level, tile_index))
+        return bytes(DIGEST_BYTES)
+
+    question(note)
+    return sorted(found)
+
+
+def _place(level: int, index: int) -> tuple[int, int, int, int]:
+    """Where the hashes below a node stand: the tile's level and index, and in it the first and one past the last."""
     tile_level, height = divmod(level, HEIGHT)  # ``height`` above the bottom row of that tile
     tile_index, start = divmod(index << height, WIDTH)
-    end = start + (1 << height)
+    return tile_level, tile_index, start, start + (1 << height)
+
+
+def _node(read: Callable[[int, int], bytes | None], level: int, index: int) -> bytes:
+    tile_level, tile_index, start, end = _place(level, index)
     tile = read(tile_level, tile_index) or b""
     if len(tile) < end * DIGEST_BYTES:
         raise LedgerError(f"The log does not reach entry {((index + 1) << level) - 1}.")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from collections.abc import Collection
+from functools import cache
+
+from sqlalchemy import Connection, Select, and_, bindparam, or_, select
 
 from gridllm.database.upsert import upsert
-from gridllm.ledger.store.schema import tiles
+from gridllm.ledger.log.tiles import MemoryTiles
+from gridllm.ledger.store.schema import logs, tiles
 
 
 class KeptTiles:
@@ -41,3 +45,25 @@ class KeptTiles:
         ]
         upsert(self._connection, tiles, rows)
         self._grown.clear()
+
+
+def read_tiles(connection: Connection, log: str, places: Collection[tuple[int, int]]) -> MemoryTiles:
+    """Some tiles of the log of that name, by level and index, in one query; what there is of them."""
+    asked: dict[str, str | int] = {"keeper": log}
+    for number, (level, place) in enumerate(places):
+        asked |= {f"level{number}": level, f"place{number}": place}
+    held = MemoryTiles()
+    for row in connection.execute(_select_tiles(len(places)), asked):
+        held.write(row.level, row.place, bytes(row.hashes))
+    return held
+
+
+@cache
+def _select_tiles(count: int) -> Select[tuple[int, int, bytes]]:
+    """So many. Each is spelled in full: so both databases look each up by its key, and none reads a log's tiles."""
+    own = tiles.c.log == select(logs.c.number).where(logs.c.keeper == bindparam("keeper")).scalar_subquery()
+    one = (
+        and_(own, tiles.c.level == bindparam(f"level{number}"), tiles.c.place == bindparam(f"place{number}"))
+        for number in range(count)
+    )
+    return select(tiles.c.level, tiles.c.place, tiles.c.hashes).where(or_(*one))

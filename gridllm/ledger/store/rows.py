@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, select, update
 
 from gridllm.ledger.fold import Account, Tab
 from gridllm.ledger.store.schema import accounts, entries, gifts, logs, once, tabs
@@ -33,6 +33,20 @@ SELECT_TABS: Final = select(tabs.c.digest, tabs.c.number, *TAB, tabs.c.released)
     tabs.c.digest.in_(bindparam("keys", expanding=True))
 )
 SELECT_ONCE: Final = select(once.c.kind, once.c.subject).where(once.c.subject.in_(bindparam("keys", expanding=True)))
+STANDING: Final = (
+    select(
+        *ACCOUNT,
+        *HELD,
+        select(gifts.c.micro)
+        .where(gifts.c.account == accounts.c.number, gifts.c.day == bindparam("day"))
+        .correlate(accounts)
+        .scalar_subquery(),
+    )
+    .select_from(accounts)
+    .outerjoin(tabs, and_(tabs.c.payer == accounts.c.number, tabs.c.expires > bindparam("now"), OPEN))
+    .where(accounts.c.key == bindparam("key"))
+    .group_by(accounts.c.number)
+)
 UPDATE_ACCOUNTS: Final = (
     update(accounts)
     .where(accounts.c.number == bindparam("row"))
@@ -70,6 +84,15 @@ def tab_values(tab: Tab) -> tuple[int, ...]:
     """The tab's columns from ``escrow`` on."""
     amounts = tab.escrow, tab.gift, tab.expires, tab.claimed, tab.prefill, tab.decode
     return *amounts, int(tab.released), holds(tab)
+
+
+def standing_of(connection: Connection, account: str, now_s: float, day: int) -> tuple[Account, int, int]:
+    """See ``LedgerStore.standing``: one query."""
+    found = connection.execute(STANDING, {"key": account, "now": int(now_s), "day": day}).first()
+    if found is None:
+        return Account(), 0, 0
+    *sums, high, low, micro = found
+    return Account(*sums), _joined(high, low), int(micro or 0)
 
 
 def held_by(connection: Connection, account: str, now_s: float) -> int:

@@ -6,25 +6,30 @@ nothing, and after ``kill -9`` the next transaction goes on from what is on disk
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Engine, select
 
-from gridllm.database.engine import reading, writing
+from gridllm.database.engine import asking, reading, writing
 from gridllm.errors import LedgerError
 from gridllm.ledger.fold import Account, Tab
-from gridllm.ledger.log.tiles import Tiles
+from gridllm.ledger.log.tiles import MemoryTiles, Tiles, tiles_of
+from gridllm.ledger.log.tree import NodeSource, consistency_proof, inclusion_proof, root_of
 from gridllm.ledger.messages import HistoryRow
 from gridllm.ledger.paper import Rulebook
 from gridllm.ledger.statements import TabKey
 from gridllm.ledger.store.batch import Batch, add_evidence
 from gridllm.ledger.store.check import Progress, check
-from gridllm.ledger.store.kept_tiles import KeptTiles
+from gridllm.ledger.store.kept_tiles import KeptTiles, read_tiles
 from gridllm.ledger.store.reads import account_page, entry_page, history_page
-from gridllm.ledger.store.rows import held_between, held_by
+from gridllm.ledger.store.rows import held_between, held_by, standing_of
 from gridllm.ledger.store.schema import evidence, logs
 from gridllm.ledger.store.shelf import Shelf
+
+T = TypeVar("T")
 
 
 class LedgerStore:
@@ -64,9 +69,8 @@ class LedgerStore:
 
     def standing(self, key: str, now_s: float, day: int) -> tuple[Account, int, int]:
         """The account's sums, what it has set aside then, and what it was given of that day's allowance, at once."""
-        with reading(self._engine) as connection:
-            shelf = Shelf(connection, now_s)
-            return shelf.account(key), shelf.escrowed(key), shelf.gifted(key, day)
+        with asking(self._engine) as connection:
+            return standing_of(connection, key, now_s, day)
 
     def escrows(self, after: str, last: str, now_s: float) -> dict[str, int]:
         """``escrowed`` of the accounts between two keys, the second included; of those that set something aside."""
@@ -95,17 +99,17 @@ class LedgerStore:
             since: Unix time of acceptance or mirroring.
             before: ``cursor`` of the last row of the page before.
         """
-        with reading(self._engine) as connection:
+        with asking(self._engine) as connection:
             return history_page(connection, account, since, before, limit)
 
     def entries(self, log: str, first: int, limit: int, max_bytes: int) -> list[bytes]:
         """Entries of a log from ``first`` on: no more than ``limit``, nor than fit, but one if there is one."""
-        with reading(self._engine) as connection:
+        with asking(self._engine) as connection:
             return entry_page(connection, log, first, limit, max_bytes)
 
     def sizes(self) -> dict[str, int]:
         """How many entries of each log are held, by its keeper's hex key."""
-        with reading(self._engine) as connection:
+        with asking(self._engine) as connection:
             return {keeper: int(size) for keeper, size in connection.execute(select(logs.c.keeper, logs.c.size))}
 
     def extent(self) -> tuple[int, int]:
@@ -115,13 +119,11 @@ class LedgerStore:
 
     def root(self, log: str, size: int) -> bytes:
         """The root of the log's first ``size`` entries. Raises LedgerError: it has fewer."""
-        with self.tree(log) as tiles:
-            return tiles.root(size)
+        return self._prove(log, partial(root_of, size))
 
     def inclusion(self, log: str, index: int, size: int) -> list[bytes]:
         """The proof that an entry is among the log's first ``size``. Raises LedgerError: it has fewer."""
-        with self.tree(log) as tiles:
-            return tiles.inclusion(index, size)
+        return self._prove(log, partial(inclusion_proof, index, size))
 
     def consistency(self, log: str, first: int, second: int) -> list[bytes]:
         """The proof that the log of ``first`` entries is the beginning of that of ``second``.
@@ -129,12 +131,11 @@ class LedgerStore:
         Raises:
             LedgerError: it has fewer.
         """
-        with self.tree(log) as tiles:
-            return tiles.consistency(first, second)
+        return self._prove(log, partial(consistency_proof, first, second))
 
     def head(self, log: str) -> bytes | None:
         """The log's newest signed head that was saved."""
-        with reading(self._engine) as connection:
+        with asking(self._engine) as connection:
             head = connection.execute(select(logs.c.head).where(logs.c.keeper == log)).scalar()
             return None if head is None else bytes(head)
 
@@ -167,10 +168,19 @@ class LedgerStore:
     def tree(self, log: str) -> Iterator[Tiles]:
         """The log's hashes, for several questions about one state of it. Raises LedgerError: nothing of it is held."""
         with reading(self._engine) as connection:
-            number = _log_number(connection, log)
+            number = connection.execute(select(logs.c.number).where(logs.c.keeper == log)).scalar()
             if number is None:
-                raise LedgerError(f"This keeper holds nothing of the log of {log[:16]}….")
-            yield Tiles(KeptTiles(connection, number))
+                raise _unheld(log)
+            yield Tiles(KeptTiles(connection, int(number)))
+
+    def _prove(self, log: str, question: Callable[[NodeSource], T]) -> T:
+        """What follows from the log's hashes."""
+        places = tiles_of(question)  # raises where there can be no such proof
+        with asking(self._engine) as connection:
+            held = read_tiles(connection, log, places) if places else MemoryTiles()
+        if not held.tiles and log not in self.sizes():
+            raise _unheld(log)
+        return question(Tiles(held).node)
 
     @contextmanager
     def _shelf(self) -> Iterator[Shelf]:
@@ -178,6 +188,5 @@ class LedgerStore:
             yield Shelf(connection, 0)
 
 
-def _log_number(connection: Connection, keeper: str) -> int | None:
-    number = connection.execute(select(logs.c.number).where(logs.c.keeper == keeper)).scalar()
-    return None if number is None else int(number)
+def _unheld(log: str) -> LedgerError:
+    return LedgerError(f"This keeper holds nothing of the log of {log[:16]}….")
