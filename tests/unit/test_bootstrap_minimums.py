@@ -20,7 +20,7 @@ from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork
 from gridllm_bootstrap.cli.notice_view import minimums_table
 from gridllm_bootstrap.founding.defaults import WHAT, why
-from gridllm_bootstrap.founding.minimum_flags import changed, collect, parse_life
+from gridllm_bootstrap.founding.minimum_flags import MinimumFlags, changed
 from gridllm_bootstrap.notices.minimums import Change, amendment, rows
 from gridllm_bootstrap.notices.posting import post
 from gridllm_bootstrap.notices.revoke import check_wish, revocation
@@ -64,14 +64,10 @@ class TestDefaults:
 
 class TestFlags:
     def test_role_and_value(self) -> None:
-        changes = collect(
-            memory_bytes=["2GiB"],
-            upload_mbit_s=["5", "relay=20.5"],
-            reachable=["seed=yes"],
-            version=["0"],
-            decode_blocks_per_s=None,
+        flags = MinimumFlags(
+            memory_bytes=["2GiB"], upload_mbit_s=["5", "relay=20.5"], reachable=["seed=yes"], version=["0"]
         )
-        found = changed(default_admission([SMALL]), changes)
+        found = changed(default_admission([SMALL]), flags.changes())
         assert found.serve.memory_bytes == 2 * 2**30
         assert (found.serve.upload_mbit_s, found.relay.upload_mbit_s) == (5, 20.5)
         assert (found.seed.reachable, found.serve.version) == (True, "")
@@ -91,13 +87,14 @@ class TestFlags:
     )
     def test_refused(self, flags: dict[str, list[str]], says: str) -> None:
         with pytest.raises(UsageError, match=says):
-            changed(Admission(), collect(**flags))
+            changed(Admission(), MinimumFlags(**flags).changes())
 
     def test_life(self) -> None:
-        assert parse_life("90min") == 5400
+        assert MinimumFlags(certificate_life="90min").certificate_s() == 5400
+        assert MinimumFlags().certificate_s() is None
         for text in ("29s", "32d", "soon"):
             with pytest.raises(UsageError):
-                parse_life(text)
+                MinimumFlags(certificate_life=text).certificate_s()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridllm.cli.amounts import AmountCommand
+from gridllm.cli.flags import with_families
 from gridllm_bootstrap.cli.common import (
     AnnounceMaddrs,
     HomeOption,
@@ -24,39 +25,11 @@ from gridllm_bootstrap.cli.common import (
 from gridllm_bootstrap.cli.grant import grant
 from gridllm_bootstrap.cli.notices import minimums, revoke, sign
 from gridllm_bootstrap.cli.run import run
-from gridllm_bootstrap.founding.economy_flags import (
-    Allowance,
-    DecodePrice,
-    EconomyWishes,
-    EscrowLife,
-    KeeperKey,
-    Ledger,
-    Newcomers,
-    PassLife,
-    PrefillPrice,
-    PriorityClass,
-    Starter,
-    Submit,
-    TierFlag,
-    Trust,
-    Window,
-)
-from gridllm_bootstrap.founding.minimum_flags import (
-    CertificateLife,
-    MinBatch,
-    MinDecode,
-    MinDisk,
-    MinDownload,
-    MinMemory,
-    MinPrefill,
-    MinReachable,
-    MinUpload,
-    MinVersion,
-)
+from gridllm_bootstrap.founding.economy_flags import EconomyWishes
+from gridllm_bootstrap.founding.minimum_flags import MinimumFlags
 
 if TYPE_CHECKING:
     from gridllm_bootstrap.founding.found import Founding, Rules
-    from gridllm_bootstrap.founding.minimum_flags import Changes
     from gridllm_bootstrap.home import Home
 
 app = typer.Typer(
@@ -68,7 +41,9 @@ app = typer.Typer(
 
 
 @app.command()
+@with_families
 def init(
+    *,
     name: Annotated[str, typer.Option(help="The grid's name.")],
     model: Annotated[
         list[str], typer.Option(help="Hub id, model folder, or 'demo'; may be repeated, the first is the default.")
@@ -80,16 +55,7 @@ def init(
     host_maddrs: HostMaddrs = None,
     announce_maddrs: AnnounceMaddrs = None,
     open_grid: Annotated[bool, typer.Option("--open", help="Admit everybody: no machine is measured.")] = False,
-    min_decode: MinDecode = None,
-    min_batch: MinBatch = None,
-    min_prefill: MinPrefill = None,
-    min_memory: MinMemory = None,
-    min_disk: MinDisk = None,
-    min_upload: MinUpload = None,
-    min_download: MinDownload = None,
-    min_reachable: MinReachable = None,
-    min_version: MinVersion = None,
-    certificate_life: CertificateLife = None,
+    minimums: MinimumFlags,
     maintainer: Annotated[
         list[str] | None,
         typer.Option(help="Public key of another maintainer (gridllm bootstrap key); may be repeated."),
@@ -100,20 +66,7 @@ def init(
     first_peer: Annotated[
         list[str] | None, typer.Option(help="Multiaddr of another maintainer's first peer; may be repeated.")
     ] = None,
-    ledger: Ledger = None,
-    decode_price: DecodePrice = None,
-    prefill_price: PrefillPrice = None,
-    starter: Starter = None,
-    newcomers: Newcomers = None,
-    allowance: Allowance = None,
-    trust: Trust = None,
-    priority_class: PriorityClass = None,
-    tier: TierFlag = None,
-    submit: Submit = None,
-    window: Window = None,
-    pass_life: PassLife = None,
-    escrow_life: EscrowLife = None,
-    keeper: KeeperKey = None,
+    economy: EconomyWishes,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -126,40 +79,9 @@ def init(
     Example: gridllm bootstrap init --name home --model demo --announce-maddrs /ip4/203.0.113.7/tcp/31337
     """
     from gridllm_bootstrap.founding.found import Council, check_new, found_grid
-    from gridllm_bootstrap.founding.minimum_flags import collect
     from gridllm_bootstrap.founding.offer import ModelWish
 
-    rules = _rules(
-        open_grid,
-        certificate_life,
-        collect(
-            decode_blocks_per_s=min_decode,
-            batch_blocks_per_s=min_batch,
-            prefill_blocks_per_s=min_prefill,
-            memory_bytes=min_memory,
-            disk_bytes=min_disk,
-            upload_mbit_s=min_upload,
-            download_mbit_s=min_download,
-            reachable=min_reachable,
-            version=min_version,
-        ),
-        EconomyWishes(
-            ledger=ledger,
-            decode_price=decode_price,
-            prefill_price=prefill_price,
-            starter=starter,
-            newcomers=newcomers,
-            allowance=allowance,
-            trust=trust,
-            classes=tuple(priority_class or ()),
-            tiers=tuple(tier or ()),
-            submit=submit,
-            window=window,
-            pass_life=pass_life,
-            escrow_life=escrow_life,
-            keepers=tuple(keeper or ()),
-        ),
-    )
+    rules = _rules(open_grid, minimums, economy)
     home = home_at(out)
     check_new(home, name)
     with digest_progress() as progress:
@@ -237,17 +159,16 @@ app.command()(revoke)
 app.command(cls=AmountCommand)(grant)
 
 
-def _rules(open_grid: bool, certificate_life: str | None, changes: Changes, economy: EconomyWishes) -> Rules:
+def _rules(open_grid: bool, minimums: MinimumFlags, economy: EconomyWishes) -> Rules:
     """Raises UsageError."""
     from gridllm.charter.minimums import DAY_S
     from gridllm.errors import UsageError
     from gridllm_bootstrap.founding.found import Rules
-    from gridllm_bootstrap.founding.minimum_flags import parse_life
 
-    if open_grid and (changes or certificate_life is not None):
+    changes, life_s = minimums.changes(), minimums.certificate_s()
+    if open_grid and (changes or life_s is not None):
         raise UsageError("An open grid measures nobody: leave out --open, or the --min-… and --certificate-life flags.")
-    life_s = DAY_S if certificate_life is None else parse_life(certificate_life)
-    return Rules(open_grid, life_s, changes, economy)
+    return Rules(open_grid, DAY_S if life_s is None else life_s, changes, economy)
 
 
 def _show_founding(home: Home, founding: Founding, *, as_json: bool) -> None:

@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gridllm.cli.flags import with_families
 from gridllm_bootstrap.cli.common import HomeOption, JsonOption, NameOption, grid_at, home_at, print_grid
-from gridllm_bootstrap.founding.minimum_flags import (
-    CertificateLife,
-    MinBatch,
-    MinDecode,
-    MinDisk,
-    MinDownload,
-    MinMemory,
-    MinPrefill,
-    MinReachable,
-    MinUpload,
-    MinVersion,
-)
+from gridllm_bootstrap.founding.minimum_flags import MinimumFlags
 
 if TYPE_CHECKING:
     from gridllm.charter.board import NoticeBoard
@@ -78,17 +68,10 @@ def sign(
         print_missing(case, file)
 
 
+@with_families
 def minimums(
-    min_decode: MinDecode = None,
-    min_batch: MinBatch = None,
-    min_prefill: MinPrefill = None,
-    min_memory: MinMemory = None,
-    min_disk: MinDisk = None,
-    min_upload: MinUpload = None,
-    min_download: MinDownload = None,
-    min_reachable: MinReachable = None,
-    min_version: MinVersion = None,
-    certificate_life: CertificateLife = None,
+    *,
+    flags: MinimumFlags,
     required: Annotated[
         bool | None, typer.Option("--required/--open", help="Whether machines must be measured at all.")
     ] = None,
@@ -105,26 +88,11 @@ def minimums(
     """
     from gridllm.charter.board import NoticeBoard
     from gridllm_bootstrap.cli.notice_view import print_minimums
-    from gridllm_bootstrap.founding.minimum_flags import collect, parse_life
     from gridllm_bootstrap.notices.minimums import Change, amendment
 
     home = home_at(out)
     signed = grid_at(home, name)
-    change = Change(
-        collect(
-            decode_blocks_per_s=min_decode,
-            batch_blocks_per_s=min_batch,
-            prefill_blocks_per_s=min_prefill,
-            memory_bytes=min_memory,
-            disk_bytes=min_disk,
-            upload_mbit_s=min_upload,
-            download_mbit_s=min_download,
-            reachable=min_reachable,
-            version=min_version,
-        ),
-        None if certificate_life is None else parse_life(certificate_life),
-        required,
-    )
+    change = Change(flags.changes(), flags.certificate_s(), required)
     if not change:
         print_minimums(signed, NoticeBoard(signed, home.pins.notices_path(signed)), as_json=as_json)
         return

@@ -42,13 +42,13 @@ def parsed(wishes: EconomyWishes, models: Sequence[str]) -> dict[str, Any]:
         newcomers=wishes.newcomers,
         allowance=allowance,
         trust=_credits("--trust", wishes.trust),
-        classes=_classes(wishes.classes),
-        tiers=_tiers(wishes.tiers, models),
+        classes=_classes(wishes.classes or ()),
+        tiers=_tiers(wishes.tiers or (), models),
         submit=_credits("--submit", wishes.submit),
         window_tokens=_window(wishes.window),
         pass_s=_seconds("--pass-life", wishes.pass_life, PASS_S),
         escrow_s=_seconds("--escrow-life", wishes.escrow_life, ESCROW_S),
-        keepers=_keepers(wishes.keepers),
+        keepers=_keepers(wishes.keepers or ()),
     )
 
 

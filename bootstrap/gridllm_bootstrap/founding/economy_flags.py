@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,113 +15,61 @@ if TYPE_CHECKING:
     from gridllm.charter.document import ModelEntry
     from gridllm.charter.economy import Economy
 
-CREDIT: Final = "Credit"  # the panel of --help
-
-Ledger = Annotated[
-    bool | None,
-    typer.Option(
-        "--ledger/--no-ledger",
-        rich_help_panel=CREDIT,
-        help="Meter what is served and keep books of who gave and took. Default: yes, but for open grids.",
-    ),
-]
-DecodePrice = Annotated[
-    str | None,
-    typer.Option(metavar="CREDITS", rich_help_panel=CREDIT, help="A token through a billion parameters. Default: 1."),
-]
-PrefillPrice = Annotated[
-    str | None, typer.Option(metavar="CREDITS", rich_help_panel=CREDIT, help="The same, of a prompt. Default: 0.25.")
-]
-Starter = Annotated[
-    str | None,
-    typer.Option(
-        metavar="CREDITS",
-        rich_help_panel=CREDIT,
-        help="Given once to whoever is admitted to serve. Default: about 10,000 tokens of the first model.",
-    ),
-]
-Newcomers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="nothing|allowance|lowest",
-        rich_help_panel=CREDIT,
-        help="What an account that cannot pay may do. Default: lowest: be served last.",
-    ),
-]
-Allowance = Annotated[
-    str | None,
-    typer.Option(metavar="CREDITS", rich_help_panel=CREDIT, help="A day, for --newcomers allowance; nodes give it."),
-]
-Trust = Annotated[
-    str | None,
-    typer.Option(
-        metavar="CREDITS",
-        rich_help_panel=CREDIT,
-        help="What one node serves one account in good standing on credit while its keeper is silent. Default: about "
-        "2,000 tokens of the first model.",
-    ),
-]
-PriorityClass = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--class",
-        metavar="CREDITS",
-        rich_help_panel=CREDIT,
-        help="Who gave so much more than it took is served before others; may be repeated.",
-    ),
-]
-TierFlag = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tier", metavar="MODEL=CREDITS", rich_help_panel=CREDIT, help="The same, to use a model; may be repeated."
-    ),
-]
-Submit = Annotated[
-    str | None,
-    typer.Option(metavar="CREDITS", rich_help_panel=CREDIT, help="The same, to submit to the leaderboard. Default: 0."),
-]
-Window = Annotated[
-    int | None, typer.Option(metavar="TOKENS", rich_help_panel=CREDIT, help="Served beyond what is paid. Default: 64.")
-]
-PassLife = Annotated[
-    str | None,
-    typer.Option(metavar="DURATION", rich_help_panel=CREDIT, help="How long an access pass holds. Default: 10min."),
-]
-EscrowLife = Annotated[
-    str | None,
-    typer.Option(metavar="DURATION", rich_help_panel=CREDIT, help="Life of an escrow. Default: 30min."),
-]
-KeeperKey = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--keeper",
-        rich_help_panel=CREDIT,
-        help="Maintainer that keeps books; may be repeated. Default: all.",
-    ),
-]
-
 STARTER_TOKENS: Final = 10_000
 TRUST_TOKENS: Final = 2_000
+
+
+def _credit(value: str | None, told: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=value, rich_help_panel="Credit", help=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EconomyWishes:
     """As typed; None: not said."""
 
-    ledger: bool | None = None
-    decode_price: str | None = None
-    prefill_price: str | None = None
-    starter: str | None = None
-    newcomers: str | None = None
-    allowance: str | None = None
-    trust: str | None = None
-    classes: Sequence[str] = ()
-    tiers: Sequence[str] = ()
-    submit: str | None = None
-    window: int | None = None
-    pass_life: str | None = None
-    escrow_life: str | None = None
-    keepers: Sequence[str] = ()
+    ledger: Annotated[
+        bool | None,
+        _credit(
+            None,
+            "Meter what is served and keep books of who gave and took. Default: yes, but for open grids.",
+            "--ledger/--no-ledger",
+        ),
+    ] = None
+    decode_price: Annotated[str | None, _credit("CREDITS", "A token through a billion parameters. Default: 1.")] = None
+    prefill_price: Annotated[str | None, _credit("CREDITS", "The same, of a prompt. Default: 0.25.")] = None
+    starter: Annotated[
+        str | None,
+        _credit(
+            "CREDITS", "Given once to whoever is admitted to serve. Default: about 10,000 tokens of the first model."
+        ),
+    ] = None
+    newcomers: Annotated[
+        str | None,
+        _credit("nothing|allowance|lowest", "What an account that cannot pay may do. Default: lowest: be served last."),
+    ] = None
+    allowance: Annotated[str | None, _credit("CREDITS", "A day, for --newcomers allowance; nodes give it.")] = None
+    trust: Annotated[
+        str | None,
+        _credit(
+            "CREDITS",
+            "What one node serves one account in good standing on credit while its keeper is silent. Default: about "
+            "2,000 tokens of the first model.",
+        ),
+    ] = None
+    classes: Annotated[
+        list[str] | None,
+        _credit("CREDITS", "Who gave so much more than it took is served before others; may be repeated.", "--class"),
+    ] = None
+    tiers: Annotated[
+        list[str] | None, _credit("MODEL=CREDITS", "The same, to use a model; may be repeated.", "--tier")
+    ] = None
+    submit: Annotated[str | None, _credit("CREDITS", "The same, to submit to the leaderboard. Default: 0.")] = None
+    window: Annotated[int | None, _credit("TOKENS", "Served beyond what is paid. Default: 64.")] = None
+    pass_life: Annotated[str | None, _credit("DURATION", "How long an access pass holds. Default: 10min.")] = None
+    escrow_life: Annotated[str | None, _credit("DURATION", "Life of an escrow. Default: 30min.")] = None
+    keepers: Annotated[
+        list[str] | None, _credit(None, "Maintainer that keeps books; may be repeated. Default: all.", "--keeper")
+    ] = None
 
     def check(self, models: Sequence[str]) -> None:
         """Refuse what cannot be whatever the models hold, before they are read (seconds for each GB).

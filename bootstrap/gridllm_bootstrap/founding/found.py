@@ -118,7 +118,7 @@ def found_grid(
     first_peer_addresses(peer.peer, listening.host_maddrs, listening.announce_maddrs)
     council.needed(maintainer.public_key.hex())
     rules.economy.check([name_of(wish.source) for wish in wishes])
-    _check_keepers(rules.economy.keepers, council.maintainers(maintainer.public_key.hex()))
+    _check_keepers(rules.economy.keepers or (), council.maintainers(maintainer.public_key.hex()))
     offers = [describe(wish, progress) for wish in wishes]
     admission = rules.settled(offers)
     economy = rules.economy.settled([offer.entry for offer in offers], usual=not rules.open)

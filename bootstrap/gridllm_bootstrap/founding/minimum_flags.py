@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,41 +18,62 @@ if TYPE_CHECKING:
 Changes = Mapping[tuple[str, str], object]
 """(role, field of ``Minimums``) → its new value."""
 
-MinDecode = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]N", help="Blocks/s, one session.")]
-MinBatch = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]N", help="Blocks/s, eight sessions in a pass.")]
-MinPrefill = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]N", help="Blocks/s, tokens of a prompt.")]
-MinMemory = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]SIZE", help="Held all at once, like 2GiB.")]
-MinDisk = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]SIZE", help="Free on disk, like 20GiB.")]
-MinUpload = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]MBIT", help="Mbit/s sent.")]
-MinDownload = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]MBIT", help="Mbit/s received.")]
-MinReachable = Annotated[
-    list[str] | None, typer.Option(metavar="[ROLE=]yes|no", help="Whether others must be able to dial it.")
-]
-MinVersion = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]VERSION", help="Oldest gridllm; 0 for any.")]
-CertificateLife = Annotated[
-    str | None, typer.Option(metavar="DURATION", help="How long a certificate holds, like 90min, 24h or 7d.")
-]
-
 LIFE_S: Final = (30, 31 * 86400)
 
+Typed = list[str] | None
 
-def collect(**flags: Sequence[str] | None) -> Changes:
-    """Flags as typed, by field of ``Minimums`` → what they change.
 
-    Raises:
-        UsageError: no such role, or a value that does not fit.
-    """
-    from gridllm.charter.minimums import ROLES
+def _minimum(flag: str, value: str, told: str) -> Any:
+    return typer.Option(flag, metavar=f"[ROLE=]{value}", help=told)
 
-    changes: dict[tuple[str, str], object] = {}
-    for name, values in flags.items():
-        for text in values or ():
-            role, _, value = text.rpartition("=")
-            role = role.strip() or "serve"
-            if role not in ROLES:
-                raise UsageError(f"There is no role {role!r} in {text!r}; roles are: {', '.join(ROLES)}.")
-            changes[role, name] = _value(name, value.strip())
-    return changes
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinimumFlags:
+    """As typed, each but the last named after the field of ``Minimums`` that it sets; None: not said."""
+
+    decode_blocks_per_s: Annotated[Typed, _minimum("--min-decode", "N", "Blocks/s, one session.")] = None
+    batch_blocks_per_s: Annotated[Typed, _minimum("--min-batch", "N", "Blocks/s, eight sessions in a pass.")] = None
+    prefill_blocks_per_s: Annotated[Typed, _minimum("--min-prefill", "N", "Blocks/s, tokens of a prompt.")] = None
+    memory_bytes: Annotated[Typed, _minimum("--min-memory", "SIZE", "Held all at once, like 2GiB.")] = None
+    disk_bytes: Annotated[Typed, _minimum("--min-disk", "SIZE", "Free on disk, like 20GiB.")] = None
+    upload_mbit_s: Annotated[Typed, _minimum("--min-upload", "MBIT", "Mbit/s sent.")] = None
+    download_mbit_s: Annotated[Typed, _minimum("--min-download", "MBIT", "Mbit/s received.")] = None
+    reachable: Annotated[Typed, _minimum("--min-reachable", "yes|no", "Whether others must be able to dial it.")] = None
+    version: Annotated[Typed, _minimum("--min-version", "VERSION", "Oldest gridllm; 0 for any.")] = None
+    certificate_life: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long a certificate holds, like 90min, 24h or 7d.")
+    ] = None
+
+    def changes(self) -> Changes:
+        """What they change.
+
+        Raises:
+            UsageError: no such role, or a value that does not fit.
+        """
+        from gridllm.charter.minimums import ROLES
+
+        changes: dict[tuple[str, str], object] = {}
+        for name in (one.name for one in fields(self) if one.name != "certificate_life"):
+            for text in getattr(self, name) or ():
+                role, _, value = text.rpartition("=")
+                role = role.strip() or "serve"
+                if role not in ROLES:
+                    raise UsageError(f"There is no role {role!r} in {text!r}; roles are: {', '.join(ROLES)}.")
+                changes[role, name] = _value(name, value.strip())
+        return changes
+
+    def certificate_s(self) -> int | None:
+        """A certificate's life in seconds; None: not said.
+
+        Raises:
+            UsageError: not a duration, or out of bounds.
+        """
+        if self.certificate_life is None:
+            return None
+        seconds = parse_duration(self.certificate_life)
+        if not LIFE_S[0] <= seconds <= LIFE_S[1]:
+            raise UsageError(f"A certificate cannot hold for {self.certificate_life!r}; choose between 30s and 31d.")
+        return seconds
 
 
 def changed(admission: Admission, changes: Changes) -> Admission:
@@ -71,18 +93,6 @@ def changed(admission: Admission, changes: Changes) -> Admission:
         fault = error.errors(include_url=False)[0]
         where = " ".join(map(str, fault["loc"]))
         raise UsageError(f"The minimum {where} cannot be {fault['input']!r} ({fault['msg']}).") from error
-
-
-def parse_life(text: str) -> int:
-    """A certificate's life in seconds.
-
-    Raises:
-        UsageError: not a duration, or out of bounds.
-    """
-    seconds = parse_duration(text)
-    if not LIFE_S[0] <= seconds <= LIFE_S[1]:
-        raise UsageError(f"A certificate cannot hold for {text!r}; choose between 30s and 31d.")
-    return seconds
 
 
 def _value(name: str, text: str) -> object:
