@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from gridllm.ids import ModelRoot, PeerId
-from gridllm.wire.tensor import name_of
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class Terms:
     @property
     def dtype_name(self) -> str:
         """The dtype's name on the wire."""
+        from gridllm.wire.tensor import name_of
+
         return name_of(self.dtype)
 
 

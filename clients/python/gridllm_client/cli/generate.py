@@ -55,7 +55,6 @@ def generate(
     """
     from gridllm.charter.catalogue import CHAMPION
     from gridllm_client.cli.show import Progress
-    from gridllm_client.generation import Generation
     from gridllm_client.grid import Grid
     from gridllm_client.prompts import Wishes
 
@@ -74,6 +73,8 @@ def generate(
     with Progress() as progress:
         progress.phase("Entering the grid")
         with Grid(name=grid, account=account) as entered:
+            from gridllm_client.generation import Generation  # imports torch, which the grid does while it is entered
+
             progress.phase("Loading embedding and head")
             found = entered.model(model, dtype=dtype, path=path)
             progress.phase("Opening a chain of nodes")

@@ -26,10 +26,11 @@ class Progress:
         self._midline = False  # text was written and the line is not ended
 
     def phase(self, sentence: str) -> None:
-        """What is being waited for; shown on terminals only."""
+        """What is being waited for: until something else is, or a line of its own where no terminal is."""
         from rich.text import Text
 
         if not self._console.is_terminal:
+            self._console.print(Text(sentence + "…"))
             return
         with self._lock:
             if self._status is None:
