@@ -18,9 +18,11 @@ DECIDED_S = 300.0  # for a round to be locked, drawn, graded and judged on a bus
 class Contest:
     """Handed out by ``leaderboard_grid``."""
 
-    def __init__(self, grid: ProcessGrid, folder: Path) -> None:
+    def __init__(self, grid: ProcessGrid, folder: Path, flags: Sequence[str] = ()) -> None:
+        """``flags``: of ``gridllm leaderboard run``."""
         self.grid = grid
         self._folder = folder
+        self._flags = flags
         self.running: Running | None = None
         self.grader = self.member("grader")
 
@@ -53,7 +55,7 @@ class Contest:
 
     def start(self) -> None:
         """Run the leaderboard: for the first time, or again."""
-        self.running = Running(self.grid.maintainer, "leaderboard", "run", "--host-maddrs", LOOPBACK)
+        self.running = Running(self.grid.maintainer, "leaderboard", "run", "--host-maddrs", LOOPBACK, *self._flags)
         self.running.wait_for("Ready")
 
     def submit(self, home: Path, folder: Path, name: str, *extra: str) -> str:
@@ -61,11 +63,11 @@ class Contest:
         said = self.json(home, "submit", str(folder), "--name", name, "--message", "a test", "--license", "MIT", *extra)
         return str(said["id"])
 
-    def graded(self, *ids: str) -> list[dict[str, Any]]:
-        """Have the grader work until these submissions are graded: the ranking's rows."""
+    def graded(self, *ids: str, extra: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Have the grader work (with ``extra`` flags) until these submissions are graded: the ranking's rows."""
         deadline = time.monotonic() + DECIDED_S
         while True:
-            self.json(self.grader, "grade", timeout_s=DECIDED_S)
+            self.json(self.grader, "grade", *extra, timeout_s=DECIDED_S)
             states = {one["id"]: one["state"] for one in self.json(self.grader, "submissions", "--everyone")}
             if all(states[one] in ("graded", "failed") for one in ids):
                 return list(self.json(self.grader, "rank", "--all"))
@@ -86,6 +88,7 @@ def leaderboard_grid(
     founding: Sequence[str] = (),
     model: str = "demo",
     extra: Sequence[str] = (),
+    running: Sequence[str] = (),
 ) -> Iterator[Contest]:
     """A grid whose maintainer runs a leaderboard; ends all of it.
 
@@ -93,10 +96,11 @@ def leaderboard_grid(
         spans: of the charter's model, each served by a node.
         rules: flags of ``gridllm leaderboard init``.
         founding: flags of ``gridllm bootstrap init``.
+        running: flags of ``gridllm leaderboard run``.
     """
     admission = ("--open", "--newcomers", "lowest", *founding)
     with process_grid(folder, *spans, model=model, admission=admission, extra=extra) as grid:
-        contest = Contest(grid, folder)
+        contest = Contest(grid, folder, running)
         try:
             given = ("--round", "0s", "--grader", contest.account(contest.grader), *rules)
             contest.json(grid.maintainer, "init", *given)

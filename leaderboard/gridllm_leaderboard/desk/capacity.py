@@ -79,7 +79,8 @@ def why_not(id_: str, said: Submission, need: Need, known: Capacities) -> str:
     largest = max(one.holds for one in heard)
     if told:
         return f"{who}, or have it run: one that asks cannot, since {told[0]}."
-    here = f"the largest that asks holds {_gigabytes(said.size * largest // said.parameters)}"
+    held = said.size * largest // said.parameters  # in the author's bytes
+    here = f"the largest that asks holds {_gigabytes(held)}" if largest else "those that ask hold none"
     if not said.serve and any(one.grid for one in heard):
         here += ", and its author does not let the grid run it"
     return f"{who}; {here}."
