@@ -114,7 +114,7 @@ class Volunteer:
                 if await self._or_stop(asyncio.sleep(pause_s)) is Ending.STOPPED:
                     return
         finally:
-            await self._let_go()
+            await let_go_but(None, self._tenancies)
 
     async def _in_swarm(self) -> Ending:
         """One swarm's time, until it fails or the volunteer stops. Raises what cannot be mended by a new swarm."""
@@ -141,11 +141,18 @@ class Volunteer:
         leaving.push_async_callback(site.farewell)
         return site
 
-    async def _host(self, site: Site) -> list[tuple[Tenancy, Presence]]:
-        """Have the models' spans: still in memory, or loaded now."""
+    async def _host(self, site: Site) -> list[tuple[Tenancy, Presence]] | Ending:
+        """Have the models' spans: still in memory, or loaded now. Who waits to be admitted again does so for the
+        champion: the grid may not serve the old one any more, and then nobody would ever measure it."""
         await self._choose(site)
         patience_s = None if self._fallback is None else ADMISSION_S
-        hosted = await host_all(self._tenancies, site, self._report, patience_s)
+        hosting: Awaitable[list[tuple[Tenancy, Presence]] | Tenancy]
+        hosting = host_all(self._tenancies, site, self._report, patience_s)
+        if self._current.lapsed and self._following is not None:
+            hosting = self._following.unless_overtaken(hosting, self._current.entry, self._surroundings)
+        if isinstance(hosted := await hosting, Tenancy):
+            self._heir = hosted
+            return Ending.MAKING_WAY
         if self._fallback is not None and self._following is not None:
             self._following.settled(self._current.entry)
         self._fallback = None
@@ -224,7 +231,7 @@ class Volunteer:
         if ending is Ending.LAPSED and self._following is not None and old is not None and fault is not None:
             await self._fall_back(self._following, old, fault)
             return
-        await self._let_go()
+        await let_go_but(None, self._tenancies)
         self._tenancies = self._tenancies[-1:]
         if ending is Ending.MAKING_WAY and self._heir is not None:
             self._fallback, self._tenancies, self._heir = self._current, [self._heir], None
@@ -240,6 +247,3 @@ class Volunteer:
         )
         await let_go_but(fallback, self._tenancies)
         self._tenancies, self._fallback = [fallback], None
-
-    async def _let_go(self) -> None:
-        await let_go_but(None, self._tenancies)

@@ -153,3 +153,17 @@ async def test_the_old_model_is_served_on_when_the_new_one_is_refused_after_the_
         await until(lambda: served(life)[2:] == ["demo"] or life.task.done())
         assert said(life, "heir cannot be served here: Its decode reaches 3 blocks/s where 100 are asked. Going back")
         assert [one.state for one in await records_of(life, life.entry)] == ["serving"]
+
+
+async def test_a_node_that_waits_to_be_admitted_again_goes_over_to_the_champion(
+    tmp_path: Path, folder: Path, entry: ModelEntry, grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "LONGEST_NAP_S", 0.1)
+    async with living(tmp_path, champions={entry.root: folder}, admission=CLOSED) as life:
+        await life.serving()
+        grid.lapse(life.entry)
+        await until(lambda: said(life, "Not admitted yet") or life.task.done())
+        crown(life, entry)
+        await until(lambda: served(life) == ["demo", "heir"] or life.task.done())
+        assert [one.state for one in await records_of(life, entry)] == ["serving"]
+        assert await records_of(life, life.entry) == []

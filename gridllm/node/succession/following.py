@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import ModelEntry, SignedCharter
+from gridllm.errors import GridError
 from gridllm.node.enrolment import Membership
 from gridllm.node.standing import retry_pause_s
+from gridllm.node.surroundings import Surroundings
+from gridllm.node.tenancy import Tenancy
 from gridllm.node.wishes import Wishes
+from gridllm.tasks import racing
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Settle = Callable[[ModelEntry], tuple[Membership, Wishes]]
 """What a volunteer who follows the champion asks for where it is that model. Raises UsageError, ModelError."""
@@ -58,6 +68,21 @@ class Following:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s if wanted.root != entry.root else None):
                     await self._news.wait()
+
+    async def unless_overtaken(self, work: Awaitable[T], entry: ModelEntry, surroundings: Surroundings) -> T | Tenancy:
+        """The result of ``work``, unless another model than ``entry`` is to be served first: then it is cancelled, and
+        that one's tenancy comes."""
+        async with racing(work, self._heir_after(entry, surroundings)) as (working, coming):
+            return working.result() if working.done() else coming.result()
+
+    async def _heir_after(self, entry: ModelEntry, surroundings: Surroundings) -> Tenancy:
+        while True:
+            wanted = await self.next_after(entry)
+            try:
+                return Tenancy(*self.settle(wanted), surroundings)
+            except GridError as error:
+                log.info("%s cannot be served here: %s", wanted.name, error)
+                self.put_off(wanted)
 
     def put_off(self, entry: ModelEntry) -> float:
         """That model cannot be served now: seconds until it is tried again, longer each time."""
