@@ -103,6 +103,9 @@ async def test_a_session_that_goes_on_is_handed_in_and_not_released(counter: Cou
     keep(counter.purse, bill, counter.payer.voucher(0, 9), counter.scribe)
     assert counter.purse.earnings == (price(counter, 7), price(counter, 9) - price(counter, 7))
     await counter.handing.round()
+    assert len(counter.desk.said(Voucher)) == 1, "the escrow holds, and a higher one will come"
+    counter.clock.now += handing.OPEN_EVERY_S
+    await counter.handing.round()
     assert counter.purse.earnings == (price(counter, 9), 0)
     assert counter.desk.said(Release) == []
 
@@ -403,7 +406,7 @@ async def test_the_last_round_takes_no_longer_than_it_may(counter: Counter, monk
 
     counter.desk.submit = submit  # type: ignore[method-assign, assignment]
     counter.served(7)
-    await asyncio.wait_for(counter.handing.last(), 5)
+    await asyncio.wait_for(counter.handing.last(), 60)
     assert counter.purse.earnings.waiting == price(counter, 7)
     (slip,) = counter.purse.slips()
     assert not slip.released
@@ -461,5 +464,10 @@ def test_what_is_due() -> None:
         (Slip(tab, b"v", 5, accepted=5, closed_at=1.0, release_at=11.0), False),
         (Slip(tab, b"v", 5, accepted=5, closed_at=1.0, release_at=9.0, released=True), False),
         (Slip(tab, expires=99, closed_at=1.0, release_at=9.0), True),
+        (Slip(tab, b"v", 5, escrow=9, expires=999, taken_at=5.0), False),
+        (Slip(tab, b"v", 5, escrow=9, expires=99, taken_at=5.0), True),  # it ends soon
+        (Slip(tab, b"v", 5, escrow=9, expires=999, taken_at=-999.0), True),
+        (Slip(tab, b"v", 5, escrow=9, expires=999, taken_at=5.0, closed_at=7.0), True),
+        (Slip(tab, b"v", 5, taken_at=5.0), True),  # on trust
     ):
         assert bool(due([slip], 10.0)) is ready, slip

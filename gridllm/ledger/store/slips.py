@@ -71,6 +71,7 @@ class Slip:
     refused: str = ""  # why the keeper will never take the voucher
     tries: int = field(default=0, compare=False)  # in a row that it said "later"; not kept
     again_at: float = field(default=0.0, compare=False)
+    taken_at: float = field(default=0.0, compare=False)  # when its keeper took a voucher last; not kept
 
     @property
     def on_trust(self) -> bool:
@@ -156,7 +157,7 @@ class SlipStore:
         self._engine.dispose()
 
 
-_COLUMNS: Final = tuple(f.name for f in fields(Slip) if f.name not in ("tab", "tries", "again_at"))
+_COLUMNS: Final = tuple(f.name for f in fields(Slip) if f.name not in ("tab", "tries", "again_at", "taken_at"))
 
 
 def _key(tab: TabKey) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from gridllm.node.counter.purse import Purse
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 20.0  # while there is something to hand in
+OPEN_EVERY_S: Final = 300.0  # of a session that goes on under its escrow: each voucher stays in the books for ever
+ENDING_S: Final = 120.0  # before the escrow's end: from there on it is handed in every round
 SOON_S: Final = 1.0  # after a session closed, for others that close at the same moment
 LONGEST_PAUSE_S: Final = 600.0  # of a keeper that is silent
 LONGEST_WAIT_S: Final = 6 * 3600.0  # of a voucher that it will take later: the payer may have nothing left for years
@@ -46,8 +48,21 @@ class Desks(Protocol):
 
 def due(slips: Iterable[Slip], now_s: float) -> list[Slip]:
     """Slips with a voucher that the keeper has not taken, or with an escrow to release, oldest session first."""
-    ready = [slip for slip in slips if slip.again_at <= now_s and (slip.payable or slip.releasable(now_s))]
+    ready = [
+        slip
+        for slip in slips
+        if slip.again_at <= now_s and ((slip.payable and not rests(slip, now_s)) or slip.releasable(now_s))
+    ]
     return sorted(ready, key=lambda slip: slip.closed_at or now_s)
+
+
+def rests(slip: Slip, now_s: float) -> bool:
+    """Whether a voucher need not be handed in yet: its escrow holds, and a higher one will come.
+
+    What was served on trust is: the account is trusted again as far as its keeper has taken it.
+    """
+    covered = slip.closed_at is None and not slip.on_trust and now_s < slip.expires - ENDING_S
+    return covered and now_s < slip.taken_at + OPEN_EVERY_S
 
 
 def pause_s(tries: int, drawn: float, longest_s: float = LONGEST_PAUSE_S) -> float:

@@ -169,7 +169,7 @@ class Purse:
     def settle(self, slip: Slip, micro: int) -> None:
         """The keeper has taken the bill's voucher of ``micro``."""
         self._earned += max(0, slip.worth(micro) - slip.worth(slip.accepted))
-        slip.accepted, slip.tries = max(slip.accepted, micro), 0
+        slip.accepted, slip.tries, slip.taken_at = max(slip.accepted, micro), 0, self._clock()
         self._touch(slip.tab)
 
     def changed(self, slip: Slip) -> None:
