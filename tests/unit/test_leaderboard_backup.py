@@ -29,6 +29,7 @@ from gridllm_leaderboard.store.store import LeaderboardStore
 from gridllm_leaderboard.vault import room
 from gridllm_leaderboard.vault.vault import Vault
 from tests.leaderboard_seasons import GRID, LEADERBOARD, digest, submitted, whole_round, withdrawn
+from tests.unit.test_leaderboard_decisions import rules
 from tests.unit.upload_hall import small_model
 
 ACCOUNT = LEADERBOARD.public_key.hex()
@@ -263,6 +264,7 @@ def test_commands(
 ) -> None:
     places = {"here": board.place, "new": Place(tmp_path / "new"), "none": Place(tmp_path / "none")}
     monkeypatch.setattr(command, "place_at", lambda home, name: (GRID, places[name]))
+    monkeypatch.setattr(command, "rules_at", lambda home, name: rules())
     key = load_or_create(places["none"].key)
     with pytest.raises(UsageError, match="no leaderboard's database"):
         command.backup(tmp_path / "x.tar", name="none")
@@ -272,6 +274,7 @@ def test_commands(
     command.restore(tmp_path / "x.tar", check=True)
     assert "5 submissions, 2 rounds, weights of 2 models" in capsys.readouterr().out
     places["new"].folder.mkdir()
+    load_or_create(places["new"].key)
     command.restore(tmp_path / "x.tar", name="new", as_json=True)
     assert json.loads(capsys.readouterr().out)["models"] == 2
     fresh = Board(places["new"])

@@ -120,6 +120,12 @@ class Reader:
             raise LeaderboardError(f"The backup has format {header.format}; this GridLLM reads {FORMAT}. Update it.")
         return header
 
+    def names(self) -> Iterator[tuple[str, int, int]]:
+        """Name, end in the file, and size of each member that comes yet; nothing of them is read."""
+        while (info := self._tar.next()) is not None:
+            self._tar.members = []  # type: ignore[attr-defined]
+            yield info.name, info.offset_data + info.size, info.size
+
     def members(self) -> Iterator[Member]:
         """Those that come yet, but the last. Raises LeaderboardError: a member is not what was written."""
         while (info := self._tar.next()) is not None:

@@ -18,6 +18,7 @@ from gridllm_leaderboard.backup.saving import Progress, Saved
 from gridllm_leaderboard.store.copying import LATER, Page, Value
 from gridllm_leaderboard.store.integrity import Integrity
 from gridllm_leaderboard.store.store import LeaderboardStore
+from gridllm_leaderboard.vault.mending import discard, fault_of
 from gridllm_leaderboard.vault.vault import Lack, Vault
 
 NAME: Final = re.compile(r"(?:rows/(?P<table>[a-z]+)/\d+\.msgpack|weights/(?P<root>[0-9a-f]{64})/(?P<file>[0-9a-z.]+))")
@@ -28,7 +29,7 @@ _rows: Final = msgspec.msgpack.Decoder(list[dict[str, Any]])  # msgspec cannot t
 class Target:
     """Where a backup goes."""
 
-    store: LeaderboardStore
+    store: LeaderboardStore | None  # None: weights alone are put back, also in place of spoilt ones
     vault: Vault
     force: bool = False  # in place of what is there
 
@@ -48,11 +49,11 @@ def restore(path: Path, grid: str | None, target: Target | None, tell: Progress)
         header = reader.header()
         if grid is not None and header.grid != grid:
             raise LeaderboardError(f"{path} is the backup of another grid's leaderboard ({header.grid[:16]}…).")
-        if target is not None and not target.force and target.vault.roots():
+        if target is not None and target.store is not None and not target.force and target.vault.roots():
             raise LeaderboardError("The leaderboard's folder of weights is not empty; use --force to add to it.")
-        coming = _Coming(reader, header, target.vault if target else None, lambda done: tell(done, total))
+        coming = _Coming(reader, header, target, lambda done: tell(done, total))
         try:
-            if target is None:
+            if target is None or target.store is None:
                 for _ in coming.pages():
                     pass
             else:
@@ -60,7 +61,7 @@ def restore(path: Path, grid: str | None, target: Target | None, tell: Progress)
         except OSError as error:
             raise LeaderboardError(f"The backup {path} cannot be restored ({error.strerror or error}).") from error
     restored = coming.restored(total)
-    if target is not None:
+    if target is not None and target.store is not None:
         _ask_again(target.store, restored.lacking)
     return restored
 
@@ -68,10 +69,11 @@ def restore(path: Path, grid: str | None, target: Target | None, tell: Progress)
 class _Coming:
     """A backup as it is read."""
 
-    def __init__(self, reader: Reader, header: Header, vault: Vault | None, tell: Callable[[int], None]) -> None:
+    def __init__(self, reader: Reader, header: Header, target: Target | None, tell: Callable[[int], None]) -> None:
         self._reader = reader
         self._integrity = Integrity(header.grid, header.account)
-        self._vault = vault
+        self._vault = None if target is None else target.vault
+        self._mends = target is not None and target.store is None
         self._tell = tell
         self._roots: list[str] = []
         self._lacking: dict[str, Lack] = {}  # of the last root, by digest
@@ -109,6 +111,8 @@ class _Coming:
     def _manifest(self, root: str, raw: bytes) -> None:
         manifest = verify_manifest(raw, ModelRoot(root))
         self._roots.append(root)
+        if self._mends and self._vault is not None and fault_of(self._vault, root, thorough=True):
+            discard(self._vault, root, manifest)
         if self._vault is None or self._vault.folder(root) is not None:
             self._lacking = {}
             return

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gridllm_leaderboard.cli.database import DatabaseOption, HomeOption, JsonOption, NameOption, place_at, store_at
+from gridllm_leaderboard.cli.database import (
+    DatabaseOption,
+    HomeOption,
+    JsonOption,
+    NameOption,
+    VaultOption,
+    place_at,
+    rules_at,
+    store_at,
+)
 
 if TYPE_CHECKING:
     from gridllm_leaderboard.backup.saving import Saved
@@ -19,6 +28,7 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; replaced as a whole, or not at all.")],
     no_weights: Annotated[bool, typer.Option("--no-weights", help="Leave the models' weights out.")] = False,
     database: DatabaseOption = None,
+    vault: VaultOption = None,
     home: HomeOption = None,
     name: NameOption = None,
     as_json: JsonOption = False,
@@ -35,9 +45,10 @@ def backup(
     account = load(place.key).public_key.hex()
     with ExitStack() as stack:
         store = stack.enter_context(store_at(place, database, there=True))
-        vault = None if no_weights or not place.vault.is_dir() else Vault(place.vault)
+        folder = vault or place.vault
+        weights = None if no_weights or not folder.is_dir() else Vault(folder)
         tell = stack.enter_context(_progress("Saving"))
-        saved = save(file.expanduser(), store, vault, grid, account, tell)
+        saved = save(file.expanduser(), store, weights, grid, account, tell)
     _say(saved, file, "saved", as_json, lacking_is_news=not no_weights)
 
 
@@ -45,33 +56,57 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by gridllm leaderboard backup.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the database's rows that are there.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Verify the backup and write nothing.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Put weights alone back, those that are lost or spoilt; no rows.")
+    ] = False,
     database: DatabaseOption = None,
+    vault: VaultOption = None,
     home: HomeOption = None,
     name: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a backup back, into an empty place; every signature, digest and root in it is verified first.
+    """Put a backup back, into an empty place; every signature, digest and root in it is verified.
+
+    What it needs is looked at before anything is written: the leaderboard's key, its rules, room, empty places.
 
     Example: gridllm leaderboard restore /mnt/backups/leaderboard.tar
     """
     from gridllm.identity.keys import hold, load
+    from gridllm_leaderboard.backup.preparing import Ground, check_ground, survey
     from gridllm_leaderboard.backup.restoring import Target
     from gridllm_leaderboard.backup.restoring import restore as put_back
     from gridllm_leaderboard.vault.vault import Vault
 
+    path = file.expanduser()
     if check:
         with _progress("Checking") as tell:
-            found = put_back(file.expanduser(), None, None, tell)
+            found = put_back(path, None, None, tell)
         _say(found, file, "sound", as_json, lacking_is_news=True)
         return
     grid, place = place_at(home, name)
+    folder = vault or place.vault
+    key = load(place.key) if place.key.exists() else None
+    filled = "" if force or weights else _filled(database or place.database_url, folder)
+    account = None if key is None else key.public_key.hex()
+    ground = Ground(grid, place.key, folder, account, rules_at(home, name), filled, weights)
+    check_ground(survey(path), path, ground)
     with ExitStack() as stack:
-        if place.key.exists():
-            stack.enter_context(hold(load(place.key), otherwise="restore once it has ended"))
-        store = stack.enter_context(store_at(place, database, there=False))
+        if key is not None:
+            stack.enter_context(hold(key, otherwise="restore once it has ended"))
+        store = None if weights else stack.enter_context(store_at(place, database, there=False))
         tell = stack.enter_context(_progress("Restoring"))
-        restored = put_back(file.expanduser(), grid, Target(store, Vault(place.vault), force), tell)
+        restored = put_back(path, grid, Target(store, Vault(folder), force), tell)
     _say(restored, file, "restored", as_json, lacking_is_news=True)
+
+
+def _filled(url: str, folder: Path) -> str:
+    """Which of the places is not empty, for people. Raises LeaderboardError: the database cannot be used."""
+    from gridllm_leaderboard.store.engine import holds_rows
+
+    if holds_rows(url):
+        return "The leaderboard's database is not empty"
+    models = folder / "models"
+    return "The leaderboard's folder of weights is not empty" if models.is_dir() and any(models.iterdir()) else ""
 
 
 @contextmanager

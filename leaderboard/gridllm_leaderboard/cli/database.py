@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from gridllm.charter.contest import Rules
     from gridllm_leaderboard.place import Place
     from gridllm_leaderboard.store.store import LeaderboardStore
 
@@ -19,6 +20,9 @@ HomeOption = Annotated[
 NameOption = Annotated[str | None, typer.Option(help="Which grid, when several were founded here.")]
 DatabaseOption = Annotated[
     str | None, typer.Option(help="URL of the leaderboard's database, as given to run; default: a SQLite file.")
+]
+VaultOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Where weights lie, as given to run; default: beside the key.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -31,6 +35,16 @@ def place_at(home: Path | None, name: str | None) -> tuple[str, Place]:
     here = home_at(home)
     signed = grid_at(here, name)
     return signed.grid, Place(here.folder(signed.charter.name))
+
+
+def rules_at(home: Path | None, name: str | None) -> Rules | None:
+    """The rules that this machine knows; None: no leaderboard was opened, or its notices did not come yet."""
+    from gridllm.charter.board import NoticeBoard
+    from gridllm_bootstrap.cli.common import grid_at, home_at
+
+    here = home_at(home)
+    signed = grid_at(here, name)
+    return NoticeBoard(signed, here.pins.notices_path(signed)).rules
 
 
 @contextmanager

@@ -59,6 +59,9 @@ def init(
             "Default: 7d.",
         ),
     ] = None,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make another key where the leaderboard's is lost: it begins anew.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     name: NameOption = None,
     out: HomeOption = None,
@@ -95,6 +98,8 @@ def init(
         )
     place = Place(home.folder(signed.charter.name))
     held = NoticeBoard(signed, home.pins.notices_path(signed)).rules
+    if new_key and place.key.exists():
+        raise UsageError(f"The leaderboard's key is here: {place.key}. To begin anew, put that away first.")
     changes = _changes(fee, bounty, daily, largest, tier, quorum, round_, patience)
     if grader is not None:
         changes["graders"] = [account_named(one) for one in grader]
@@ -104,7 +109,8 @@ def init(
     with step("Making the tasks"):
         tasks = loaded(wishes)
         lines = lines_of(tasks)
-    account = load_or_create(place.key).public_key.hex()
+    own = held is None or new_key or place.key.exists()  # else it lies with another maintainer, or is lost
+    account = load_or_create(place.key).public_key.hex() if held is None or own else held.account
 
     def next_rules(before: Rules | None) -> Rules:
         return rules_of(signed.grid, account, before, changes, lines, int(time.time()))
