@@ -171,7 +171,7 @@ async def hall(signed: SignedCharter, *numbers: int, **options: Any) -> AsyncIte
     try:
         for number in numbers:
             await made.open(number, **options)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             yield made
     finally:
         await made.close()

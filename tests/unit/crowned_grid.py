@@ -127,7 +127,7 @@ class ServingNode:
         await self.stop()
 
     async def stop(self) -> None:
-        await asyncio.wait_for(self.service.stop(), 10)
+        await asyncio.wait_for(self.service.stop(), 60)
         await self.engine.stop()
         await self.swarm.close()
 

@@ -187,7 +187,7 @@ def grants(scribe: Scribe, count: int) -> list[Entry]:
     return [scribe.grant(Identity.ephemeral(), 5) for _ in range(count)]
 
 
-async def until(holds: Callable[[], bool], within_s: float = 20.0) -> None:
+async def until(holds: Callable[[], bool], within_s: float = 60.0) -> None:
     """Wait for something to come true."""
     ends = time.monotonic() + within_s
     while not holds():

@@ -131,6 +131,6 @@ async def grid_of(kind: type[G], folder: Path, blocks: int, cuts: Sequence[int])
 
 
 async def _stop(node: MemoryNode) -> None:
-    await asyncio.wait_for(node.service.stop(), 10)
+    await asyncio.wait_for(node.service.stop(), 60)
     await node.engine.stop()
     await node.swarm.close()

@@ -48,7 +48,7 @@ class Notes:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait until it does, at most 20 seconds."""
-    async with asyncio.timeout(20):
+    """Wait until it does, at most a minute."""
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - what is waited for is plain data
             await asyncio.sleep(0.01)

@@ -111,7 +111,7 @@ class Party:
 
     async def hears(self, kind: type[Any]) -> Any:
         """The next message, which must be of that kind."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.heard:  # noqa: ASYNC110 - what is waited for is plain data
                 await asyncio.sleep(0.005)
         message = self.heard.pop(0)

@@ -92,7 +92,7 @@ async def test_a_node_revoked_in_the_middle_of_a_step(grid: ClosedGrid, tiny: Ti
     await asyncio.sleep(0.12)
     victim = session.chain[1][0]
     grid.tell_client(revocation(grid.signed, victim))
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, 60)
     await step(session, reference, plain_step([0], session.lengths))
     assert victim not in {peer for peer, _, _ in session.chain}
     session.close()

@@ -66,7 +66,7 @@ async def test_an_amendment_opens_the_office() -> None:
     await asyncio.sleep(0.05)
     assert (made.open, opening.crowd) == (0, (0, 0))
     board.add(amended(2, required=True))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await opening.opened(running)
     await asyncio.sleep(0)
     assert (made.open, made.told, opening.crowd) == (1, 1, (1, 2))
@@ -79,7 +79,7 @@ async def test_where_it_is_asked_for_from_the_start_nothing_is_told() -> None:
     made = Measuring()
     opening = Opening(NoticeBoard(CLOSED), made.office, made.later)
     running = asyncio.create_task(opening.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await opening.opened(running)
     assert (made.open, made.told) == (1, 0)
     running.cancel()
@@ -93,6 +93,6 @@ async def test_what_hinders_it_is_raised() -> None:
         yield
 
     opening = Opening(NoticeBoard(CLOSED), hindered, lambda: None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with pytest.raises(CharterError, match="manifest"):
             await opening.opened(asyncio.create_task(opening.run()))

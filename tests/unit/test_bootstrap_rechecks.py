@@ -111,7 +111,7 @@ class Stage:
         return [event.kind for event in self.events]
 
     async def until(self, *kinds: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.kinds != list(kinds) or self.rechecks.strict(NODE.peer):  # noqa: ASYNC110 - plain data
                 await asyncio.sleep(0.01)
 
@@ -129,7 +129,7 @@ async def stage(signed: Any = ONE_SIGNS, **changes: Any) -> AsyncIterator[Stage]
 
 
 async def heard(made: Stage) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not made.called:  # noqa: ASYNC110 - plain data
             await asyncio.sleep(0.01)
 

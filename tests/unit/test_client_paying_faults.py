@@ -98,7 +98,7 @@ async def test_a_model_for_contributors_says_what_is_lacking_until_it_is_earned(
         started = time.monotonic()
         with pytest.raises(NotEntitled, match=r"gave 0\.07 credits more than they took.* 0\.07 are lacking"):
             await grid.session(tokens=10).open()
-        assert time.monotonic() - started < 2, "other nodes would say the same"
+        assert time.monotonic() - started < 10, "other nodes would say the same"
         await earn(grid, 70_000)
         grid.wallet._asked_at -= 5  # some time later
         session = grid.session(tokens=10)

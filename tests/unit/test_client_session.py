@@ -16,6 +16,7 @@ from gridllm.errors import BadTensor, RouteError, UsageError
 from gridllm.wire.messages import Refused, RowSlice
 from gridllm_client.terms import ChainEvent, Patience
 from tests.unit.memory_grid import MemoryGrid, MemoryNode, memory_grid
+from tests.unit.notes import until
 from tests.unit.tiny_models import LAYERS, Tiny, make_model
 
 SPANS = ((0, 2), (2, 4), (4, 5))
@@ -112,7 +113,7 @@ async def test_lost_hops_are_replaced(grid: MemoryGrid, tiny: Tiny, victims: tup
     started = time.monotonic()
     for _ in range(3):
         await step(session, reference, plain_step([0, 1], session.lengths))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5, "by the connections' end, not by silence"
     assert {peer for event in events for peer in event.lost} == set(lost)
     assert not set(lost) & {peer for peer, _, _ in session.chain}
     session.close()
@@ -242,11 +243,11 @@ async def test_a_leaving_node_is_left_between_two_steps(grid: MemoryGrid, tiny: 
     session, reference = grid.session(), Reference(tiny, 1)
     await step(session, reference, [RowSlice(0, 0, 0, 9, 1)])
     node = next(n for n in grid.listed if n.record.peer == session.chain[0][0])
-    draining = asyncio.create_task(node.service.drain(5))
+    draining = asyncio.create_task(node.service.drain(100))
     await asyncio.sleep(0.05)
     await step(session, reference, plain_step([0], session.lengths))
     assert node.record.peer not in {peer for peer, _, _ in session.chain}
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 60)
     session.close()
 
 
@@ -318,8 +319,7 @@ async def test_eight_sessions_at_once_share_links(grid: MemoryGrid, tiny: Tiny):
         session.close()
 
     await asyncio.gather(*map(one, range(8)))
-    await asyncio.sleep(0.05)
-    assert all(node.service.sessions == 0 for node in grid.listed)
+    await until(lambda: all(node.service.sessions == 0 for node in grid.listed))
 
 
 async def test_a_cancelled_step_closes_the_session(grid: MemoryGrid, tiny: Tiny):
@@ -335,8 +335,7 @@ async def test_a_cancelled_step_closes_the_session(grid: MemoryGrid, tiny: Tiny)
     assert session.closed
     for node in grid.listed:
         grid.network.thaw(node.record.peer)
-    await asyncio.sleep(0.1)
-    assert all(node.service.sessions == 0 for node in grid.listed)
+    await until(lambda: all(node.service.sessions == 0 for node in grid.listed))
 
 
 async def test_misuse_is_named(grid: MemoryGrid):

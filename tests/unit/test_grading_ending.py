@@ -132,10 +132,10 @@ async def test_a_grader_goes_on_with_the_next_round(tmp_path: Path) -> None:
         grader, done = Slow(made), list[Done]()
         told = Told(done.append, troubles.append)
         grading = asyncio.create_task(again(lambda: grade_all(link, grader, {}, told), lambda: len(done) < 2))  # type: ignore[arg-type]
-        await asyncio.wait_for(grader.at_work.wait(), 20)
+        await asyncio.wait_for(grader.at_work.wait(), 60)
         await desk.books.write(lambda batch: annul(batch, 1, "by hand", made.identity, desk.now) and None)
         desk.ring()
-        await asyncio.wait_for(grading, 20)
+        await asyncio.wait_for(grading, 60)
         assert len(troubles) == 1 and "Round 1 was annulled (by hand)" in troubles[0] and grader.cancelled == 1
         assert {one.submission for one in done} == {first, second}
         for id_ in (first, second):

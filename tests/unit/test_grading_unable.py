@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gridllm.charter.pin import Pins
-from gridllm.errors import ModelError, SwarmError
+from gridllm.errors import Insufficient, ModelError, SwarmError
 from gridllm_leaderboard.grading import unable
 from gridllm_leaderboard.grading.child import Fault, fault_of
 from gridllm_leaderboard.grading.grader import Grader, PutOffError
@@ -18,7 +18,7 @@ from gridllm_leaderboard.grading.limits import SPARE_BYTES, held_parameters, nee
 from gridllm_leaderboard.grading.plan import Means
 from gridllm_leaderboard.grading.preparing import Ways
 from gridllm_leaderboard.grading.running import CannotRunError
-from gridllm_leaderboard.grading.unable import KEEP_S, LOOK_EVERY_S, PATIENCE_S, UnableError, Unables
+from gridllm_leaderboard.grading.unable import KEEP_S, KEEP_UNPAID_S, LOOK_EVERY_S, PATIENCE_S, UnableError, Unables
 from gridllm_leaderboard.grading.watching import Told, grade_all
 from gridllm_leaderboard.link import LeaderboardLink
 from gridllm_leaderboard.messages import Beyond
@@ -56,16 +56,22 @@ def test_what_is_given_up_is_kept_for_a_week_or_until_there_are_other_means(tmp_
 def test_nodes_are_waited_for_and_looked_for_now_and_again(tmp_path: Path) -> None:
     clock = Clock()
     unables = Unables(tmp_path / "unable.json", "4 GB", clock)
-    assert not unables.lacks_nodes(A, "no nodes") and unables.final() == {} and unables.to_look_for() == []
+    assert not unables.lacks(A, "no nodes", nodes=True) and unables.final() == {} and unables.to_look_for() == []
     clock.now += PATIENCE_S - 1
-    assert not unables.lacks_nodes(A, "no nodes")
+    assert not unables.lacks(A, "no nodes", nodes=True)
     clock.now += 1
-    assert unables.lacks_nodes(A, "no nodes") and list(unables.final()) == [A]
+    assert unables.lacks(A, "no nodes", nodes=True) and list(unables.final()) == [A]
     assert unables.to_look_for() == []
     clock.now += LOOK_EVERY_S
     assert unables.to_look_for() == [A] and unables.to_look_for() == []
     unables.forget(A)
-    assert not unables.lacks_nodes(A, "no nodes")  # the hour begins anew
+    assert not unables.lacks(A, "no nodes", nodes=True)  # the hour begins anew
+    clock.now += PATIENCE_S
+    assert unables.lacks(A, "no credit", nodes=False)
+    clock.now += KEEP_UNPAID_S - 1
+    assert list(unables.final()) == [A] and unables.to_look_for() == []
+    clock.now += 1
+    assert unables.final() == {}
 
 
 @pytest.mark.parametrize("memory", [SPARE_BYTES // 2, SPARE_BYTES, 4 * GB, 80 * GB])
@@ -81,6 +87,7 @@ def test_what_a_grader_says_it_holds_fits(memory: int) -> None:
     [
         pytest.param(ModelError("No peer sends the manifest."), "model", "grid", id="files"),
         pytest.param(SwarmError("No chain."), "grid", "grid", id="nodes"),
+        pytest.param(Insufficient("The balance does not cover it."), "credit", "credit", id="credit"),
         pytest.param(MemoryError(), "memory", "memory", id="memory"),
         pytest.param(OSError(28, "No space left on device"), "machine", "machine", id="disk"),
         pytest.param(ZeroDivisionError("division by zero"), "model", "model", id="computing"),
@@ -152,5 +159,7 @@ async def test_a_model_without_nodes_is_waited_for_before_it_leaves_the_round(
         monkeypatch.setattr(unable, "PATIENCE_S", 0)  # an hour later
         troubles, _ = await troubles_of(grader, link)
         assert "The leaderboard is told" in troubles[0]
-        view = await made.until_why(id_, "nodes did not serve all of it for 1 h")
+        view = await made.until_why(
+            id_, "nodes did not run it, for 1 h; volunteers serve it with: gridllm serve --model 'model 1'"
+        )
         assert view.state == "queued"

@@ -91,7 +91,7 @@ async def test_a_wait_ends_with_the_stop_with_the_work_or_with_its_fault() -> No
     with pytest.raises(LedgerError, match="lost"):
         await _unless(stop, fails())
     stop.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await _unless(stop, endless())
 
 
@@ -117,7 +117,7 @@ async def test_a_start_does_not_wait_for_ever_for_what_nobody_has(
         assert head is not None
         await a.mirror.hear(Heads([head]))
         with pytest.raises(LedgerError, match="lack entries that it signed"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await a.mirror.looked(0.1)
         assert a.kinds() == ["lost"]
 
@@ -148,7 +148,7 @@ def stop(monkeypatch: pytest.MonkeyPatch, network: MemoryNetwork) -> asyncio.Eve
 
 async def run(tmp_path: Path, *, as_json: bool = True) -> None:
     books = Bookkeeping(A, "sqlite:///nowhere.db")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await serve.serve_until_stopped(
             A, SIGNED, Pins(tmp_path), cast(Any, None), as_json=as_json, again="the same", books=books
         )

@@ -168,7 +168,7 @@ async def test_a_head_is_signed_soon_after_and_at_the_end(tmp_path: Path, scribe
     path = tmp_path / "ledger.sqlite"
     async with desk(path, scribe) as keeper:
         await keeper.submit(start(scribe, payer))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await keeper.read(lambda store: _signed(store, scribe))) != 2:  # noqa: ASYNC110 - a file tells no news
                 await asyncio.sleep(0.05)
         await keeper.submit(vouchers(scribe, payer, 3, 1))
@@ -213,7 +213,7 @@ async def test_a_crowd_is_refused_by_name_and_a_cancelled_caller_frees_its_place
             await asyncio.sleep(0)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while keeper._waiting:  # noqa: ASYNC110 - plain data
                     await asyncio.sleep(0.01)
         assert len(await keeper.submit(raws)) == 10

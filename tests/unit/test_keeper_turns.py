@@ -106,12 +106,12 @@ async def test_nobody_complains_of_an_answer_that_its_caller_did_not_wait_for(
     async with desk(tmp_path / "ledger.sqlite", scribe) as keeper:
         monkeypatch.setattr(Batch, "append", fails)
         asking = asyncio.create_task(keeper.submit([scribe.grant(Identity.ephemeral(), n).raw for n in range(1, 6)]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not keeper._turns:  # noqa: ASYNC110 - plain data
                 await asyncio.sleep(0)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while keeper._waiting:  # noqa: ASYNC110 - plain data
                 await asyncio.sleep(0.01)
         monkeypatch.undo()

@@ -72,7 +72,7 @@ async def test_weights_are_handed_to_graders_and_of_listed_models_to_everyone(tm
             await fetched(made, made.second, root)
         await made.grade_all(lambda _: 0.5)
         await made.until_told("listed")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     assert await fetched(made, made.second, root) == await on_disk(tmp_path)

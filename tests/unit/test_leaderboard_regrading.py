@@ -61,7 +61,7 @@ async def asked(made: House, id_: str, who: Identity) -> messages.SubmissionView
 
 async def ranked(made: House, rows: int, *, everyone: bool = False) -> list[messages.RankRow]:
     """The ranking under the second rules, once it has so many rows: it follows a verdict within a moment."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             ask = messages.AskRank(everyone=everyone)
             page = await made.ask(made.author, messages.RANK_CALL, ask, messages.Rank)

@@ -45,7 +45,7 @@ async def look(desk: Desk, lines: int) -> list[str]:
     reporter = Lines()
     looking: asyncio.Task[Any] = asyncio.create_task(serve._look(desk, reporter))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(reporter.lines) < lines and not looking.done():  # noqa: ASYNC110 - a line rings no bell
                 await asyncio.sleep(0.01)
         if looking.done():

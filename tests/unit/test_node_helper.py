@@ -153,7 +153,7 @@ async def test_a_relay_serves_the_grids_papers_and_takes_its_record_back(tmp_pat
         with pytest.raises(ModelError, match="Nobody hands out"):
             await aid.fetch(tmp_path / "mine", {record.peer: tuple(record.addresses)})  # it is no seed
         aid.stop.set()
-        await asyncio.wait_for(aid.task, 20)
+        await asyncio.wait_for(aid.task, 60)
         assert await aid.helpers.census() == []
 
 
@@ -168,7 +168,7 @@ async def test_a_seed_hands_out_its_folder_and_another_mirrors_it(tmp_path: Path
             folder = tmp_path / "b" / "cache" / "models" / second.entry.root
             verify_files(folder, verify_manifest(demo()[1], second.entry.model_root))
             first.stop.set()
-            await asyncio.wait_for(first.task, 20)
+            await asyncio.wait_for(first.task, 60)
             await second.fetch(tmp_path / "mine", {mirror.peer: tuple(mirror.addresses)})
 
 
@@ -241,7 +241,7 @@ async def test_a_relay_is_admitted_as_one_and_ends_when_revoked(tmp_path: Path, 
         assert await aid.helpers.admitted() == [record]
         aid.board.add(revocation(aid.signed, record.peer, until=time.time() + 3600))
         with pytest.raises(CertificateError, match="with: gridllm relay") as caught:
-            await asyncio.wait_for(aid.task, 20)
+            await asyncio.wait_for(aid.task, 60)
         assert caught.value.rule == "revoked"
         assert await aid.helpers.census() == []
 
@@ -250,7 +250,7 @@ async def test_a_certificate_for_another_role_is_none(tmp_path: Path, examined: 
     examined += ["relay"]
     async with aiding(tmp_path, "seed", admission=CLOSED) as aid:
         with pytest.raises(NotAdmittedHere, match="minimums to relay, not those to seed.*with: gridllm relay"):
-            await asyncio.wait_for(aid.task, 20)
+            await asyncio.wait_for(aid.task, 60)
         assert aid.notes.records == []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ async def test_draining_tells_clients_and_waits_for_them(tmp_path: Path) -> None
         assert any("1 session" in line for line in life.notes.lines)
         assert not life.task.done()
         link.send(Close(bytes(16)))
-        await asyncio.wait([life.task], timeout=5)
+        await asyncio.wait([life.task], timeout=15)
         assert life.task.done()
         assert await life.records() == []
 
@@ -117,11 +116,9 @@ async def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         await open_session(life)
         life.stops.stop.set()
         await until(lambda: any("Draining" in line for line in life.notes.lines))
-        started = time.monotonic()
         life.stops.hurry.set()
-        await asyncio.wait([life.task], timeout=5)
+        await asyncio.wait([life.task], timeout=15)
         assert life.task.done()
-        assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ async def bench_of(tiny: Tiny, folder: Path, **economy: Any) -> AsyncIterator[Be
             yield bench
             await bench.wire.close()
         finally:
-            await asyncio.wait_for(bench.service.stop(), 10)
+            await asyncio.wait_for(bench.service.stop(), 60)
             await engine.stop()
 
 

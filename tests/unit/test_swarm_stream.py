@@ -146,7 +146,7 @@ async def test_closing_flushes_and_ends_a_pending_read(ends: Ends) -> None:
 
 async def test_closing_does_not_wait_for_a_reader_that_never_reads(ends: Ends) -> None:
     ends.ours.send(b"h", bytes(MAX_BODY_BYTES))
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         await ends.ours.close()
 
 
@@ -156,7 +156,7 @@ async def test_write_waits_for_a_slow_reader_and_send_tells_how_much_waits(ends:
     await asyncio.sleep(0.05)
     assert not writing.done()
     draining = asyncio.create_task(ends.reader.readexactly(2 * 8 + 2 + MAX_BODY_BYTES))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await writing
         await draining
 
@@ -190,5 +190,6 @@ async def test_bytes_of_an_unfinished_frame_count_as_heard(ends: Ends) -> None:
     before = ends.ours.heard_at
     await asyncio.sleep(0.02)
     ends.writer.write(PREFIX.pack(1, 1000) + b"hx")
-    await asyncio.sleep(0.02)
-    assert ends.ours.heard_at > before
+    async with asyncio.timeout(60):
+        while ends.ours.heard_at <= before:  # noqa: ASYNC110 - plain data
+            await asyncio.sleep(0.01)

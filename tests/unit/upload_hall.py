@@ -151,6 +151,6 @@ def same_files(folder: Path, other: Path) -> bool:
 
 
 async def until(said: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not said():  # noqa: ASYNC110  # files and counters tell no news
             await asyncio.sleep(0.01)
