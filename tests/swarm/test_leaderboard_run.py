@@ -21,14 +21,16 @@ def test_a_leaderboard_is_opened_run_killed_and_run_again(tmp_path: Path) -> Non
         assert (first["serial"], first["fee"], first["round_s"], len(first["graders"])) == (1, 2_000_000, 0, 1)
         assert "quorum of 2" in refused(home, "init", "--quorum", "2")
         grader = said(grid.home, "id", board=False)["peer"]
-        then = said(home, "init", "--grader", grader, "--bounty", "1.5")
+        then = said(home, "init", "--grader", grader, "--bounty", "1.5", "--patience", "2d")
         assert (then["serial"], then["fee"], then["bounty"]) == (2, 2_000_000, 1_500_000)
+        assert then["patience_s"] == 2 * 86400 and "patience_s" not in first
         assert then["tasks"] == first["tasks"] and then["graders"] != first["graders"]
 
         flags = ("leaderboard", "run", "--host-maddrs", LOOPBACK, "--json")
         with Running(home, *flags) as running:
             ready = json.loads(running.wait_for('"ready"'))
             assert ready["account"] == then["account"]
+            assert "There is no round 1" in refused(home, "annul", "1", "--why", "nobody is there")
             assert "in use by process" in refused(home, "run", "--host-maddrs", LOOPBACK)
             assert gridllm(grid.home, "leaderboard", "rank").returncode == 0
             assert running.stop() == 0
@@ -38,7 +40,7 @@ def test_a_leaderboard_is_opened_run_killed_and_run_again(tmp_path: Path) -> Non
             running.stop(signal.SIGKILL)
         with Running(home, *flags) as running:
             assert json.loads(running.wait_for('"ready"'))["peer"] == ready["peer"]
-            assert gridllm(grid.home, "leaderboard", "submissions").returncode == 0
+            assert said(grid.home, "history") == {"reigns": [], "annulled": []}
             assert running.stop(signal.SIGTERM) == 0
 
 

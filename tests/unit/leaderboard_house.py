@@ -79,6 +79,11 @@ class House:
     def clock(self) -> float:
         return self._began + SPEED * (time.monotonic() - self._start)
 
+    @property
+    def database_url(self) -> str:
+        """Of the leaderboard."""
+        return f"sqlite:///{self.folder / 'leaderboard.sqlite'}"
+
     def skip(self, seconds: float) -> None:
         """So much time goes by at once."""
         self._began += seconds
@@ -105,7 +110,7 @@ class House:
         office = Office(
             self.identity,
             self.maintainer,
-            f"sqlite:///{self.folder / 'leaderboard.sqlite'}",
+            self.database_url,
             self.folder / "vault",
             self.folder,
             self.tasks,
@@ -198,21 +203,21 @@ class House:
 
     async def until(self, id_: str, *states: str) -> messages.SubmissionView:
         """Wait for a submission to be in one of these states."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (view := await self.view(id_)).state not in states:  # noqa: ASYNC110 - the desk tells no news
                 await asyncio.sleep(0.05)
         return view
 
     async def until_why(self, id_: str, text: str) -> messages.SubmissionView:
         """Wait for its author to be told that."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while text not in (view := await self.view(id_)).why:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return view
 
     async def until_told(self, kind: str, count: int = 1) -> Any:
         """Wait for the ``count``th event of that kind; its facts."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(found := [facts for name, facts in self.told if name == kind]) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return found[count - 1]
@@ -243,7 +248,7 @@ class House:
         return said
 
     async def until_work(self, grader: Identity) -> messages.Work:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (work := await self.work(grader)).tasks:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return work

@@ -194,7 +194,7 @@ async def test_the_champion_stays_and_is_measured_again(tmp_path: Path) -> None:
         second = await made.submit(2, Identity.ephemeral())
         work = await made.until_work(made.grader)
         await by_command(made, 2)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (again := await made.until_work(made.grader)).draw == work.draw:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert (await made.view(first)).champion and len(again.tasks) == 2
@@ -230,7 +230,7 @@ async def by_hand(made: House) -> None:
     from gridllm_leaderboard.store.engine import open_engine
     from gridllm_leaderboard.store.store import LeaderboardStore
 
-    store = LeaderboardStore(open_engine(f"sqlite:///{made.folder / 'leaderboard.sqlite'}"))
+    store = LeaderboardStore(open_engine(made.database_url))
     with store.writing() as batch:
         annul(batch, 1, "by hand", made.identity, int(made.clock()))
     store.close()

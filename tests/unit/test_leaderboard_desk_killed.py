@@ -12,8 +12,11 @@ import pytest
 from gridllm.errors import GridError
 from gridllm.ledger.keepers import Keepers
 from gridllm_leaderboard import messages
+from gridllm_leaderboard.desk.annulling import annul
 from gridllm_leaderboard.statements import Submission, Verdict
 from gridllm_leaderboard.statements import verify_document as verify
+from gridllm_leaderboard.store.engine import open_engine
+from gridllm_leaderboard.store.store import LeaderboardStore
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
 
 TIMES = 30
@@ -30,6 +33,8 @@ async def test_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path) -> None:
         submitting = asyncio.create_task(submit_all(made, said))
         for _ in range(TIMES):
             await asyncio.sleep(rng.uniform(0.0, 0.8))
+            if rng.random() < 0.3:
+                await asyncio.to_thread(annul_by_hand, made)
             await made.stop()
             await made.start()
         ids = await submitting
@@ -40,13 +45,24 @@ async def test_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path) -> None:
         await check(made, ids)
 
 
+def annul_by_hand(made: House) -> None:
+    """As the command does, in a process of its own, while the leaderboard runs."""
+    store = LeaderboardStore(open_engine(made.database_url))
+    with store.writing() as batch:
+        found = batch.open_round()
+        if found is not None:
+            annul(batch, found.number, "by hand", made.identity, int(made.clock()))
+    store.close()
+
+
 async def check(made: House, ids: list[str]) -> None:
-    """Each was graded in one round of its own or with others; each reign was paid for once."""
+    """Each was judged in one round, with others or alone, of those not annulled; each reign was paid for once."""
     page = await made.ask(made.author, messages.ROUNDS_CALL, messages.AskRounds(), messages.Rounds)
-    locked = [id_ for one in page.rounds for id_ in one.submissions]
-    assert sorted(locked) == sorted(ids) and {one.state for one in page.rounds} == {"judged"}
+    judged = [one for one in page.rounds if one.state == "judged"]
+    locked = [id_ for one in judged for id_ in one.submissions]
+    assert sorted(locked) == sorted(ids) and {one.state for one in page.rounds} <= {"judged", "annulled"}
     changes = 0
-    for one in page.rounds:
+    for one in judged:
         ask = messages.AskDossier(one.submissions[0], one.round)
         dossier = await made.ask(made.author, messages.DOSSIER_CALL, ask, messages.Dossier)
         verdict = verify(dossier.verdict, Verdict, made.signed.grid, hex_of(made.identity))
@@ -56,7 +72,7 @@ async def check(made: House, ids: list[str]) -> None:
     assert len(history.reigns) == changes >= 1
     assert made.board.crown is not None and made.board.crown.submission == history.reigns[-1].submission
     keepers = Keepers(made.network.find(made.author.peer), made.signed)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (granted := (await keepers.account(hex_of(made.author))).granted) != BOUNTY * changes:
             assert granted < BOUNTY * changes
             await asyncio.sleep(0.1)
