@@ -77,7 +77,7 @@ async def test_an_answer_comes_with_its_time() -> None:
     async with talking_to(answering(Echo(nonce=7), body=b"xy"), latency_s=0.05) as (talk, _):
         answer = await talk.ask(Echo(nonce=7), Echo, timeout_s=5)
         assert (answer.message.nonce, bytes(answer.body)) == (7, b"xy")
-        assert 0.09 <= answer.elapsed_s < 2
+        assert answer.elapsed_s >= 0.09
 
 
 async def test_time_in_our_own_queue_is_not_the_other_sides() -> None:

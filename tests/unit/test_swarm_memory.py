@@ -254,9 +254,9 @@ async def test_the_announcer_refreshes_hurries_and_retracts() -> None:
     network = MemoryNetwork()
     swarm, other = pair(network)
     reader, start = Directory(other, GRID), 0
-    announcer = Announcer(Directory(swarm, GRID), lambda: record(swarm.peer, start=start), ttl_s=0.3)
+    announcer = Announcer(Directory(swarm, GRID), lambda: record(swarm.peer, start=start), ttl_s=1.0)
     async with announcer:
-        await asyncio.sleep(0.5)  # longer than one record lives
+        await asyncio.sleep(1.5)  # longer than one record lives
         assert [r.start for r in await reader.nodes(MODEL)] == [0]
         start = 4
         announcer.refresh()
