@@ -82,7 +82,7 @@ def history(
     from gridllm.charter.catalogue import Catalogue
     from gridllm.cli.history_view import history_json, history_table
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, stdout
+    from gridllm.cli.show import print_json, print_whole, room, stdout
 
     settings, signed, pins = _opened(identity, grid)
     from_s = 0 if since is None else parse_since(since, time.time())
@@ -93,7 +93,7 @@ def history(
     elif not lines:
         stdout().print("Nothing yet." if since is None else f"Nothing since {since}.", markup=False)
     else:
-        stdout().print(history_table(lines, names), crop=False)
+        print_whole(history_table(lines, names, room()))
 
 
 @app.command(cls=AmountCommand)

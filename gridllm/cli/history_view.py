@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.certificate import Certificate
 from gridllm.identity.statement import read_unverified, type_of
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gridllm.ledger.messages import HistoryRow
+
+
+MOST_MEMO: Final = 32  # cells of what a line is for, on a terminal; --json has all of it
+LEAST_MEMO: Final = 8
 
 
 @dataclass(slots=True)
@@ -115,30 +119,31 @@ def _settle(bill: _Bill, served: bool) -> None:
     bill.line.micro = paid if served else -paid
 
 
-def history_table(lines: Iterable[Line], names: Mapping[str, str]) -> Table:
-    """One row for each line; ``names``: of models, by root."""
-    from rich.table import Table
+def history_table(lines: Sequence[Line], names: Mapping[str, str], width: int | None = None) -> Table:
+    """One row for each line.
+
+    Args:
+        names: of models, by root.
+        width: of the terminal; None: all columns, and whole memos.
+    """
     from rich.text import Text
 
+    from gridllm.cli.columns import Column, fitting, table_of
     from gridllm.cli.grid_view import printable
     from gridllm.node.standing import spell_time
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("time", "what", "with"):
-        table.add_column(title, no_wrap=True)
-    for title in ("tokens", "credits"):
-        table.add_column(title, no_wrap=True, justify="right")
-    table.add_column("for")
-    for line in lines:
-        table.add_row(
-            spell_time(line.at),
-            line.what,
-            f"{line.other[:12]}…" if line.other else "",
-            f"{line.tokens:,}" if line.tokens else "",
-            Text(signed_credits(line), style=_style(line)),
-            Text(printable(_for(line, names))),  # strangers' words
-        )
-    return table
+    reasons = [Text(printable(_for(line, names))) for line in lines]  # strangers' words
+    for reason in reasons:
+        reason.truncate(MOST_MEMO if width is not None else len(reason), overflow="ellipsis")
+    columns = [
+        Column("time", [spell_time(line.at) for line in lines]),
+        Column("what", [line.what for line in lines]),
+        Column("with", [f"{line.other[:12]}…" if line.other else "" for line in lines], turn=2),
+        Column("tokens", [f"{line.tokens:,}" if line.tokens else "" for line in lines], turn=1, right=True),
+        Column("credits", [Text(signed_credits(line), style=_style(line)) for line in lines], right=True),
+        Column("for", reasons, least=LEAST_MEMO),
+    ]
+    return table_of(fitting(columns, width))
 
 
 def _for(line: Line, names: Mapping[str, str]) -> str:

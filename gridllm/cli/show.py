@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.text import Text
 
     from gridllm.charter.document import SignedCharter
     from gridllm.charter.minimums import Admission
+
+WIDE: Final = 2000  # columns that a table may take: a terminal breaks the line, and nothing of an id is lost
 
 
 def stdout() -> Console:
@@ -34,6 +36,13 @@ def print_json(value: Any) -> None:
     indent = 2 if sys.stdout.isatty() else None
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def print_whole(renderable: RenderableType) -> None:
+    """Print a table as wide as what stands in it: what a terminal has room for was chosen before (cli.columns)."""
+    console = stdout()
+    console.width = max(console.width, WIDE)
+    console.print(renderable, crop=False)
 
 
 def room() -> int | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from gridllm.cli.columns import Column, fitting, lacking, wrapped
+from gridllm.cli.history_view import Line, history_table
 from gridllm.cli.show import facts_text
 
 COLUMNS = [
@@ -61,3 +65,18 @@ def test_facts_are_wrapped_beside_their_names() -> None:
         "      again",
     ]
     assert str(facts_text(facts)).splitlines()[1] == "Duel  better by +12.20 (+6.10 to +18.30, 95%)"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, None])
+def test_a_credit_history_breaks_no_amount(width: int | None) -> None:
+    memo = "for the weekend, and for much more that somebody wanted to say about it"
+    lines = [
+        Line(1_790_000_000, "served", "a" * 64, 1_234_567, tokens=123_456, model="m", blocks=(4, 12)),
+        Line(1_790_000_000, "received", "b" * 64, 123_456_789, text=memo),
+    ]
+    console = Console(width=400, file=io.StringIO(), soft_wrap=True)
+    console.print(history_table(lines, {"m": "demo"}, width), crop=False)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert len(text.splitlines()) == 3 and "+123.456789" in text and "2026-09-21 14:13 UTC" in text
+    assert all(len(line.rstrip()) <= (width or 400) for line in text.splitlines())
+    assert (memo in text) == (width is None) and ("aaaaaaaaaaaa…" in text) == (width in (120, None))

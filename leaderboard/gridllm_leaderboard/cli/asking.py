@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from gridllm.cli.work import Work
     from gridllm_leaderboard.link import LeaderboardLink
     from gridllm_leaderboard.messages import Dossier, Rank, RankRow, SubmissionView
@@ -25,16 +23,6 @@ IdArgument = Annotated[
 
 LOOKING: Final = "Looking for the leaderboard of {}"
 MOST_ROWS: Final = 100_000  # of a listing that is fetched whole
-WIDE: Final = 2000  # columns that a table may take: a terminal breaks the line, and nothing of an id or command is lost
-
-
-def print_whole(renderable: RenderableType) -> None:
-    """Print a table as wide as what stands in it: what a terminal has room for was chosen before (cli.columns)."""
-    from gridllm.cli.show import stdout
-
-    console = stdout()
-    console.width = max(console.width, WIDE)
-    console.print(renderable, crop=False)
 
 
 @asynccontextmanager

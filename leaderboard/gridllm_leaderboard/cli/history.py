@@ -28,9 +28,9 @@ def history(
     import time
 
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, room, stderr
+    from gridllm.cli.show import print_json, print_whole, room, stderr
     from gridllm_leaderboard import listings
-    from gridllm_leaderboard.cli.asking import print_whole, the_leaderboard
+    from gridllm_leaderboard.cli.asking import the_leaderboard
     from gridllm_leaderboard.cli.history_view import history_json, history_renderable
     from gridllm_leaderboard.verifying.annulled import verify_annulled
 

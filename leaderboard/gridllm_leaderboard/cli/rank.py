@@ -30,9 +30,9 @@ def rank(
     Example: gridllm leaderboard rank --task sums
     """
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, room
+    from gridllm.cli.show import print_json, print_whole, room
     from gridllm.errors import UsageError
-    from gridllm_leaderboard.cli.asking import MOST_ROWS, print_whole, ranking, the_leaderboard
+    from gridllm_leaderboard.cli.asking import MOST_ROWS, ranking, the_leaderboard
     from gridllm_leaderboard.cli.rank_view import rank_csv, rank_json, rank_renderable
     from gridllm_leaderboard.messages import Rank
 

@@ -28,9 +28,9 @@ def show(
     Example: gridllm leaderboard show my-model --items --task sums
     """
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, room
+    from gridllm.cli.show import print_json, print_whole, room
     from gridllm.errors import UsageError
-    from gridllm_leaderboard.cli.asking import print_whole, the_leaderboard
+    from gridllm_leaderboard.cli.asking import the_leaderboard
     from gridllm_leaderboard.cli.show_tables import items_table
     from gridllm_leaderboard.cli.show_view import portrait_json, portrait_renderable
 

@@ -27,10 +27,10 @@ def submissions(
     """
     from gridllm.cli.credit import account_of_whom
     from gridllm.cli.runtime import run_async
-    from gridllm.cli.show import print_json, room
+    from gridllm.cli.show import print_json, print_whole, room
     from gridllm.errors import UsageError
     from gridllm.settings import load_settings
-    from gridllm_leaderboard.cli.asking import print_whole, submissions_of, the_leaderboard
+    from gridllm_leaderboard.cli.asking import submissions_of, the_leaderboard
     from gridllm_leaderboard.cli.submissions_view import submissions_json, submissions_renderable
     from gridllm_leaderboard.messages import SubmissionView
 
