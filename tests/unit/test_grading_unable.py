@@ -158,7 +158,7 @@ async def test_a_model_without_nodes_is_waited_for_before_it_leaves_the_round(
         assert "gridllm serve --model 'model 1'" in troubles[0] and beyond == []
         monkeypatch.setattr(unable, "PATIENCE_S", 0)  # an hour later
         troubles, _ = await troubles_of(grader, link)
-        assert "The leaderboard is told" in troubles[0]
+        assert "The leaderboard is told, and nobody waits" in troubles[0]
         view = await made.until_why(
             id_, "nodes did not run it, for 1 h; volunteers serve it with: gridllm serve --model 'model 1'"
         )

@@ -30,6 +30,7 @@ class Stand(NamedTuple):
     ready: bool  # every model has as many grades as it needs or can get, the deferred ones aside
     heard: int  # grades and failures
     deferred: tuple[str, ...]  # models, sorted
+    early: bool  # graders that were never heard are waited for
     known: Mapping[str, Capacity]  # what graders are able to do; when they said so does not count
 
 
@@ -41,7 +42,8 @@ def stand_of(view: View, round_: Round, rules: Rules, now: int) -> Stand:
     counts = {id_: len(graders) for id_, graders in done.items()}
     left = [one for one in round_.graded if one not in deferred]
     known = {grader: one.silent for grader, one in heard_lately(view, rules, now).items()}
-    return Stand(round_.number, may_be_judged(rules, left, authors, counts), sum(counts.values()), deferred, known)
+    ready = may_be_judged(rules, left, authors, counts)
+    return Stand(round_.number, ready, sum(counts.values()), deferred, _is_early(round_, now), known)
 
 
 def deferred_of(
@@ -55,8 +57,7 @@ def deferred_of(
     if round_.draw is None:
         return ()
     known, done = heard_lately(view, rules, now), graders_by_model(view, round_.number)
-    early = now < round_.draw.issued + GRACE_S
-    found = []
+    early, found = _is_early(round_, now), []
     for id_, entry in view.several(round_.graded).items():
         lacking = None if missing is None else missing.get(id_)
         said = entry.submission
@@ -100,6 +101,10 @@ def want_nodes(view: View, rules: Rules, now: int) -> list[Entry]:
         for one in locked
         if through_grid(one.id, one.submission, need_of(rules, one.submission.account, done.get(one.id, ())), known)
     ]
+
+
+def _is_early(round_: Round, now: int) -> bool:
+    return round_.draw is None or now < round_.draw.issued + GRACE_S
 
 
 def _waits(view: View, queued: Sequence[Entry], rules: Rules, now: int) -> dict[str, str]:

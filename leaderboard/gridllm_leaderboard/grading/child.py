@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from gridllm.errors import GridError, LeaderboardError, ModelError, UsageError
+from gridllm.errors import (
+    GridError,
+    Insufficient,
+    LeaderboardError,
+    ModelError,
+    NotEntitled,
+    Unpaid,
+    UsageError,
+)
 from gridllm_leaderboard.grading.job import Dtype, Job, Via, read_job
 from gridllm_leaderboard.tasks.taskfile import read_task_file
 
@@ -26,9 +34,10 @@ if TYPE_CHECKING:
     from gridllm.models.scoring import Scorer
     from gridllm_leaderboard.grading.harness import Asked
 
-Fault = Literal["model", "memory", "grid", "machine", "killed", "time"]
-"""model: it cannot be run at all; memory: not within its bounds; grid: nodes are lacking, or fail now; machine: ours is
-at fault; killed: its process died; time: it was not done in time. The first alone says something about the model."""
+Fault = Literal["model", "memory", "grid", "credit", "machine", "killed", "time"]
+"""model: it cannot be run at all; memory: not within its bounds; grid: nodes are lacking, or fail now; credit: they do
+not serve this account; machine: ours is at fault; killed: its process died; time: it was not done in time. The first
+alone says something about the model."""
 
 ORPHANED: Final = 3  # exit status
 MOST_SAID: Final = 400  # characters of a sentence
@@ -163,7 +172,7 @@ def fault_of(error: Exception, via: Via) -> Said:
     if isinstance(error, LeaderboardError) or (isinstance(error, OSError) and error.errno in OUR_ERRNOS):
         return Said(fault="machine", why=text)
     if isinstance(error, GridError):
-        return Said(fault="grid", why=text)
+        return Said(fault="credit" if isinstance(error, NotEntitled | Unpaid | Insufficient) else "grid", why=text)
     return Said(fault="model", why=f"it cannot be computed ({type(error).__name__}: {text})")
 
 

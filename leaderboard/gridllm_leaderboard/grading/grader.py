@@ -11,6 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -128,8 +129,8 @@ class Grader:
                 return failure_said(given, model, str(error), self.account, int(self.clock()))
             if error.fault == "machine":
                 raise PutOffError(f"{name!r} cannot be graded on this machine now: {error}.") from error
-            if error.fault == "grid":
-                raise await self._without_nodes(link, model, str(error)) from error
+            if error.fault in ("grid", "credit"):
+                raise await self._not_through(link, model, error) from error
             raise await self._unable(link, model, str(error)) from error
         except OSError as error:
             raise PutOffError(f"{name!r} cannot be graded: {folder} cannot be written ({error.strerror}).") from error
@@ -148,20 +149,21 @@ class Grader:
             "asked, or it waits for one."
         )
 
-    async def _without_nodes(self, link: LeaderboardLink, model: Wanted, why: str) -> GridError:
-        """The same, where nodes are lacking: they are waited for first. Raises OSError."""
-        name = model.submission.name
+    async def _not_through(self, link: LeaderboardLink, model: Wanted, fault: CannotRunError) -> GridError:
+        """The same, where nodes or credit are lacking: they are waited for first. Raises OSError."""
+        nodes, name, hours = fault.fault == "grid", model.submission.name, PATIENCE_S // 3600
         serve = f"gridllm serve --model {shlex.quote(name)}"
-        hours = PATIENCE_S // 3600
-        short = f"nodes did not serve all of it for {hours} h; volunteers do so with: {serve}"
-        if await asyncio.to_thread(self._unables(link).lacks_nodes, model.id, short):
-            return UnableError(
-                f"{name!r} cannot be graded by way of the grid, for {hours} h by now: {why}. The leaderboard is told: "
-                f"nobody waits for it any longer, and it is taken up once nodes serve it: {serve}"
-            )
-        return PutOffError(
-            f"{name!r} cannot be graded by way of the grid now: {why}. Volunteers serve it with: {serve}"
+        lacking = f"nodes did not run it, for {hours} h; volunteers serve it with: {serve}"
+        short = lacking if nodes else "it may not have it run by the grid's nodes, for lack of credit or contribution"
+        advice = (
+            f"Volunteers serve it with: {serve}" if nodes else "The account that grades pays for it: gridllm credit"
         )
+        if await asyncio.to_thread(partial(self._unables(link).lacks, model.id, short, nodes=nodes)):
+            return UnableError(
+                f"{name!r} cannot be graded by way of the grid, for {hours} h by now: {fault}. The leaderboard "
+                f"is told, and nobody waits for it any longer. {advice}"
+            )
+        return PutOffError(f"{name!r} cannot be graded by way of the grid now: {fault}. {advice}")
 
     async def _run(self, link: LeaderboardLink, model: Wanted, sheets: Sequence[Sheet], folder: Path, via: Via) -> Ran:
         """Raises CannotRunError, PutOffError, OSError."""

@@ -24,7 +24,7 @@ from gridllm_leaderboard.results import ItemResult, read_results
 log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 3  # at a model whose process dies; each goes on where the one before stopped
-FINAL: Final = ("model", "memory", "grid", "machine")  # faults that another attempt would meet again
+FINAL: Final = ("model", "memory", "grid", "credit", "machine")  # faults that another attempt would meet again
 MAX_LINE_BYTES: Final = 64 * 1024
 END_S: Final = 5.0  # for a process to end after it was killed
 

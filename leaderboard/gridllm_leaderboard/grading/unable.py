@@ -15,7 +15,8 @@ from gridllm.disk import write_atomically
 from gridllm.errors import GridError
 
 KEEP_S: Final = 7 * 86_400  # after which it is tried again
-PATIENCE_S: Final = 3600  # nodes are waited for; so long the others in the round wait, too
+KEEP_UNPAID_S: Final = 86_400  # the same where credit was lacking
+PATIENCE_S: Final = 3600  # nodes, or credit, are waited for; so long the others in the round wait, too
 LOOK_EVERY_S: Final = 60  # whether nodes serve by now what they did not
 MOST_WHY: Final = 200  # characters
 
@@ -29,8 +30,9 @@ class Note(msgspec.Struct, frozen=True):
 
     why: str  # for people
     since: int  # Unix time, seconds
+    until: int  # when it is tried again
     nodes: bool = False  # they lack: it can be graded as soon as they serve it
-    final: bool = True  # False: they are still waited for
+    final: bool = True  # False: what it lacks is still waited for
     looked: int = 0  # when it was looked last whether they serve it
 
 
@@ -63,15 +65,17 @@ class Unables:
 
     def give_up(self, submission: str, why: str) -> None:
         """This one is beyond this grader. Raises OSError."""
-        self._write(self._read() | {submission: Note(why[:MOST_WHY], int(self._clock()))})
+        now = int(self._clock())
+        self._write(self._read() | {submission: Note(why[:MOST_WHY], now, now + KEEP_S)})
 
-    def lacks_nodes(self, submission: str, why: str) -> bool:
-        """Whether it has lacked nodes for so long that nobody shall wait for them any more. Raises OSError."""
+    def lacks(self, submission: str, why: str, *, nodes: bool) -> bool:
+        """Whether it has lacked nodes, or credit, for so long that nobody shall wait any more. Raises OSError."""
         notes, now = self._read(), int(self._clock())
         before = notes.get(submission)
-        since = before.since if before is not None and before.nodes and not before.final else now
+        since = before.since if before is not None and not before.final else now
         final = now - since >= PATIENCE_S
-        self._write(notes | {submission: Note(why[:MOST_WHY], now if final else since, True, final, now)})
+        until = now + (KEEP_S if nodes else KEEP_UNPAID_S)
+        self._write(notes | {submission: Note(why[:MOST_WHY], now if final else since, until, nodes, final, now)})
         return final
 
     def forget(self, submission: str) -> None:
@@ -85,8 +89,7 @@ class Unables:
         with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
             if kept.means == self._means:
-                oldest = self._clock() - KEEP_S
-                return {one: note for one, note in kept.notes.items() if note.since > oldest}
+                return {one: note for one, note in kept.notes.items() if note.until > self._clock()}
         return {}
 
     def _write(self, notes: dict[str, Note]) -> None:
