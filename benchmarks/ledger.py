@@ -26,6 +26,7 @@ from benchmarks.ledger_books import Books
 from benchmarks.ledger_copy import copy_books
 from benchmarks.ledger_network import over_the_network
 from benchmarks.ledger_report import write_report
+from benchmarks.ledger_sizes import sizes
 from benchmarks.ledger_start import after_crash
 from benchmarks.ledger_verify import verify
 from gridllm.ledger.store.engine import open_engine
@@ -33,13 +34,16 @@ from gridllm.ledger.store.migrate import migrate
 from gridllm.ledger.store.store import LedgerStore
 from tests.postgres import PostgresServer
 
-PARTS: Final = ("write", "speed", "answers", "start", "network", "verify")
+PARTS: Final = ("write", "sizes", "speed", "answers", "start", "network", "verify")
+OF_EACH: Final = {"sizes", "speed", "answers", "start"}  # parts that are measured with each database
 
 
 def measure(books: Books, url: str, parts: list[str], count: int) -> dict[str, Any]:
     """One database."""
     found: dict[str, Any] = {}
     with opened(url, books) as (engine, store):
+        if "sizes" in parts:
+            found["sizes"] = sizes(engine)
         if "speed" in parts:
             raws = speed.vouchers(books, store, count, seed=time.time_ns())
             found["ed25519_per_s"] = speed.ed25519_per_s(raws)
@@ -49,7 +53,7 @@ def measure(books: Books, url: str, parts: list[str], count: int) -> dict[str, A
             found["ed25519_per_s_after"] = speed.ed25519_per_s(raws)
             say(json.dumps(found["sustained"]))
         if "answers" in parts:
-            raws = speed.vouchers(books, store, count, seed=time.time_ns())
+            raws = speed.vouchers(books, store, 2 * count, seed=time.time_ns())
             found["answers"] = asyncio.run(speed.latencies(books, store, raws)) | {"load": os.getloadavg()[0]}
             say(json.dumps(found["answers"]["balance"]))
     if "start" in parts:
@@ -98,9 +102,9 @@ def main() -> None:
 
     if "write" in wishes.parts:
         keep(written=books.write(wishes.statements, wishes.workers) | {"bytes": books.path.stat().st_size})
-    if "sqlite" in wishes.databases and {"speed", "answers", "start"} & set(wishes.parts):
+    if "sqlite" in wishes.databases and OF_EACH & set(wishes.parts):
         keep(sqlite=measure(books, books.url, wishes.parts, wishes.vouchers))
-    if "postgresql" in wishes.databases and {"speed", "answers", "start"} & set(wishes.parts):
+    if "postgresql" in wishes.databases and OF_EACH & set(wishes.parts):
         with tempfile.TemporaryDirectory() as folder, PostgresServer(Path(folder), shared_buffers="256MB") as server:
             url = server.database()
             copied = copy_books(books.url, url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ def tables(result: dict[str, Any]) -> str:
         lines += _answers(found)
     if any("start" in one for one in found.values()):
         lines += _start(found)
+    if any("sizes" in one for one in found.values()):
+        lines += _sizes(found)
     if "verify" in result:
         lines += _verify(result["verify"])
     if "written" in result:
@@ -112,6 +115,35 @@ def _start(found: dict[str, Any]) -> list[str]:
                 f"| {DATABASES[name]} | {one['statements']:,} | " + " | ".join(seconds) + f" | {one['load']:.1f} |"
             )
     return [*lines, ""]
+
+
+def _sizes(found: dict[str, Any]) -> list[str]:
+    ran = {name: one["sizes"] for name, one in found.items() if "sizes" in one}
+    lines = ["| bytes for one statement | " + " | ".join(DATABASES[name] for name in ran) + " |"]
+    lines.append("|---|" + "---|" * len(ran))
+
+    def row(label: str, cells: Iterable[float]) -> None:
+        lines.append(f"| {label} | " + " | ".join(f"{cell:.0f}" for cell in cells) + " |")
+
+    def taken(one: dict[str, Any], tables: Iterable[str], *parts: str) -> float:
+        return sum(float(one["tables"][name][part]) for name in tables for part in parts) / one["statements"]
+
+    others = [name for name in next(iter(ran.values()))["tables"] if name != "entries"]
+    row("the statement itself", (one["statement_bytes"] / one["statements"] for one in ran.values()))
+    row("table `entries`, that included", (taken(one, ["entries"], "table") for one in ran.values()))
+    row("its indexes", (taken(one, ["entries"], "indexes") for one in ran.values()))
+    row("tiles, tabs, accounts and the rest", (taken(one, others, "table", "indexes") for one in ran.values()))
+    row("**all**", (taken(one, ["entries", *others], "table", "indexes") for one in ran.values()))
+    kinds = sorted(next(iter(ran.values()))["kinds"].items(), key=lambda kind: -kind[1]["share"])
+    one = next(iter(ran.values()))
+    told = ", ".join(f"{kind['share']:.0%} {name}s of {kind['bytes']:.0f} bytes" for name, kind in kinds)
+    return [
+        *lines,
+        "",
+        f"Of these statements {told}. Packed in blocks of some 100 KiB, as a file system that compresses does, they "
+        f"take {one['compressed']:.0%} of their bytes (zlib, level 3).",
+        "",
+    ]
 
 
 def _verify(found: dict[str, Any]) -> list[str]:

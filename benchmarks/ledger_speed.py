@@ -25,6 +25,7 @@ from gridllm.ledger.store.store import LedgerStore
 from gridllm_bootstrap.keeping import intake
 from gridllm_bootstrap.keeping.decisions import Clerk, Standing
 from gridllm_bootstrap.keeping.desk import Keeper
+from gridllm_bootstrap.keeping.reserving import day_of
 from gridllm_bootstrap.keeping.writing import Task, Writer
 from tests.ledgers import _quick
 
@@ -139,7 +140,7 @@ async def latencies(books: Books, store: LedgerStore, raws: Sequence[bytes], ask
         after = page[-1][0]
     size, rng, now = store.sizes()[books.log], random.Random(1), time.time()
     questions: dict[str, Callable[[LedgerStore], Any]] = {
-        "balance": lambda db: (db.account(key := rng.choice(accounts)), db.escrowed(key, now)),
+        "balance": lambda db: db.standing(rng.choice(accounts), now, day_of(now)),
         "inclusion proof": lambda db: db.inclusion(books.log, rng.randrange(size), size),
         "consistency proof": lambda db: db.consistency(books.log, rng.randrange(1, size), size),
         "history, 100 rows": lambda db: db.history(rng.choice(accounts), limit=100),
@@ -158,7 +159,7 @@ async def latencies(books: Books, store: LedgerStore, raws: Sequence[bytes], ask
             for number in range(8)
         ]
         for name, ask in questions.items():
-            found[name]["busy"] = await _times(keeper, ask, asked // 10)
+            found[name]["busy"] = await _times(keeper, ask, asked // 2)
         found["still_busy"] = not all(task.done() for task in busy)
         for task in busy:
             task.cancel()

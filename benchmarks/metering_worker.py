@@ -103,10 +103,8 @@ def main(name: str, folder: str) -> None:
         print("ready", flush=True)
         for line in sys.stdin:
             request = json.loads(line)
-            if "blocks" in request:
-                said = paying.runtime.run(side_by_side(models, request))
-            else:
-                said = answer(models, request)
+            grows = "blocks" in request
+            said = paying.runtime.run(side_by_side(models, request)) if grows else answer(models, request)
             print(json.dumps(said), flush=True)
 
 
