@@ -36,6 +36,8 @@ def demo(
 ) -> None:
     """Start a grid on this machine (a first peer and three volunteers), generate through it, stop everything.
 
+    It takes about half a minute, needs no network, and leaves nothing behind.
+
     Example: gridllm demo "The fox said"
     """
     from rich.console import Console
@@ -64,13 +66,14 @@ def _show(
     temperature: float,
     seed: int | None,
 ) -> None:
+    from gridllm_client.cli.show import waiting
     from gridllm_client.grid import Grid
     from gridllm_client.prompts import Wishes
 
-    with console.status("Founding a grid…"):
+    with waiting(console, "Founding a grid…"):
         address = _found(fleet)
     console.print(f"[bold]1.[/] Founded a grid; its first peer is {address}", style="none")
-    with console.status("Joining…"):
+    with waiting(console, "Joining…"):
         fleet.run("gridllm join", "join", address)
     console.print("[bold]2.[/] Joined: fetched the charter from the first peer, verified and pinned it")
     volunteers = _volunteer(fleet, nodes)
@@ -162,11 +165,12 @@ def _wait_for_nodes(fleet: Fleet, grid: Grid, console: Console, volunteers: list
     from gridllm.errors import SwarmError
     from gridllm.planning.coverage import coverage
     from gridllm_client.cli.fleet import DemoError
+    from gridllm_client.cli.show import waiting
 
     entry = grid.charter.charter.model("demo")
     started = time.monotonic()
     records: list[NodeRecord] = []
-    with console.status("Waiting for the volunteers…") as status:
+    with waiting(console, "Waiting for the volunteers…") as status:
         while time.monotonic() - started < READY_S:
             fleet.check()
             try:
@@ -194,11 +198,11 @@ def _last(process: Process) -> str:
 
 
 def _stream(grid: Grid, console: Console, prompt: str, wishes: Wishes) -> Generation:
-    from gridllm_client.cli.show import Progress
+    from gridllm_client.cli.show import Progress, waiting
     from gridllm_client.generation import Generation
 
     made = Generation()
-    with console.status("Loading embedding and head…"):
+    with waiting(console, "Loading embedding and head…"):
         model = grid.model("demo")
     with Progress() as progress:
         progress.prompt(prompt)

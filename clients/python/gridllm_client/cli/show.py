@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.status import Status
 
     from gridllm_client.generation import Generation
@@ -96,6 +99,15 @@ class Progress:
             if self._status is not None:
                 self._status.stop()
                 self._status = None
+
+
+@contextmanager
+def waiting(console: Console, sentence: str) -> Iterator[Status]:
+    """A spinner for as long as the block lasts; a line where no terminal is."""
+    if not console.is_terminal:
+        console.print(sentence)
+    with console.status(sentence) as status:
+        yield status
 
 
 def chain_lines(made: Generation) -> list[str]:
