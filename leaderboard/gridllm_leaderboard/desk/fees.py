@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from gridllm.errors import LeaderboardError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 SINCE_KEY: Final = "fees:since"  # Unix time up to which the account's history was read
 OVERLAP_S: Final = 600  # read again each time: a keeper's clock may be put back; a transfer counts once
 PAGE: Final = 500
-MOST_PAGES: Final = 100  # in one go
 
 PAYABLE: Final = ("uploading", "checking", "unpaid")
 
@@ -36,25 +36,15 @@ class Fees:
             KeeperSilent, Refusal: the account's home keeper does not tell.
             LeaderboardError: the store cannot be written.
         """
-        desk = self._desk
-        kept = await desk.books.read(lambda view: view.value(SINCE_KEY))
-        since = int(kept or 0)
-        rows = await self._rows(max(0, since - OVERLAP_S))
-        if not rows:
-            return
-        payments = await asyncio.to_thread(payments_in, rows, self._rulebook, desk.account)
-        latest = max(row.at for row in rows)
-
-        def work(batch: Batch) -> list[str]:
-            paid = [id_ for one in reversed(payments) if (id_ := self._book(batch, one))]
-            if latest > since:
-                batch.keep(SINCE_KEY, str(latest))
-            return paid
-
-        if paid := await desk.books.write(work):
-            for submission in paid:
-                desk.tell("paid", {"submission": submission})
-            desk.ring()
+        kept = await self._desk.books.read(lambda view: view.value(SINCE_KEY))
+        latest = since = int(kept or 0)
+        before: int | None = None
+        # To the last page, however many there are: a stranger's transfers must not hide what others paid.
+        while page := await self._page(max(0, since - OVERLAP_S), before):
+            before, latest = page[-1].cursor, max(latest, page[0].at)
+            await self._book_all(await asyncio.to_thread(payments_in, page, self._rulebook, self._desk.account))
+        if latest > since:
+            await self._desk.books.write(lambda batch: batch.keep(SINCE_KEY, str(latest)))
 
     async def waive(self) -> None:
         """The rules ask for no fee any more: who waited for theirs to be paid is queued."""
@@ -67,16 +57,22 @@ class Fees:
             await self._desk.books.write(work)
             self._desk.ring()
 
-    async def _rows(self, since: int) -> list[HistoryRow]:
-        rows: list[HistoryRow] = []
-        before: int | None = None
-        for _ in range(MOST_PAGES):
-            page = await self._desk.keepers.history(self._desk.account, since=since, before=before, limit=PAGE)
-            rows += page
-            if not page:
-                break
-            before = page[-1].cursor
-        return rows
+    async def _page(self, since: int, before: int | None) -> list[HistoryRow]:
+        """Newest first; empty after the last."""
+        return await self._desk.keepers.history(self._desk.account, since=since, before=before, limit=PAGE)
+
+    async def _book_all(self, payments: Sequence[Payment]) -> None:
+        """A page's, newest first."""
+        if not payments:
+            return
+
+        def work(batch: Batch) -> list[str]:
+            return [id_ for one in reversed(payments) if (id_ := self._book(batch, one))]
+
+        if paid := await self._desk.books.write(work):
+            for submission in paid:
+                self._desk.tell("paid", {"submission": submission})
+            self._desk.ring()
 
     def _book(self, batch: Batch, payment: Payment) -> str:
         """The submission that this transfer pays for now; empty: none, or it is too little, or too late."""
