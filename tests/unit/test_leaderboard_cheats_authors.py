@@ -209,7 +209,7 @@ JUNK = (
 async def test_garbage_in_every_call_gets_a_refusal(tmp_path: Path) -> None:
     async with house(tmp_path) as made:
         swarm = swarm_of(made, THIEF)
-        assert len(CALLS) == 12
+        assert len(CALLS) == 14
         for call in CALLS:
             for junk in JUNK:
                 with pytest.raises(Refusal):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gridllm.errors import GridError, LeaderboardError, ModelError, NotAccepted
+from gridllm.errors import LeaderboardError, ModelError, NotAccepted
+from gridllm.tasks import end, racing
 from gridllm_leaderboard.desk.consequences import Shape
+from gridllm_leaderboard.desk.turns import Turns, Waiting
 
 if TYPE_CHECKING:
     from gridllm.models.manifest import Manifest
@@ -34,9 +36,14 @@ Check = Callable[[Path, "Manifest"], Awaitable[None]]
 class Arrivals:
     """The part of the desk that looks at models."""
 
-    def __init__(self, desk: Desk, check: Check) -> None:
+    def __init__(self, desk: Desk, check: Check, lanes: Callable[[], int] = lambda: 1) -> None:
+        """``lanes``: how many models may be looked at at once now."""
         self._desk = desk
         self._check = check
+        self._lanes = lanes
+        self._turns = Turns()
+        self._since: dict[str, float] = {}  # when those that wait were seen first
+        self._bell = desk.bell()
 
     async def begin(self) -> None:
         """After a start: promise room again to uploads under way, and go on with those that came whole meanwhile."""
@@ -52,32 +59,60 @@ class Arrivals:
                 desk.tell("trouble", {"text": f"Submission {entry.id[:16]}…: {error}"})
 
     async def look(self) -> None:
-        """Look at all that came whole, the oldest first.
+        """Look at all that came whole, several at once, until nothing is left; whose turn it is, ``turns`` says.
 
         Raises:
-            LeaderboardError: the store cannot be written, or one could not be looked at for a fault of this machine;
+            LeaderboardError: the store cannot be written, or some could not be looked at for a fault of this machine;
                 the others were.
         """
         seen: set[str] = set()
-        fault: Exception | None = None
-        while waiting := [one for one in await self._desk.books.read(_checking) if one.id not in seen]:
-            seen.add(waiting[0].id)
-            try:
-                await self._look_at(waiting[0])
-            except GridError:
-                raise
-            except Exception as error:  # of a library, perhaps: what one author brought holds up no other
-                log.warning("The model %s cannot be looked at", waiting[0].submission.root[:16], exc_info=error)
-                fault = error
-        if fault is not None:
-            raise LeaderboardError(f"A model cannot be looked at now ({fault}); it is tried again.") from fault
+        faults: list[Exception] = []
+        running: dict[asyncio.Task[None], Waiting] = {}
+        try:
+            while True:
+                self._bell.clear()
+                entries = {one.id: one for one in await self._desk.books.read(_checking) if one.id not in seen}
+                for chosen in self._chosen(entries, running.values()):
+                    seen.add(chosen.id)
+                    running[asyncio.create_task(self._try(entries[chosen.id], faults))] = chosen
+                if not running:
+                    break
+                async with racing(self._bell.wait(), asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)):
+                    running = {task: one for task, one in running.items() if not task.done()}
+        finally:
+            await end(*running)
+        if faults:
+            raise LeaderboardError(f"A model cannot be looked at now ({faults[0]}); it is tried again.") from faults[0]
+
+    def _chosen(self, entries: Mapping[str, Entry], running: Collection[Waiting]) -> list[Waiting]:
+        """Those that are looked at from now on, beside those that are already."""
+        now = self._desk.clock()
+        self._since = {id_: self._since.get(id_, now) for id_ in entries}
+        waiting = {
+            id_: Waiting(id_, one.submission.account, one.submission.size, self._since[id_])
+            for id_, one in entries.items()
+        }
+        chosen: list[Waiting] = []
+        while (one := self._turns.next(waiting.values(), [*running, *chosen], self._lanes(), now)) is not None:
+            self._turns.began(one, now)
+            chosen.append(waiting.pop(one.id))
+        return chosen
+
+    async def _try(self, entry: Entry, faults: list[Exception]) -> None:
+        """What one author brought holds up no other, whatever a library makes of it."""
+        try:
+            await self._look_at(entry)
+        except Exception as error:
+            log.warning("The model %s cannot be looked at", entry.submission.root[:16], exc_info=error)
+            faults.append(error)
 
     async def tidy(self) -> None:
         """Give up what was never brought or paid, and take the weights of what is down off the disk."""
         desk = self._desk
         await self._miss()
         for entry in await desk.books.read(lambda view: view.in_state("uploading", "unpaid")):
-            if not entry.paid and entry.entered < desk.now - ABANDONED_S:
+            asked_again = entry.paid and entry.why  # its files were lost here
+            if entry.entered < desk.now - ABANDONED_S and not asked_again:
                 what = "its files did not come" if entry.state == "uploading" else "its fee was not paid"
                 await self._refuse(entry, f"{what} within {ABANDONED_S // 86_400} days")
         keep = await desk.books.read(_roots_kept)

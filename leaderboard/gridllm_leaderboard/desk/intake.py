@@ -24,7 +24,7 @@ class Held:
     root: Entry | None  # the same model
     weights: Entry | None  # the same tensors
     name: Entry | None  # the same name, in whatever case
-    begun: int = 0  # submissions of the account whose files or fee are awaited
+    begun: int = 0  # submissions of the account whose files, check or fee are awaited
 
 
 def check_words(submission: Submission, rules: Rules, taken_names: Collection[str], now_s: float) -> None:
@@ -74,8 +74,8 @@ def check_held(submission: Submission, rules: Rules, held: Held) -> None:
         )
     if held.begun >= rules.daily:  # each has room on the disk promised to it
         raise NotAccepted(
-            f"Files or fees of {count_things(held.begun, 'submission')} of yours are awaited; bring them, or withdraw "
-            "one, before the next."
+            f"Files, checks or fees of {count_things(held.begun, 'submission')} of yours are awaited; bring them, or "
+            "withdraw one, before the next."
         )
 
 

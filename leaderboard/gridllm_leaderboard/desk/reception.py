@@ -161,7 +161,7 @@ class Reception:
             root=view.with_root(said.root),
             weights=view.with_weights(said.weights),
             name=view.with_name(said.name.casefold()),
-            begun=sum(one.state in ("uploading", "unpaid") for one in latest),
+            begun=sum(one.state in ("uploading", "checking", "unpaid") for one in latest),
         )
         check_held(said, rules, held)
 

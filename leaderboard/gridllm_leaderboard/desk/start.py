@@ -98,7 +98,11 @@ async def open_leaderboard(
         _ = desk.rules  # raises
         contributions = Contributions(keepers)
         stack.push_async_callback(contributions.close)
-        arrivals, course, guests = Arrivals(desk, office.check or check_in_child), Course(desk), Guests(office.clock)
+        arrivals, course, guests = (
+            Arrivals(desk, office.check or check_in_child, lanes_now),
+            Course(desk),
+            Guests(office.clock),
+        )
         handout, standing = Handout(desk, guests), Standing(desk)
         reception = Reception(desk, contributions)
         keeping = Safekeeping(desk, swarm)
@@ -118,6 +122,15 @@ async def open_leaderboard(
         working = asyncio.create_task(agenda.run())
         stack.push_async_callback(_end, working)
         yield Opened(desk, working)
+
+
+def lanes_now() -> int:
+    """How many models this machine can look at at once."""
+    import psutil
+
+    from gridllm_leaderboard.desk.turns import lanes
+
+    return lanes(psutil.virtual_memory().available, psutil.cpu_count() or 1)
 
 
 async def _end(task: asyncio.Task[None]) -> None:
