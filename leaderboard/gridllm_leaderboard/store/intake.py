@@ -24,7 +24,7 @@ FOLLOWING: Final[Mapping[State, frozenset[State]]] = {
     "queued": frozenset(
         {"uploading", "checking", "refused", "graded"}
     ),  # locked: by ``lock`` alone; graded: had a place
-    "locked": frozenset(),  # graded, failed and queued: by ``judge`` alone
+    "locked": frozenset(),  # graded, failed and queued: by ``judge`` and ``annul`` alone
     "graded": frozenset({"queued"}),  # by other tasks, which hold now
     "failed": frozenset({"queued"}),
     "refused": frozenset(),
