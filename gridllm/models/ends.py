@@ -26,7 +26,8 @@ from gridllm.models.families import (
     position_limit,
     read_config,
 )
-from gridllm.models.loading import Inventory, Progress, fill
+from gridllm.models.inventory import Inventory
+from gridllm.models.loading import Progress, fill
 from gridllm.models.parts import OnlyLayer, Tap
 from gridllm.models.tokenizers import read_tokenizer
 from gridllm.models.weights import Checkpoint

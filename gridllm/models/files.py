@@ -12,8 +12,9 @@ from typing import Final
 
 from gridllm.errors import ModelError
 from gridllm.models.families import layout_of, read_config
+from gridllm.models.headers import shard_map
 from gridllm.models.manifest import TOKENIZER_FILES
-from gridllm.models.weights import INDEX_NAME, SINGLE_NAME, shard_map
+from gridllm.models.weights import INDEX_NAME, SINGLE_NAME
 
 DEMO: Final = "demo"
 HUB_ID: Final = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from gridllm.models.families import build_meta, plain_attention, read_config
-from gridllm.models.loading import Inventory, Progress, fill
+from gridllm.models.inventory import Inventory
+from gridllm.models.loading import Progress, fill
 from gridllm.models.scoring import Scores, batches, check_rows, checked, joined, length_of, scores_of, tokens_at_once
 from gridllm.models.tokenizers import read_tokenizer
 from gridllm.models.weights import Checkpoint

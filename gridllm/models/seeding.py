@@ -28,8 +28,9 @@ from gridllm.errors import (
     WrongModel,
 )
 from gridllm.ids import ModelRoot, PeerId
+from gridllm.models.headers import Slot
 from gridllm.models.manifest import MAX_SMALL_FILE_BYTES, TOKENIZER_FILES, Manifest
-from gridllm.models.weights import Checkpoint, Slot
+from gridllm.models.weights import Checkpoint
 from gridllm.swarm.interface import Stream, Swarm
 from gridllm.wire.weights import PIECE_BYTES, WEIGHTS_STREAM, Declined, Piece, Want, decode_want, encode
 

@@ -22,7 +22,8 @@ from gridllm.models.families import (
     read_config,
     stretches_rope,
 )
-from gridllm.models.loading import Inventory, Progress, fill
+from gridllm.models.inventory import Inventory
+from gridllm.models.loading import Progress, fill
 from gridllm.models.parts import Absent, Entry, NoPositions
 from gridllm.models.weights import Checkpoint
 

@@ -20,7 +20,8 @@ from gridllm.ids import PeerId
 from gridllm.swarm.addresses import parse_addresses
 from gridllm.swarm.calls import answer_call, check_size, open_answer
 from gridllm.swarm.dht import Records
-from gridllm.swarm.hivemind_parts import P2PDaemonError, P2PHandlerError, PeerID
+from gridllm.swarm.faults import DAEMON_FAULTS, faults_as, hivemind_id
+from gridllm.swarm.first_peers import reach_any
 from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
 from gridllm.swarm.lifetime import Lifetime
 from gridllm.swarm.p2pd import Daemon
@@ -29,12 +30,10 @@ from gridllm.wire.messages import MAX_BODY_BYTES
 
 log = logging.getLogger(__name__)
 
-FIRST_PEERS_TIMEOUT_S: Final = 3.0
-STRAGGLERS_S: Final = 0.3  # once one first peer answers, the others get this much longer
 DHT_TIMEOUT_S: Final = 8.0
 MAINTENANCE_S: Final = 10.0
 CONTROL_S: Final = 2.0  # for a question that only the daemon on this machine answers
-_DAEMON_FAULTS: Final = (P2PDaemonError, P2PHandlerError, OSError, EOFError)
+UNLISTED: Final = "The libp2p daemon does not list its connections"
 
 
 async def open_swarm(
@@ -68,7 +67,7 @@ async def open_swarm(
     first = [(PeerId(address.rsplit("/p2p/", 1)[-1]), address) for address in initial_peers]
     for peer, address in first:
         parse_addresses([address], peer)
-        _peer_id(peer)
+        hivemind_id(peer)
     daemon = await Daemon.start(
         identity,
         host_maddrs=host_maddrs,
@@ -117,26 +116,21 @@ class Libp2pSwarm:
         """See ``interface.Swarm``."""
         binary = parse_addresses(addresses, peer)
         where = ", ".join(addresses[:3]) or "any address known to the network"
-        try:
-            await self._life.within(timeout_s, peer, self._daemon.connect(_peer_id(peer), binary))
-        except CallTimeout as error:
-            raise Unreachable(f"Peer {peer} did not answer at {where} within {timeout_s:g} s.") from error
-        except _DAEMON_FAULTS as error:
-            raise Unreachable(f"Peer {peer} cannot be reached at {where}: {_reason(error)}.") from error
+        with faults_as(Unreachable, f"Peer {peer} cannot be reached at {where}"):
+            try:
+                await self._life.within(timeout_s, peer, self._daemon.connect(hivemind_id(peer), binary))
+            except CallTimeout as error:
+                raise Unreachable(f"Peer {peer} did not answer at {where} within {timeout_s:g} s.") from error
 
     async def seen_at(self, peer: PeerId) -> tuple[str, ...]:
         """See ``interface.Swarm``."""
-        try:
-            return await self._life.within(CONTROL_S, None, self._daemon.seen_at(_peer_id(peer)))
-        except _DAEMON_FAULTS as error:
-            raise SwarmError(f"The libp2p daemon does not list its connections: {_reason(error)}.") from error
+        with faults_as(SwarmError, UNLISTED):
+            return await self._life.within(CONTROL_S, None, self._daemon.seen_at(hivemind_id(peer)))
 
     async def connected(self) -> int:
         """See ``interface.Swarm``."""
-        try:
+        with faults_as(SwarmError, UNLISTED):
             return await self._life.within(CONTROL_S, None, self._daemon.connected())
-        except _DAEMON_FAULTS as error:
-            raise SwarmError(f"The libp2p daemon does not list its connections: {_reason(error)}.") from error
 
     async def failed(self) -> SwarmError:
         """See ``interface.Swarm``: returns when the libp2p daemon died."""
@@ -170,12 +164,10 @@ class Libp2pSwarm:
         """See ``interface.Swarm``."""
         check_size("A request", payload)
         request = BytesValue(value=bytes(payload))
-        try:
+        with faults_as(Unreachable, f"The call {name} did not reach peer {peer}"):
             answer = await self._life.within(
-                timeout_s, peer, self._daemon.p2p.call_protobuf_handler(_peer_id(peer), name, request, BytesValue)
+                timeout_s, peer, self._daemon.p2p.call_protobuf_handler(hivemind_id(peer), name, request, BytesValue)
             )
-        except _DAEMON_FAULTS as error:
-            raise Unreachable(f"The call {name} did not reach peer {peer}: {_reason(error)}.") from error
         return open_answer(peer, answer.value)
 
     # streams
@@ -203,10 +195,8 @@ class Libp2pSwarm:
         self, peer: PeerId, name: str, *, timeout_s: float = 5.0, max_body_bytes: int = MAX_BODY_BYTES
     ) -> Stream:
         """See ``interface.Swarm``."""
-        try:
-            reader, writer = await self._life.within(timeout_s, peer, self._daemon.open_stream(_peer_id(peer), name))
-        except _DAEMON_FAULTS as error:
-            raise Unreachable(f"No stream {name} to peer {peer}: {_reason(error)}.") from error
+        with faults_as(Unreachable, f"No stream {name} to peer {peer}"):
+            reader, writer = await self._life.within(timeout_s, peer, self._daemon.open_stream(hivemind_id(peer), name))
         stream = FrameStream.adopt(peer, reader, writer, max_body_bytes=max_body_bytes)
         self._streams.add(stream)
         stream.on_end = self._streams.discard
@@ -233,7 +223,7 @@ class Libp2pSwarm:
         return self._records
 
     async def _enter(self) -> None:
-        reached = await self._reach_first()
+        reached = await reach_any(self.connect, self._first)
         if self._first and not reached:
             text = f"None of the {len(self._first)} known peers answered, the first being {self._first[0][1]}"
             if self._client_only:
@@ -246,31 +236,8 @@ class Libp2pSwarm:
         await self._refresh_addresses()
         self._tasks.append(asyncio.create_task(self._maintain()))
 
-    async def _reach_first(self) -> list[PeerId]:
-        """Connect to the first peers; returns those that answered soon."""
-
-        async def reach(peer: PeerId, address: str) -> PeerId:
-            await self.connect(peer, (address,), timeout_s=FIRST_PEERS_TIMEOUT_S)
-            return peer
-
-        tasks = {asyncio.create_task(reach(peer, address)) for peer, address in self._first}
-        pending, reached, timeout_s = set(tasks), [], FIRST_PEERS_TIMEOUT_S
-        while pending:
-            done, pending = await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                break
-            for task in done:
-                if task.exception() is None:
-                    reached.append(task.result())
-                    timeout_s = STRAGGLERS_S
-                else:
-                    log.debug("A first peer is out of reach: %s", task.exception())
-        for task in pending:
-            task.cancel()
-        return reached
-
     async def _refresh_addresses(self) -> None:
-        with contextlib.suppress(ValueError, *_DAEMON_FAULTS):  # ValueError: a client that listens nowhere has none
+        with contextlib.suppress(ValueError, *DAEMON_FAULTS):  # ValueError: a client that listens nowhere has none
             maddrs = await self._life.within(5.0, None, self._daemon.p2p.get_visible_maddrs(latest=True))
             self.addresses = tuple(str(maddr) for maddr in maddrs)
 
@@ -282,7 +249,7 @@ class Libp2pSwarm:
                 if not self._client_only:
                     await self._refresh_addresses()
                 if self._first and self._held.lonely:
-                    for peer in await self._reach_first():
+                    for peer in await reach_any(self.connect, self._first):
                         await self._life.within(5.0, peer, self._held.greet(peer))
             except SwarmError as error:
                 log.debug("Maintenance of the swarm: %s", error)
@@ -300,21 +267,5 @@ class Libp2pSwarm:
             stream.abort()
 
     async def _register(self, name: str, work: Awaitable[Any]) -> None:
-        try:
+        with faults_as(SwarmError, f"{name!r} cannot be served"):
             await self._life.within(5.0, None, work)
-        except _DAEMON_FAULTS as error:
-            raise SwarmError(f"{name!r} cannot be served: {_reason(error)}.") from error
-
-
-def _peer_id(peer: PeerId) -> Any:
-    try:
-        return PeerID.from_base58(peer)
-    except ValueError as error:
-        raise Unreachable(f"{peer!r} is not a peer id.") from error
-
-
-def _reason(error: BaseException) -> str:
-    """Hivemind's text without its frame, on one line; of many addresses that failed, only how they failed."""
-    text = str(error).replace("Connect failed. msg=", "")
-    dials = dict.fromkeys(line.rsplit("] ", 1)[-1].rsplit(": ", 1)[-1] for line in text.splitlines() if "* [" in line)
-    return " ".join((", ".join(dials) or text).split()).rstrip(".") or type(error).__name__

@@ -17,6 +17,7 @@ from gridllm.errors import ModelError
 from gridllm.models.ends import Ends
 from gridllm.models.families import read_config
 from gridllm.models.files import find_model, needed_shards
+from gridllm.models.headers import read_header
 from gridllm.models.manifest import (
     Manifest,
     build_manifest,
@@ -26,7 +27,7 @@ from gridllm.models.manifest import (
     verify_manifest,
 )
 from gridllm.models.span import load_span
-from gridllm.models.weights import PIECE_BYTES, Checkpoint, read_header
+from gridllm.models.weights import PIECE_BYTES, Checkpoint
 from tests.unit.tiny_models import make_model
 
 

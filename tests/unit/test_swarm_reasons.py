@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gridllm.swarm.libp2p import _reason
+from gridllm.swarm.faults import reason_of
 
 DIAL = "Connect failed. msg=failed to dial: failed to dial 12D3KooW: all dials failed\n  * [/ip4/10.0.0.1/tcp/1] "
 
@@ -24,4 +24,4 @@ DIAL = "Connect failed. msg=failed to dial: failed to dial 12D3KooW: all dials f
     ],
 )
 def test_reasons_are_one_line(text: str, says: str) -> None:
-    assert _reason(RuntimeError(text)) == says
+    assert reason_of(RuntimeError(text)) == says

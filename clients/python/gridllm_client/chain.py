@@ -25,7 +25,8 @@ from gridllm.planning.routing import Leg
 from gridllm.wire.messages import Close, Ready
 from gridllm.wire.record import NodeRecord
 from gridllm_client.hop import Hop, HopFailed, Shaping
-from gridllm_client.links import Blamed, LinkPool, Listener, NodeLink
+from gridllm_client.links import LinkPool
+from gridllm_client.node_link import Blamed, Listener, NodeLink
 from gridllm_client.paying import Payer
 from gridllm_client.repair import Call, gaps_of, need_of, ways
 from gridllm_client.routes import Routes

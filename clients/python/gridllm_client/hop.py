@@ -9,7 +9,7 @@ from gridllm.ids import PeerId, SessionId
 from gridllm.wire.messages import Hop as NextHop
 from gridllm.wire.messages import Open, Payment, Ready, Resume
 from gridllm.wire.record import NodeRecord
-from gridllm_client.links import Blamed, NodeLink
+from gridllm_client.node_link import Blamed, NodeLink
 from gridllm_client.repair import Call
 from gridllm_client.tab import Tab
 from gridllm_client.terms import Patience, Terms

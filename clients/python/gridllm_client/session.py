@@ -17,6 +17,7 @@ from gridllm_client.chain import Chain
 from gridllm_client.frames import call_tokens, calls, chunk_tokens, frames
 from gridllm_client.links import LinkPool
 from gridllm_client.mending import Mender
+from gridllm_client.outputs import Outputs
 from gridllm_client.pace import Pace
 from gridllm_client.paying import Payer
 from gridllm_client.repair import Call
@@ -55,9 +56,7 @@ class Session:
         self._replay = ReplayBuffer(terms.rows, terms.hidden_size, terms.dtype)
         self._mender = Mender(self._chain, self._replay, self._patience, on_event)
         self._step = 0
-        self._call: Call | None = None
-        self._result = torch.empty(0)
-        self._offsets: dict[int, int] = {}  # row → where its kept positions begin in the result
+        self._outputs: Outputs | None = None  # of the latest call
         self._wake: asyncio.Future[None] | None = None
         self._last_sign = 0.0
         self._busy = False
@@ -135,7 +134,9 @@ class Session:
         self._step += 1
         call = Call.of(self._step, slices, self._replay.lengths)
         self._replay.append(slices, hidden)
-        self._expect(call, slices)
+        outputs = self._outputs = Outputs(call, slices, self.terms.hidden_size, self.terms.dtype)
+        self._mender.stalls = 0
+        self._mender.waiting_since = self._last_sign = time.monotonic()
         stall = loop.call_later(self._patience.stall_s, self._on_stall, call)
         completed = False
         smooth = bool(self._chain.hops) and not self._mender.trouble
@@ -161,7 +162,7 @@ class Session:
             if smooth and self._pace is not None and self.terms.rows == hidden.shape[0] == 1:
                 took_s = time.monotonic() - self._mender.waiting_since
                 self._pace.step(self._chain.epoch, self._chain.hops, took_s)
-            return self._result
+            return outputs.hidden
         finally:
             stall.cancel()
             if not completed:
@@ -184,8 +185,8 @@ class Session:
 
     def on_output(self, peer: PeerId, output: Output, body: bytearray) -> None:
         """Take in what the tail sent."""
-        call, chain = self._call, self._chain
-        if call is None or output.epoch != chain.epoch or not chain.hops or peer != chain.hops[-1].peer:
+        outputs, chain = self._outputs, self._chain
+        if outputs is None or output.epoch != chain.epoch or not chain.hops or peer != chain.hops[-1].peer:
             return
         self._last_sign = time.monotonic()
         try:
@@ -199,11 +200,8 @@ class Session:
             self._mender.replace(peer, f"node {short(peer)} returned a bad tensor: {refusal}")
             self._wake_up()
             return
-        offset = 0
-        for s in output.rows:
-            self._collect(call, s, hidden[offset : offset + s.tokens])
-            offset += s.tokens
-        if call.complete:
+        outputs.take(output.rows, hidden)
+        if outputs.call.complete:
             self._wake_up()
 
     def on_refused(self, peer: PeerId, refused: Refused) -> None:
@@ -279,28 +277,6 @@ class Session:
                 raise UsageError(f"{s} must keep at least 1 and at most {s.tokens} of its positions.")
         self._busy = True
 
-    def _expect(self, call: Call, slices: Sequence[RowSlice]) -> None:
-        self._call = call
-        self._mender.stalls = 0
-        self._mender.waiting_since = self._last_sign = time.monotonic()
-        self._offsets.clear()
-        kept = 0
-        for s in slices:
-            self._offsets[s.row] = kept
-            kept += s.keep
-        self._result = torch.empty(kept, self.terms.hidden_size, dtype=self.terms.dtype)
-
-    def _collect(self, call: Call, s: RowSlice, hidden: torch.Tensor) -> None:
-        """Copy what is new of one row; a gap before it means the rest is still on its way."""
-        position = call.got.get(s.row)
-        end = s.position + s.tokens
-        if position is None or not s.position <= position < end or end > call.after[s.row]:
-            return
-        first = call.after[s.row] - call.slices[s.row].keep
-        at = self._offsets[s.row] - first
-        self._result[at + position : at + end] = hidden[position - s.position :]
-        call.got[s.row] = end
-
     def _send(self, call: Call, slices: Sequence[RowSlice], hidden: torch.Tensor) -> None:
         chain = self._chain
         link = chain.hops[0].link
@@ -322,7 +298,7 @@ class Session:
             self._wake.set_result(None)
 
     def _on_stall(self, call: Call) -> None:
-        if call is not self._call or not self._busy or call.complete:
+        if self._outputs is None or call is not self._outputs.call or not self._busy or call.complete:
             return
         quiet_s = time.monotonic() - self._last_sign
         patience_s = self._patience.stall_s

@@ -22,7 +22,8 @@ from gridllm.engine.attention import RAGGED, register
 from gridllm.engine.cache import RowCache
 from gridllm.errors import AdmissionError, ModelError
 from gridllm.models.families import build_meta, is_ragged, layout_of, plain_attention, position_limit, read_config
-from gridllm.models.loading import Inventory, dtype_for, initialise, place
+from gridllm.models.inventory import Inventory, dtype_for
+from gridllm.models.loading import initialise, place
 from gridllm.models.span import Span, cut_span
 from gridllm.wire.tensor import DTYPES
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gridllm.errors import ModelError
+from gridllm.models.headers import FLOATS, ITEM_BYTES
 from gridllm.models.manifest import TOKENIZER_FILES, Manifest, weights_digest
-from gridllm.models.weights import FLOATS, ITEM_BYTES
 
 MOST_TENSORS: Final = 50_000  # each takes a file on the leaderboard's disk
 MOST_BLOCKS: Final = 4096  # as charter.document.ModelEntry

@@ -10,8 +10,9 @@ import torch
 
 from gridllm.errors import ModelError
 from gridllm.models.families import build_meta, plain_attention, read_config
-from gridllm.models.loading import Inventory, Recipe
-from gridllm.models.weights import FLOATS, Checkpoint, Slot
+from gridllm.models.headers import FLOATS, Slot
+from gridllm.models.inventory import Inventory, Recipe
+from gridllm.models.weights import Checkpoint
 
 PIECE_BYTES: Final = 4 * 1024 * 1024  # looked at at once
 MOST_EXTRA: Final = 0.1  # share of the bytes that may lie in tensors which the model does not use (old buffers)
