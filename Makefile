@@ -8,9 +8,12 @@ TORCH := torch>=2.8,<2.14
 WORKERS ?= 3
 BIN := $(VENV)/bin
 # pip would compile 18,000 modules, one after the other. Few of them are ever loaded: those compile when they are, here
-# before many processes load them at once.
+# before many processes load them at once. It has to be kept: else each process that a test starts compiles all it loads.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --no-compile -qq
-COMPILE := $(BIN)/python -c 'import gridllm.node.lifecycle, gridllm_client.grid, transformers.models.llama.modeling_llama'
+COMPILE := $(BIN)/python -c 'import gridllm.node.lifecycle, gridllm_bootstrap.serve, gridllm_client.champion, \
+	gridllm_leaderboard.serve, transformers.generation, transformers.models.auto.tokenization_auto, \
+	transformers.models.llama.modeling_llama'
 # A file's tests share what they start, so they stay together; one thread each, since workers share the processor.
 PYTEST := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
 
