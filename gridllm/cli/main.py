@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,15 @@ from gridllm.cli.help import COMMAND_ORDER, EPILOG, laid_out, without_values
 from gridllm.errors import GridError, UsageError
 
 COMMAND_GROUP: Final = "gridllm.commands"
+MACHINE_FAULTS: Final = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room, for your quota is used up",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine, so close some programs",
+    errno.EROFS: "choose a folder that can be written to",
+}
+"""What ends a command through no fault of its own → what to do."""
 
 
 def named_command(name: str, found: object) -> Any:
@@ -153,6 +163,10 @@ def main(args: list[str] | None = None) -> NoReturn:
     except Exception as error:  # the last border: people get a sentence, developers GRIDLLM_DEBUG=1
         if debugging():
             raise
+        if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+            where = f" ({error.filename})" if error.filename else ""
+            complain(f"{error.strerror}{where}: {MACHINE_FAULTS[error.errno]}, and run the command again.")
+            sys.exit(1)
         complain(f"Unexpected {type(error).__name__}: {error}. GRIDLLM_DEBUG=1 shows where; please report it.")
         sys.exit(70)
     sys.exit(0)

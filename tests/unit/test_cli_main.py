@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import subprocess
 import sys
@@ -32,6 +33,10 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
+def finds_a_full_disk() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+
 def has_a_bug() -> None:
     raise ZeroDivisionError("division by zero")
 
@@ -57,6 +62,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
         setattr(module, name, value)
     monkeypatch.setitem(sys.modules, "gridllm_test_commands", module)
     targets = {name: f"gridllm_test_commands:{name}" for name in ("fails_politely", "used_wrongly", "interrupted")}
+    targets["finds_a_full_disk"] = "gridllm_test_commands:finds_a_full_disk"
     targets |= {"has_a_bug": "gridllm_test_commands:has_a_bug", "sub": "gridllm_test_commands:sub"}
     targets |= {"gone": "gridllm_no_such_module:app", "hollow": "gridllm_test_commands:nothing"}
     entries = [EntryPoint(name, value, cli.COMMAND_GROUP) for name, value in targets.items()]
@@ -96,6 +102,12 @@ class TestMain:
         err = capsys.readouterr().err
         assert "Unexpected ZeroDivisionError: division by zero" in err
         assert "Traceback" not in err
+
+    def test_a_full_disk_is_no_bug(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("finds_a_full_disk") == 1
+        assert capsys.readouterr().err == (
+            "gridllm: No space left on device (/data/x): make room on that disk, and run the command again.\n"
+        )
 
     def test_debug_shows_where(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GRIDLLM_DEBUG", "1")

@@ -186,7 +186,7 @@ def check_new(home: Home, name: str) -> None:
             f"A charter called {name!r} waits for signatures in {home.founding_file(name)}; hand that on, or remove "
             "the file to draft another."
         )
-    if folder.exists() and not home.prepared(name):
+    if folder.exists() and any(folder.iterdir()) and not home.prepared(name):  # empty: a full disk ended the last try
         raise UsageError(
             f"{folder} exists already, and founding never overwrites a grid; run: {home.run_command(name)} — or choose "
             "another name."
