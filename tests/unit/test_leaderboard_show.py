@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from gridllm.errors import LeaderboardError
@@ -48,6 +49,10 @@ def test_a_champions_portrait() -> None:
     text = shown(portrait_renderable(_portrait(Board(), overlaps={"sums": 0.5, "stories": 0.0})))
     lines = " ".join(text.split())
     assert "Model new ★ champion" in lines and "place 1, round 1" in lines
+    board = Board()
+    board.rows[board.ids["new"]] = msgspec.structs.replace(board.rows[board.ids["new"]], rules=1, current=False)
+    older = " ".join(shown(portrait_renderable(_portrait(board))).split())
+    assert "place 1 among those graded by the tasks of rules 1, which hold no more, round 1" in older
     assert "demo, root" in lines and "which this grid does not know" in lines
     assert "against old, on the same items: +" in lines and lines.count("counts") == 3 and ": better" in lines
     assert "by 0.500 points an item at least: it learnt them by heart" in lines

@@ -86,13 +86,13 @@ def restore(
     grid, place = place_at(home, name)
     folder = vault or place.vault
     key = load(place.key) if place.key.exists() else None
-    filled = "" if force or weights else _filled(database or place.database_url, folder)
     account = None if key is None else key.public_key.hex()
-    ground = Ground(grid, place.key, folder, account, rules_at(home, name), filled, weights)
-    check_ground(survey(path), path, ground)
     with ExitStack() as stack:
         if key is not None:
             stack.enter_context(hold(key, otherwise="restore once it has ended"))
+        filled = "" if force or weights else _filled(database or place.database_url, folder)
+        ground = Ground(grid, place.key, folder, account, rules_at(home, name), filled, weights)
+        check_ground(survey(path), path, ground)
         store = None if weights else stack.enter_context(store_at(place, database, there=False))
         tell = stack.enter_context(_progress("Restoring"))
         restored = put_back(path, grid, Target(store, Vault(folder), force), tell)

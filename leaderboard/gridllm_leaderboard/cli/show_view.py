@@ -53,7 +53,8 @@ def _facts(portrait: Portrait) -> dict[str, str | list[str]]:
         "Made from": [_ancestor(one.name, one.root) for one in portrait.lineage] or "nothing that it names",
     }
     if row is not None:
-        facts["Score"] = f"{row.score.value:.2f} ±{half(row.score):.2f}, place {row.place}, round {row.round}"
+        where = "" if row.current else f" among those graded by the tasks of rules {row.rules}, which hold no more"
+        facts["Score"] = f"{row.score.value:.2f} ±{half(row.score):.2f}, place {row.place}{where}, round {row.round}"
         facts["Costs"] = f"{spell_credits(row.cost)} credits for 1,000 tokens"
     if portrait.champion is not None or portrait.duel is not None:
         facts["Duel"] = _duel(portrait)
