@@ -17,9 +17,9 @@ from gridllm.admission.certificate import (
     verify_signatures,
 )
 from gridllm.admission.examination.candidacy import Candidacy, Watcher
-from gridllm.admission.examination.messages import ADMISSION_STREAM, CERTIFY_CALL, Certify, Hello, Verdict, encode
 from gridllm.admission.examination.prover import Prover, answer_examination, hello_of
 from gridllm.admission.knock import answer_knocks
+from gridllm.admission.messages import ADMISSION_STREAM, CERTIFY_CALL, Certify, Hello, Verdict, encode
 from gridllm.admission.outcome import NotAdmittedHere, check_not_revoked, figures_of
 from gridllm.errors import (
     AdmissionError,

@@ -6,7 +6,7 @@ import hashlib
 import weakref
 from typing import Final
 
-from gridllm.admission.examination.messages import KNOCK_CALL
+from gridllm.admission.messages import KNOCK_CALL
 from gridllm.errors import Malformed
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm

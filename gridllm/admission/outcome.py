@@ -11,7 +11,7 @@ from gridllm.admission.figures import Figures
 from gridllm.errors import AdmissionError, Revoked
 
 if TYPE_CHECKING:
-    from gridllm.admission.examination.messages import Verdict
+    from gridllm.admission.messages import Verdict
     from gridllm.charter.notices import Revocation
 
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from gridllm.admission.cards import find_authorities
 from gridllm.admission.examination.candidacy import Watcher
-from gridllm.admission.examination.messages import RECHECK_CALL
+from gridllm.admission.messages import RECHECK_CALL
 from gridllm.charter.document import SignedCharter
 from gridllm.errors import CertificateError, GridError, NotAdmitted, TooSoon
 from gridllm.ids import PeerId

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Final
 
 import torch
 
-from gridllm.admission.examination.messages import (
+from gridllm.admission.examination.prover import Prover
+from gridllm.admission.messages import (
     Chase,
     Chased,
     Committed,
@@ -22,7 +23,6 @@ from gridllm.admission.examination.messages import (
     ShowLinks,
     ShowPages,
 )
-from gridllm.admission.examination.prover import Prover
 from gridllm.admission.proof.chain import Chain
 from gridllm.admission.proof.chase import Words
 from gridllm.admission.proof.memory import CHASE_DEADLINE_S, CHASE_STEPS

@@ -14,7 +14,7 @@ import torch
 from gridllm.admission.admit import admit
 from gridllm.admission.certificate import check_certificate, verify_signatures
 from gridllm.admission.examination.conversation import Conversation
-from gridllm.admission.examination.messages import ADMISSION_STREAM, CERTIFY_CALL, Started, encode
+from gridllm.admission.messages import ADMISSION_STREAM, CERTIFY_CALL, Started, encode
 from gridllm.charter.board import NoticeBoard
 from gridllm.errors import Malformed, OutOfTurn
 from gridllm.ids import PeerId

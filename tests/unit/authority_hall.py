@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from gridllm.admission.examination.candidacy import Candidacy
 from gridllm.admission.examination.conversation import Conversation
-from gridllm.admission.examination.messages import ADMISSION_STREAM, AnyMessage, Hello
 from gridllm.admission.examination.prover import hello_of
 from gridllm.admission.examination.stages import Examination, Examined
 from gridllm.admission.figures import Figures
+from gridllm.admission.messages import ADMISSION_STREAM, AnyMessage, Hello
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter, sign_charter
 from gridllm.charter.fetch import serve_charter

@@ -12,9 +12,9 @@ from typing import Any
 from gridllm.admission.examination.candidacy import Candidacy
 from gridllm.admission.examination.conversation import Conversation
 from gridllm.admission.examination.judge import SeenRoots
-from gridllm.admission.examination.messages import ADMISSION_STREAM, Hello, Verdict
 from gridllm.admission.examination.prover import Prover, answer_examination, hello_of
 from gridllm.admission.examination.verifier import Examination, Examined, Pace, examine
+from gridllm.admission.messages import ADMISSION_STREAM, Hello, Verdict
 from gridllm.charter.document import ModelEntry
 from gridllm.charter.minimums import Admission
 from gridllm.errors import GridError

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from gridllm.admission.examination import stages_compute
-from gridllm.admission.examination.messages import Chase, Chased, Committed, Compute, Echo, Kind, Send, ShowLinks
 from gridllm.admission.examination.prover import Prover
 from gridllm.admission.examination.stages import Examined, Pace
 from gridllm.admission.examination.stages_compute import Speed, best_of, links_to_open
 from gridllm.admission.figures import Figures
+from gridllm.admission.messages import Chase, Chased, Committed, Compute, Echo, Kind, Send, ShowLinks
 from gridllm.admission.proof.chain import Link, Shown
 from gridllm.charter.minimums import Admission, Minimums
 from gridllm.errors import OutOfTurn, PeerLost, TooLarge

@@ -21,8 +21,8 @@ from gridllm.admission.certificate import (
     verify_measurement,
     verify_signatures,
 )
-from gridllm.admission.examination.messages import Certify, encode
 from gridllm.admission.figures import RATES, Figures
+from gridllm.admission.messages import Certify, encode
 from gridllm.admission.renewing import BUSY_SHARE, CARRIED_SHARE, renewed
 from gridllm.charter.board import NoticeBoard
 from gridllm.errors import (

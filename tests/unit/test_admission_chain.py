@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING
 
 from gridllm.admission.examination import stages_compute
 from gridllm.admission.examination.judge import judge_links
-from gridllm.admission.examination.messages import Kind
+from gridllm.admission.messages import Kind
 from gridllm.admission.proof import chain as chains
 from gridllm.admission.proof.chain import Chain
 from gridllm.admission.proof.links import LinkChecker, outliers_allowed, tolerance

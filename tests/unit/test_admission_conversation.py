@@ -11,7 +11,7 @@ import pytest
 
 from gridllm.admission.examination import conversation as conversations
 from gridllm.admission.examination.conversation import Conversation, one_by_one, pieces_of, send_chunks
-from gridllm.admission.examination.messages import (
+from gridllm.admission.messages import (
     BULK_CHUNK_BYTES,
     Chunk,
     Echo,

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from gridllm.admission.examination.judge import judge_minimums
-from gridllm.admission.examination.messages import (
+from gridllm.admission.examination.prover import Prover
+from gridllm.admission.examination.stages_compute import links_to_open
+from gridllm.admission.messages import (
     Chase,
     Chased,
     Committed,
@@ -24,8 +26,6 @@ from gridllm.admission.examination.messages import (
     ShowLinks,
     ShowPages,
 )
-from gridllm.admission.examination.prover import Prover
-from gridllm.admission.examination.stages_compute import links_to_open
 from gridllm.admission.proof import chain as chains
 from gridllm.charter.minimums import Admission, Minimums
 from gridllm.errors import AdmissionError, NodeFault, OutOfTurn

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gridllm.admission.examination.messages import Chased, Echo, Filled, Send, Started
 from gridllm.admission.examination.prover import Prover
+from gridllm.admission.messages import Chased, Echo, Filled, Send, Started
 from gridllm.charter.minimums import Admission
 from gridllm.errors import Malformed, OutOfTurn, PeerLost, TooLarge
 from tests.unit.examinations import Room

@@ -11,7 +11,10 @@ import pytest
 from gridllm.admission.examination import desk
 from gridllm.admission.examination import prover as provers
 from gridllm.admission.examination.conversation import Conversation
-from gridllm.admission.examination.messages import (
+from gridllm.admission.examination.stages import Examined
+from gridllm.admission.examination.turns import MAX_QUESTIONS, MAX_SEND_BYTES, Turns
+from gridllm.admission.figures import Figures
+from gridllm.admission.messages import (
     BULK_CHUNK_BYTES,
     Begin,
     Certify,
@@ -33,9 +36,6 @@ from gridllm.admission.examination.messages import (
     Started,
     encode,
 )
-from gridllm.admission.examination.stages import Examined
-from gridllm.admission.examination.turns import MAX_QUESTIONS, MAX_SEND_BYTES, Turns
-from gridllm.admission.figures import Figures
 from gridllm.errors import AdmissionError, CallTimeout, Malformed, OutOfTurn, PeerLost, Refusal, TooLarge
 from tests.unit.examinations import GRID, MAINTAINER, MIB, Prover, authority_script, candidacy, verdict_of
 

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from gridllm.admission.certificate import verify_measurement
-from gridllm.admission.examination.messages import Echo, Started, Verdict, encode
 from gridllm.admission.examination.stages import Examination, Examined
 from gridllm.admission.figures import Figures
+from gridllm.admission.messages import Echo, Started, Verdict, encode
 from gridllm.charter.fetch import CHARTER_CALL
 from gridllm.errors import (
     ClockSkew,

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
-from gridllm.admission.examination.messages import KNOCK_CALL, Begin, Queued, Verdict, encode
 from gridllm.admission.knock import answer_knocks
+from gridllm.admission.messages import KNOCK_CALL, Begin, Queued, Verdict, encode
 from gridllm.errors import Full, TooSoon, Unreachable
 from gridllm.identity.keys import Identity, peer_of
 from gridllm.ids import PeerId

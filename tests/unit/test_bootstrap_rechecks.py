@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gridllm.admission.certificate import Certificate
-from gridllm.admission.examination.messages import RECHECK_CALL
 from gridllm.admission.figures import Figures
+from gridllm.admission.messages import RECHECK_CALL
 from gridllm.admission.renewing import renewed
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.minimums import DAY_S

@@ -11,7 +11,7 @@ import pytest
 from gridllm.admission import admit as admit_module
 from gridllm.admission.admit import admit
 from gridllm.admission.certificate import verify_signatures
-from gridllm.admission.examination.messages import Verdict, encode
+from gridllm.admission.messages import Verdict, encode
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.catalogue import Catalogue
 from gridllm.errors import Malformed, NodeFault, WrongModel

@@ -12,7 +12,7 @@ import pytest
 from gridllm.admission.admit import NotAdmittedHere
 from gridllm.admission.cards import publish_card
 from gridllm.admission.examination.candidacy import Watcher
-from gridllm.admission.examination.messages import RECHECK_CALL
+from gridllm.admission.messages import RECHECK_CALL
 from gridllm.charter.minimums import Admission
 from gridllm.errors import AdmissionError, CertificateError, NotAdmitted, SwarmError, UsageError
 from gridllm.identity.keys import Identity

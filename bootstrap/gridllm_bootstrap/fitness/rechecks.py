@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from gridllm.admission.certificate import SKEW_S, Certificate
-from gridllm.admission.examination.messages import RECHECK_CALL
 from gridllm.admission.figures import SPEEDS
+from gridllm.admission.messages import RECHECK_CALL
 from gridllm.admission.renewing import CARRIED_SHARE
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter

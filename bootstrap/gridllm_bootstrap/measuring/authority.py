@@ -21,8 +21,8 @@ from gridllm.admission.cards import keep_card
 from gridllm.admission.examination.background import in_background, warm_up
 from gridllm.admission.examination.conversation import MAX_ANSWER_BYTES, Conversation
 from gridllm.admission.examination.judge import SeenRoots
-from gridllm.admission.examination.messages import ADMISSION_STREAM, Hello, Queued, Verdict
 from gridllm.admission.figures import Figures
+from gridllm.admission.messages import ADMISSION_STREAM, Hello, Queued, Verdict
 from gridllm.errors import CallTimeout, Full, GridError, NodeFault, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.tasks import end

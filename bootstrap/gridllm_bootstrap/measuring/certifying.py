@@ -14,8 +14,8 @@ from gridllm.admission.certificate import (
     sign_certificate,
     verify_measurement,
 )
-from gridllm.admission.examination.messages import CERTIFY_CALL, Certify, decode_certify
 from gridllm.admission.figures import SPEEDS
+from gridllm.admission.messages import CERTIFY_CALL, Certify, decode_certify
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.minimums import Admission

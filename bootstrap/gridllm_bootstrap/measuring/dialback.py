@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from gridllm.admission.examination.messages import KNOCK_CALL
 from gridllm.admission.knock import NONCE_BYTES, knock_answer
+from gridllm.admission.messages import KNOCK_CALL
 from gridllm.charter.address import split_address
 from gridllm.errors import AddressError, GridError
 from gridllm.ids import PeerId

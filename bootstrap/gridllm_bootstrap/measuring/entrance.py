@@ -6,8 +6,8 @@ import time
 from typing import Final
 
 from gridllm.admission.certificate import SKEW_S, Certificate, check_certificate, verify_signatures
-from gridllm.admission.examination.messages import Hello
 from gridllm.admission.figures import meets, version_tuple
+from gridllm.admission.messages import Hello
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import ModelEntry, SignedCharter

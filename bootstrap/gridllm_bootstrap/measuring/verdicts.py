@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from gridllm.admission.certificate import Certificate, Measurement, sign_measurement
 from gridllm.admission.examination.judge import TOO_LITTLE
-from gridllm.admission.examination.messages import Hello, Verdict
 from gridllm.admission.figures import roles_met
+from gridllm.admission.messages import Hello, Verdict
 from gridllm.admission.renewing import renewed
 from gridllm.charter.minimums import Admission
 from gridllm.identity.keys import Identity

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
-from gridllm.admission.examination.messages import BULK_CHUNK_BYTES, AnyMessage, Chunk, Message, Refused, decode, encode
+from gridllm.admission.messages import BULK_CHUNK_BYTES, AnyMessage, Chunk, Message, Refused, decode, encode
 from gridllm.errors import CallTimeout, Malformed, OutOfTurn, PeerLost, Refusal, TooLarge, WireError
 from gridllm.swarm.interface import Stream
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.examination.candidacy import Watcher
 from gridllm.admission.examination.conversation import Conversation, pieces_of, send_chunks
-from gridllm.admission.examination.messages import (
+from gridllm.admission.examination.turns import Turns
+from gridllm.admission.messages import (
     AnyMessage,
     Begin,
     Chase,
@@ -27,7 +28,6 @@ from gridllm.admission.examination.messages import (
     Stage,
     Verdict,
 )
-from gridllm.admission.examination.turns import Turns
 from gridllm.errors import AdmissionError, GridError, NodeFault, OutOfTurn, Refusal, TooLarge
 
 if TYPE_CHECKING:

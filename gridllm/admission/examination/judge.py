@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gridllm.admission.examination.messages import Kind
 from gridllm.admission.figures import SPEEDS, Figures, Shortfall, compare, roles_met
+from gridllm.admission.messages import Kind
 from gridllm.admission.spelling import label, spell
 from gridllm.charter.minimums import ROLES, Admission, Role
 

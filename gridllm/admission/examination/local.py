@@ -9,10 +9,10 @@ from typing import Final
 from gridllm.admission.examination.candidacy import Candidacy, Watcher
 from gridllm.admission.examination.conversation import Conversation
 from gridllm.admission.examination.judge import SeenRoots
-from gridllm.admission.examination.messages import ADMISSION_STREAM, Hello, Verdict
 from gridllm.admission.examination.prover import Prover, answer_examination, hello_of
 from gridllm.admission.examination.stages import Examination, Examined, Pace
 from gridllm.admission.examination.verifier import examine
+from gridllm.admission.messages import ADMISSION_STREAM, Hello, Verdict
 from gridllm.charter.minimums import Admission
 from gridllm.errors import AdmissionError, GridError, OutOfTurn, PeerLost, Refusal
 from gridllm.identity.keys import Identity

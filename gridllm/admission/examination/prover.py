@@ -16,7 +16,7 @@ from gridllm import __version__
 from gridllm.admission.examination.candidacy import Candidacy, Watcher
 from gridllm.admission.examination.conversation import Conversation
 from gridllm.admission.examination.desk import MOST_S, Desk
-from gridllm.admission.examination.messages import (
+from gridllm.admission.messages import (
     Begin,
     Chase,
     Chased,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.admission.examination.conversation import Conversation
 from gridllm.admission.examination.judge import Finding, SeenRoots
-from gridllm.admission.examination.messages import Hello, Kind, Stage
 from gridllm.admission.figures import Figures
+from gridllm.admission.messages import Hello, Kind, Stage
 from gridllm.charter.document import ModelEntry
 from gridllm.charter.minimums import ROLES, Admission, Minimums, Role
 from gridllm.ids import GridId, PeerId

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from gridllm.admission.examination.background import in_background
 from gridllm.admission.examination.judge import invented, judge_links, judge_root
-from gridllm.admission.examination.messages import MAX_KEPT_BYTES, MAX_STEPS, Committed, Compute, Kind, ShowLinks
 from gridllm.admission.examination.stages import Sitting
+from gridllm.admission.messages import MAX_KEPT_BYTES, MAX_STEPS, Committed, Compute, Kind, ShowLinks
 from gridllm.errors import AdmissionError
 
 if TYPE_CHECKING:

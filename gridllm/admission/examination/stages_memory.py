@@ -7,8 +7,8 @@ import secrets
 
 from gridllm.admission.examination.background import in_background
 from gridllm.admission.examination.judge import judge_chase, judge_root, memory_invented
-from gridllm.admission.examination.messages import Chase, Chased, Fill, Filled, ShowPages
 from gridllm.admission.examination.stages import MIB, Sitting
+from gridllm.admission.messages import Chase, Chased, Fill, Filled, ShowPages
 from gridllm.errors import AdmissionError, CallTimeout
 from gridllm.models.sizes import block_size
 

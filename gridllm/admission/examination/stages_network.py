@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 
 from gridllm.admission.examination.background import in_background
 from gridllm.admission.examination.conversation import one_by_one
-from gridllm.admission.examination.messages import Echo, Received, Send
 from gridllm.admission.examination.stages import Sitting
+from gridllm.admission.messages import Echo, Received, Send
 from gridllm.admission.proof.noise import DOWNLOAD, UPLOAD, noise, noise_digest
 from gridllm.errors import GridError, OutOfTurn
 

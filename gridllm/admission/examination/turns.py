@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gridllm.admission.examination.messages import (
+from gridllm.admission.messages import (
     AnyMessage,
     Begin,
     Chase,

@@ -9,12 +9,12 @@ from typing import Final
 from gridllm.admission.examination.background import in_background
 from gridllm.admission.examination.conversation import Conversation
 from gridllm.admission.examination.judge import Finding, judge_claims, judge_minimums
-from gridllm.admission.examination.messages import Begin, Kind, Started
 from gridllm.admission.examination.stages import KINDS, Caught, Examination, Examined, Pace, Sitting
 from gridllm.admission.examination.stages_compute import Speed
 from gridllm.admission.examination.stages_memory import chase_memory, fill_memory, memory_to_prove
 from gridllm.admission.examination.stages_network import measure_network
 from gridllm.admission.figures import Figures
+from gridllm.admission.messages import Begin, Kind, Started
 from gridllm.admission.proof.seeds import challenge_seed
 from gridllm.errors import AdmissionError, CallTimeout
 from gridllm.swarm.interface import Stream

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from msgspec import Meta
 
-from gridllm.admission.examination.messages import MAX_KEPT_BYTES, MAX_SHOWN, MAX_STEPS, Bytes32, Kind
+from gridllm.admission.messages import MAX_KEPT_BYTES, MAX_SHOWN, MAX_STEPS, Bytes32, Kind
 from gridllm.admission.proof.merkle import MerkleTree
 from gridllm.admission.proof.seeds import key_stream, sub_seed
 from gridllm.admission.proof.workload import Workload, seeded

@@ -40,7 +40,7 @@ from typing import Any, Final
 import msgspec
 import torch
 
-from gridllm.admission.examination.messages import Kind
+from gridllm.admission.messages import Kind
 from gridllm.admission.proof.chain import Course, Lane, Link, Shown
 from gridllm.admission.proof.merkle import verify_inclusion
 from gridllm.admission.proof.workload import Workload

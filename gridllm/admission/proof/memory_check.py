@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from gridllm.admission.examination.messages import MAX_SHOWN, MAX_STEPS
+from gridllm.admission.messages import MAX_SHOWN, MAX_STEPS
 from gridllm.admission.proof.chase import (
     CHECKPOINT_BYTES,
     SEGMENT_STEPS,

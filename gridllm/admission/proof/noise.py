@@ -8,7 +8,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from gridllm.admission.examination.messages import BULK_CHUNK_BYTES
+from gridllm.admission.messages import BULK_CHUNK_BYTES
 from gridllm.admission.proof.seeds import sub_seed
 
 UPLOAD: Final = "upload"  # from the challenge's seed and the question: both sides know the bytes, once it is asked

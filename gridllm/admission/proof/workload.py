@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from gridllm.admission.examination.messages import Kind
+from gridllm.admission.messages import Kind
 from gridllm.admission.proof.sample import sample_blocks
 from gridllm.admission.proof.seeds import key_stream, sub_seed
 from gridllm.engine.attention import RAGGED, register
