@@ -31,7 +31,7 @@ def find_model(
     """The folder of a model; downloads what is not here yet when ``source`` is a Hub id.
 
     Args:
-        source: a folder, ``"demo"``, or a Hub id such as ``meta-llama/Llama-3.2-1B``.
+        source: a folder (one called demo as ``./demo``), ``"demo"``, or a Hub id such as ``meta-llama/Llama-3.2-1B``.
         revision: branch, tag or commit on the Hub.
         blocks: fetch only shards that hold blocks [start, end). None with ``ends`` None: all shards.
         ends: fetch the shards of embedding, norm and head too. None: only when ``blocks`` is None.
@@ -39,7 +39,7 @@ def find_model(
     Raises:
         ModelError: no such model, the Hub cannot be reached, or a model that GridLLM cannot serve.
     """
-    if str(source) == DEMO and not Path(source).is_dir():
+    if source == DEMO or (str(source) == DEMO and not Path(source).is_dir()):  # as text: whatever folder is called so
         from gridllm.demo_model import demo_model_path
 
         return Path(demo_model_path())

@@ -329,3 +329,11 @@ def test_a_hub_model_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="Hub cannot be reached: go online once, or give a folder"):
         find_model("some-org/some-model")
+
+
+def test_the_demo_model_is_the_packaged_one_whatever_lies_around(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    packaged = find_model("demo")
+    folder.rename(folder.with_name("demo"))
+    assert find_model("demo") == packaged
+    assert find_model("./demo") == find_model(Path("demo")) == Path("demo")
