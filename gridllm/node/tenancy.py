@@ -108,9 +108,9 @@ class Tenancy:
         await self.host(site, presence, report)
 
     async def find_room(self, manifest: Manifest, other: Tenancy) -> Callable[[], None] | None:
-        """Take room beside another model's span, if there is enough for as large a part of this one; returns what gives
-        it back to the other's caches, or None where there is too little."""
-        if other.hosting is None:
+        """Take room beside another model's span, if there is enough for as large a part of this one, and to be measured
+        for it; returns what gives it back to the other's caches, or None where there is too little."""
+        if other.hosting is None or await self._measured_too_small(manifest):
             return None
         free = await asyncio.to_thread(free_bytes, self.wishes.device) - self.margin_bytes(manifest)
         room = room_beside(other.hosting, other.entry.blocks, self.entry, manifest, self.wishes, free)
@@ -118,6 +118,15 @@ class Tenancy:
             return None
         self._room_bytes = room
         return lend_room(other.hosting)
+
+    async def _measured_too_small(self, manifest: Manifest) -> bool:
+        """Whether what is free now, beside another model's span, is less than the grid asks of its nodes: measured with
+        that, a machine that has enough in all would never be admitted."""
+        standing = self.standing
+        if not standing.required or standing.good or standing.recall():
+            return False
+        offered = (await self.enrolment.candidacy(manifest)).memory_bytes
+        return offered < standing.gate.board.admission.of(standing.role).memory_bytes
 
     async def take_all(self) -> None:
         """The other model's span is gone: its room is for this one's caches."""
