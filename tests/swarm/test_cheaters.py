@@ -67,7 +67,7 @@ def outcomes(grid: ProcessGrid) -> Iterator[dict[str, Future[Outcome]]]:
         program = cheater_process.program(kind, grid.address)
         with Running(grid.home.parent / kind, program=program) as running:
             line = running.wait_for("OUTCOME ", SECONDS)
-            assert running.process.wait(20) == (0 if '"admitted": true' in line else 1)
+            assert running.process.wait(60) == (0 if '"admitted": true' in line else 1)
         outcome: Outcome = json.loads(line.split("OUTCOME ", 1)[1])
         return outcome
 
@@ -232,7 +232,7 @@ async def test_an_honest_node_takes_no_push_from_them_and_pushes_to_none(
                     **span,
                 )
                 link.send(asked)
-                refused = await asyncio.wait_for(heard.get(), 10)
+                refused = await asyncio.wait_for(heard.get(), 60)
                 assert isinstance(refused, Refused), (kind, refused)
                 assert (refused.code, refused.peer) == ("not_admitted", peer)
                 assert f"({RULES[kind]})" in refused.message

@@ -152,7 +152,7 @@ async def test_nodes_neither_hear_it_nor_push_to_it(grid: ProcessGrid, outsider:
                 **fields,
             )
             link.send(opened)
-            refused = await asyncio.wait_for(heard.get(), 10)
+            refused = await asyncio.wait_for(heard.get(), 60)
             assert isinstance(refused, Refused)
             assert (refused.code, refused.peer) == ("not_admitted", outsider)
             assert ("(holder)" if stolen in (shown, following and following.certificate) else "(missing)") in (
