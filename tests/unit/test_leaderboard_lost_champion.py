@@ -18,7 +18,7 @@ from gridllm.swarm.helpers import Helpers
 from gridllm.wire.helper import HelperRecord
 from gridllm_leaderboard import messages
 from gridllm_leaderboard.desk import agenda, safekeeping
-from gridllm_leaderboard.statements import Lock, verify_document
+from gridllm_leaderboard.statements import Lock, Withdrawal, sign, verify_document
 from gridllm_leaderboard.vault.mending import discard, fault_of, known_manifest, renew, salvage
 from gridllm_leaderboard.vault.vault import Vault
 from tests.unit import upload_hall
@@ -157,10 +157,32 @@ async def test_who_comes_back_before_anybody_followed_reigns_on(
         monkeypatch.setattr(safekeeping, "PATIENCE_S", 0)
         told = await made.until_told("trouble")
         assert "The title is vacant" in told["text"]
-        assert not (await made.view(id_)).champion
+        view = await made.view(id_)
+        assert not view.champion and view.state == "graded"
         (tmp_path / "elsewhere").rename(folder)
         await made.until_told("found")
         assert (await made.view(id_)).champion
+
+
+async def test_a_champion_that_lost_the_title_so_may_be_withdrawn_and_is_looked_for_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as made:
+        id_, root = await crowned(made)
+        folder = vault_of(made).folder(root)
+        assert folder is not None
+        shutil.rmtree(folder)
+        monkeypatch.setattr(safekeeping, "PATIENCE_S", 0)
+        await made.until_told("trouble")
+        account = hex_of(made.author)
+        said = Withdrawal(grid=made.signed.grid, account=account, submission=id_, issued=int(made.clock()))
+        ask = messages.Withdraw(sign(said, made.author))
+        assert (await made.ask(made.author, messages.WITHDRAW_CALL, ask, messages.SubmissionView)).state == "withdrawn"
+        assert made.opened is not None
+        assert await made.opened.desk.books.read(safekeeping.crowned_last) is None
+        second = await made.submit(2)
+        await made.grade_all(QUALITY)
+        assert (await made.until(second, "graded")).champion
 
 
 async def test_who_waits_and_whose_files_are_gone_is_asked_for_them(tmp_path: Path) -> None:

@@ -169,9 +169,10 @@ class Safekeeping:
 
 
 def crowned_last(view: View) -> Entry | None:
-    """The champion, or who was it last where the title is vacant; None: there was none."""
+    """The champion, or who was it last where the title is vacant; None: there was none, or it was taken down since."""
     reigns = view.reigns()
-    return view.entry(reigns[-1].submission) if reigns else None
+    entry = view.entry(reigns[-1].submission) if reigns else None
+    return None if entry is None or entry.state == "withdrawn" else entry
 
 
 def lost_champion(view: View) -> Lost | None:
