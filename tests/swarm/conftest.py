@@ -9,6 +9,24 @@ import pytest
 
 from tests.postgres import PostgresServer
 
+LONG = {
+    "test_admitted_serve",
+    "test_bench",
+    "test_cheaters",
+    "test_failures",
+    "test_leaderboard_grading",
+    "test_ledger_attacks",
+    "test_ledger_attacks_books",
+    "test_readme_leaderboard",
+    "test_serve",
+    "test_uncertified",
+}
+"""Files that take a minute or more. They begin first, so that no worker waits for another at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
