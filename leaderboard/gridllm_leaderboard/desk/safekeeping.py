@@ -78,32 +78,39 @@ class Safekeeping:
             await self._desk.books.write(lambda batch: _lost(batch, entry.id, self._desk.now))
             self._read, self._tried = ("", 0.0), now
             await self._mend(entry, fault)
-        await self._sound(entry)
+        settled = await self._sound(entry)
         self._tried = float("-inf")
-        self._looked = entry.id, now
+        if settled:
+            self._looked = entry.id, now
         if thorough:
             self._read = entry.id, now
-        return LOOK_S
+        return LOOK_S if settled else AGAIN_S
 
     def _fault(self, entry: Entry, thorough: bool) -> str:
         from gridllm_leaderboard.vault.mending import fault_of
 
         return fault_of(self._desk.vault, entry.submission.root, thorough=thorough)
 
-    async def _sound(self, entry: Entry) -> None:
-        """Its files are here: whatever was said of them holds no more."""
+    async def _sound(self, entry: Entry) -> bool:
+        """Its files are here: whatever was said of them holds no more. False: a round is fought for its title, which
+        stays vacant until the verdict: who wins did not meet it, and it may be graded once more (``regrading``).
+        """
 
-        def work(batch: Batch) -> bool:
-            lost, vacant = lost_champion(batch), batch.value(VACANT_KEY) == entry.id
-            if lost is not None:
+        def work(batch: Batch) -> tuple[bool, bool]:
+            lost = (batch.value(LOST_KEY) or "").startswith(f"{entry.id} ")
+            vacant, round_ = batch.value(VACANT_KEY) == entry.id, batch.open_round()
+            contested = vacant and round_ is not None and round_.lock.champion is None
+            if lost:
                 batch.keep(LOST_KEY, "")
-            if vacant:  # and nobody followed
+            if vacant and not contested:  # and nobody followed
                 batch.keep(VACANT_KEY, "")
-            return lost is not None or vacant
+            return lost or (vacant and not contested), not contested
 
-        if await self._desk.books.write(work):
+        news, settled = await self._desk.books.write(work)
+        if news:
             self._desk.tell("found", {"submission": entry.id, "name": entry.submission.name})
             self._desk.reranked()
+        return settled
 
     async def _mend(self, entry: Entry, fault: str) -> None:
         """Raises LeaderboardError: it cannot be mended now."""
