@@ -90,19 +90,15 @@ async def _ask_peers(
     signed: SignedCharter, board: NoticeBoard, entry: ModelEntry, pins: Pins, path: Path | None
 ) -> Manifest:
     from gridllm.admission.cards import leaderboard_sources
-    from gridllm.identity.keys import Identity
+    from gridllm.charter.entering import visiting
     from gridllm.node.source import obtain_manifest
     from gridllm.swarm.directory import Directory
-    from gridllm.swarm.libp2p import open_swarm
 
-    first_peers = pins.initial_peers(signed)
-    swarm = await open_swarm(Identity.ephemeral(), initial_peers=first_peers, client_only=True, namespace=signed.grid)
-    try:
+    async with visiting(signed, pins) as swarm:
         records = await Directory(swarm, signed.grid).nodes(entry.model_root)
         beside = await leaderboard_sources(swarm, signed, board, entry.root)
+        first_peers = pins.initial_peers(signed)
         manifest, _ = await obtain_manifest(
             swarm, entry, pins, first_peers=first_peers, records=records, folder=path, beside=beside
         )
         return manifest
-    finally:
-        await swarm.close()

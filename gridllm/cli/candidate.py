@@ -129,21 +129,14 @@ async def be_measured(
     """
     from gridllm.admission.cards import leaderboard_sources
     from gridllm.admission.store import Certificates
+    from gridllm.charter.entering import enter
     from gridllm.charter.gossip import gossiping
     from gridllm.errors import AdmissionError, Refusal
     from gridllm.node.enrolment import Enrolment
     from gridllm.node.source import obtain_manifest
-    from gridllm.swarm.libp2p import open_swarm
 
     signed, pins, board = membership.signed, membership.pins, membership.standing.gate.board
-    swarm = await open_swarm(
-        identity,
-        initial_peers=pins.initial_peers(signed),
-        host_maddrs=settings.host_maddrs,
-        announce_maddrs=settings.announce_maddrs,
-        relay=settings.relay,
-        namespace=signed.grid,
-    )
+    swarm = await enter(identity, signed, pins, settings.host_maddrs, settings.announce_maddrs, relay=settings.relay)
     try:
         async with gossiping(swarm, board, lambda: pins.peers(signed), serve=False):
             first = pins.initial_peers(signed)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gridllm.node.helper_presence import HelperPulse, HelperReport
     from gridllm.node.wishes import Wishes
     from gridllm.settings import Settings
-    from gridllm.swarm.interface import Swarm
     from gridllm.wire.helper import HelperRecord, HelperRole
 
 PLAIN_EVERY_S: Final = 60.0  # between lines of a log that say how many peers are connected
@@ -89,25 +88,18 @@ def help_out(
 async def _run(
     identity: Identity, membership: Membership, wishes: Wishes, role: HelperRole, settings: Settings
 ) -> None:
+    from functools import partial
+
+    from gridllm.charter.entering import enter
     from gridllm.cli.runtime import stop_on_signals
     from gridllm.node.helper import Helper
 
-    async def enter() -> Swarm:
-        from gridllm.swarm.libp2p import open_swarm
-
-        return await open_swarm(
-            identity,
-            initial_peers=membership.pins.initial_peers(membership.signed),
-            host_maddrs=settings.host_maddrs,
-            announce_maddrs=settings.announce_maddrs,
-            relay=True,
-            namespace=membership.signed.grid,
-        )
-
+    places = settings.host_maddrs, settings.announce_maddrs
+    entering = partial(enter, identity, membership.signed, membership.pins, *places)
     report = make_helper_report(membership.entry.name)
     with stop_on_signals() as stop:
         try:
-            await Helper(membership, wishes, role, enter, report, stop).run()
+            await Helper(membership, wishes, role, entering, report, stop).run()
         finally:
             report.close()
     report.note("Left the grid.")

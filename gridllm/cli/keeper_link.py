@@ -15,19 +15,14 @@ if TYPE_CHECKING:
 @contextlib.asynccontextmanager
 async def asking_keepers(signed: SignedCharter, pins: Pins) -> AsyncIterator[Keepers]:
     """Join the grid for as long as the block lasts, as somebody who only asks. Raises SwarmError."""
+    from gridllm.charter.entering import visiting
     from gridllm.cli.work import step
-    from gridllm.identity.keys import Identity
     from gridllm.ledger.keepers import Keepers
-    from gridllm.swarm.libp2p import open_swarm
 
-    with step(f"Looking for the ledger's keepers of {signed.charter.name}"):
-        swarm = await open_swarm(
-            Identity.ephemeral(), initial_peers=pins.initial_peers(signed), client_only=True, namespace=signed.grid
-        )
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        with step(f"Looking for the ledger's keepers of {signed.charter.name}"):
+            swarm = await stack.enter_async_context(visiting(signed, pins))
         yield Keepers(swarm, signed)
-    finally:
-        await swarm.close()
 
 
 def check_metered(signed: SignedCharter) -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gridllm.node.succession.following import Following
     from gridllm.node.wishes import Wishes
     from gridllm.settings import Settings
-    from gridllm.swarm.interface import Swarm
 
 
 def serve(
@@ -124,29 +123,22 @@ def serve(
 async def _volunteer(
     identity: Identity, membership: Membership, wishes: Wishes, settings: Settings, following: Following | None
 ) -> None:
+    from functools import partial
+
     from gridllm.charter.catalogue import Catalogue
+    from gridllm.charter.entering import enter
     from gridllm.cli.serve_view import make_report
     from gridllm.cli.signals import two_stops
     from gridllm.node.lifecycle import Volunteer
     from gridllm.node.stops import Stops
 
-    async def enter() -> Swarm:
-        from gridllm.swarm.libp2p import open_swarm
-
-        return await open_swarm(
-            identity,
-            initial_peers=membership.pins.initial_peers(membership.signed),
-            host_maddrs=settings.host_maddrs,
-            announce_maddrs=settings.announce_maddrs,
-            relay=settings.relay,
-            namespace=membership.signed.grid,
-        )
-
+    places = settings.host_maddrs, settings.announce_maddrs
+    entering = partial(enter, identity, membership.signed, membership.pins, *places, relay=settings.relay)
     catalogue = Catalogue(membership.signed, membership.standing.gate.board)
     report = make_report(membership.entry.name, lambda: catalogue.names)
     with two_stops() as (stop, hurry):
         try:
-            await Volunteer(membership, wishes, enter, report, Stops(stop, hurry), following).run()
+            await Volunteer(membership, wishes, entering, report, Stops(stop, hurry), following).run()
         finally:
             report.close()
     report.note("Left the grid.")

@@ -71,23 +71,19 @@ async def _show(
     from gridllm.admission.gate import Gatekeeper
     from gridllm.charter.board import NoticeBoard
     from gridllm.charter.catalogue import Catalogue
+    from gridllm.charter.entering import visiting
     from gridllm.charter.gossip import gossiping
     from gridllm.charter.news import hear_news
     from gridllm.cli.grid_view import WIDE, view_json
     from gridllm.cli.helper_view import helpers_json, look_for_helpers
     from gridllm.cli.show import print_json, stdout
     from gridllm.cli.work import step
-    from gridllm.identity.keys import Identity
     from gridllm.swarm.directory import Directory
     from gridllm.swarm.helpers import Helpers
-    from gridllm.swarm.libp2p import open_swarm
 
     async with AsyncExitStack() as stack:
         with step(f"Looking up the nodes of {signed.charter.name}"):
-            swarm = await open_swarm(
-                Identity.ephemeral(), initial_peers=pins.initial_peers(signed), client_only=True, namespace=signed.grid
-            )
-            stack.push_async_callback(swarm.close)
+            swarm = await stack.enter_async_context(visiting(signed, pins))
             board = NoticeBoard(signed, pins.notices_path(signed))
             gate = Gatekeeper(signed, board)
             directory = Directory(swarm, signed.grid, gate.admit)

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.contest import Rules
 from gridllm.charter.document import SignedCharter
+from gridllm.charter.entering import visiting
 from gridllm.charter.news import hear_news
 from gridllm.charter.pin import Pins
 from gridllm.errors import CallTimeout, LeaderboardError, SwarmError, Unreachable, WireError
@@ -119,19 +120,9 @@ async def asking_leaderboard(
         LeaderboardError: the grid has no leaderboard.
         SwarmError: the grid or its leaderboard cannot be reached.
     """
-    from gridllm.swarm.libp2p import open_swarm
-
-    swarm = await open_swarm(
-        identity or Identity.ephemeral(),
-        initial_peers=pins.initial_peers(signed),
-        client_only=True,
-        namespace=signed.grid,
-    )
-    try:
+    async with visiting(signed, pins, identity) as swarm:
         board = NoticeBoard(signed, pins.notices_path(signed))
         yield await linked(swarm, signed, board, pins)
-    finally:
-        await swarm.close()
 
 
 async def linked(swarm: Swarm, signed: SignedCharter, board: NoticeBoard, pins: Pins) -> LeaderboardLink:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from gridllm.charter.board import NoticeBoard
+from gridllm.charter.entering import enter
 from gridllm.charter.gossip import gossiping
 from gridllm.cli.runtime import stop_on_signals
 from gridllm.errors import LeaderboardError
@@ -44,19 +45,11 @@ async def serve_until_stopped(
         SwarmError: it cannot start (address taken), or the libp2p daemon ended.
         LeaderboardError: the store cannot be used, or the rules name another leaderboard.
     """
-    from gridllm.swarm.libp2p import open_swarm
-
     reporter = Reporter(signed.charter.name, as_json=as_json)
     with stop_on_signals() as stop:
         board = NoticeBoard(signed, pins.notices_path(signed))
         async with AsyncExitStack() as stack:
-            swarm = await open_swarm(
-                office.identity,
-                initial_peers=pins.initial_peers(signed),
-                host_maddrs=host_maddrs,
-                announce_maddrs=announce_maddrs,
-                namespace=signed.grid,
-            )
+            swarm = await enter(office.identity, signed, pins, host_maddrs, announce_maddrs)
             stack.push_async_callback(swarm.close)
             await stack.enter_async_context(gossiping(swarm, board, lambda: pins.peers(signed)))
             opened = await stack.enter_async_context(open_leaderboard(office, swarm, signed, board, reporter.tell))

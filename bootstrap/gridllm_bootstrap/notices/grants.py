@@ -8,9 +8,9 @@ from typing import Final
 
 from gridllm.charter.document import SignedCharter
 from gridllm.charter.economy import MAX_MICRO
+from gridllm.charter.entering import visiting
 from gridllm.charter.pin import Pins
 from gridllm.errors import LedgerError, SwarmError, UsageError
-from gridllm.identity.keys import Identity
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.statements import Grant, account_named
 
@@ -49,12 +49,7 @@ async def book(signed: SignedCharter, pins: Pins, raw: bytes, account: str) -> s
         LedgerError: it was refused.
         SwarmError: no keeper answers; the same grant may be handed in again at any time.
     """
-    from gridllm.swarm.libp2p import open_swarm
-
-    swarm = await open_swarm(
-        Identity.ephemeral(), initial_peers=pins.initial_peers(signed), client_only=True, namespace=signed.grid
-    )
-    try:
+    async with visiting(signed, pins) as swarm:
         keepers = Keepers(swarm, signed)
         home = keepers.home(account)
         silent: SwarmError | None = None
@@ -68,5 +63,3 @@ async def book(signed: SignedCharter, pins: Pins, raw: bytes, account: str) -> s
                 raise LedgerError(f"The keeper {keeper[:16]}… did not take the grant: {outcome.text}")
             return keeper
         raise SwarmError(f"No keeper of the grid takes the grant now; start one with gridllm bootstrap run. ({silent})")
-    finally:
-        await swarm.close()

@@ -8,29 +8,22 @@ from gridllm.admission.gate import Gatekeeper
 from gridllm.charter.board import NoticeBoard
 from gridllm.charter.catalogue import Catalogue
 from gridllm.charter.document import SignedCharter
+from gridllm.charter.entering import visiting
 from gridllm.charter.minimums import Admission
 from gridllm.charter.pin import Pins
 from gridllm.errors import GridError
-from gridllm.identity.keys import Identity
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.interface import Swarm
 
 
 async def ask_who_falls_short(signed: SignedCharter, pins: Pins) -> str:
     """A sentence for the maintainer; nothing where no peer of the grid answers, or nobody serves."""
-    from gridllm.swarm.libp2p import open_swarm
-
     board = NoticeBoard(signed, pins.notices_path(signed))
     if not board.admission.required:
         return ""
     try:
-        swarm = await open_swarm(
-            Identity.ephemeral(), initial_peers=pins.initial_peers(signed), client_only=True, namespace=signed.grid
-        )
-        try:
+        async with visiting(signed, pins) as swarm:
             short, nodes = await count_short(swarm, signed, board, board.admission)
-        finally:
-            await swarm.close()
     except GridError:
         return ""
     if nodes == 0:
