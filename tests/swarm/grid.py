@@ -158,11 +158,15 @@ class ProcessGrid:
         self.nodes.append(Node(Running(self.home, *args, cold=self.cold), time.monotonic()))
         return number
 
-    def add(self, *spans: str, extra: Sequence[str] = ()) -> list[int]:
-        """Start nodes together and wait until all of them serve; returns their numbers."""
+    def add(self, *spans: str, extra: Sequence[str] = (), timeout_s: float = 90.0) -> list[int]:
+        """Start nodes together and wait until all of them serve; returns their numbers.
+
+        Args:
+            timeout_s: from one line of their output to the next.
+        """
         numbers = [self.start(span, *extra) for span in spans]
         for number in numbers:
-            self.nodes[number].wait_until_serving()
+            self.nodes[number].wait_until_serving(timeout_s)
             self._everyone += self.nodes[number].family
         return numbers
 
