@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from gridllm.errors import WireError
+from gridllm.wire.strict import read
 
 ADMISSION_STREAM: Final = "gridllm.admission"  # a stream of these messages
 CERTIFY_CALL: Final = "gridllm.admission.certify"  # Certify → one signed envelope of the certificate
@@ -226,7 +226,7 @@ def decode(raw: bytes) -> AnyMessage:
     Raises:
         WireError: not msgpack, an unknown tag or field, or a value outside its bounds.
     """
-    return _decoded(_decoder, raw)
+    return read(_decoder, raw, "An admission message")
 
 
 def decode_certify(raw: bytes) -> Certify:
@@ -235,11 +235,4 @@ def decode_certify(raw: bytes) -> Certify:
     Raises:
         WireError: it does not parse.
     """
-    return _decoded(_certify, raw)
-
-
-def _decoded(decoder: msgspec.msgpack.Decoder[T], raw: bytes) -> T:
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"An admission message does not parse: {error}.") from error
+    return read(_certify, raw, "An admission message")

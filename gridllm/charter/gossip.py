@@ -23,6 +23,7 @@ from gridllm.charter.notices import MAX_NOTICE_BYTES
 from gridllm.errors import GridError, Malformed, WireError
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
+from gridllm.wire.strict import UNPARSABLE
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ def _page(peer: PeerId, answer: bytes) -> Page:
     """Raises WireError."""
     try:
         return _decoder.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNPARSABLE as error:
         raise WireError(f"Peer {peer} sent notices that do not parse: {error}.") from error
 
 

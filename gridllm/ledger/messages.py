@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from gridllm.errors import WireError
+from gridllm.wire.strict import UNPARSABLE
 
 SUBMIT_CALL: Final = "gridllm.ledger.submit"  # Submit → Outcomes
 ESCROW_CALL: Final = "gridllm.ledger.escrow"  # AskEscrow → Documents; Insufficient, NotHome, BadPayment
@@ -191,5 +192,5 @@ def unpack(raw: bytes, kind: type[M]) -> M:
     """
     try:
         return msgspec.msgpack.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNPARSABLE as error:
         raise WireError(f"A ledger message does not parse: {error}.") from error

@@ -20,6 +20,7 @@ from gridllm.errors import ModelError
 from gridllm.ids import ModelRoot
 from gridllm.models.families import family_of, read_config, read_config_json
 from gridllm.models.weights import Checkpoint
+from gridllm.wire.strict import read
 
 MAX_TENSORS: Final = 400_000
 MAX_SMALL_FILE_BYTES: Final = 64 * 1024 * 1024  # of a tokenizer file
@@ -166,10 +167,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     """
     if len(raw) > MAX_MANIFEST_BYTES:
         raise ModelError(f"A manifest of {len(raw)} bytes exceeds the cap of {MAX_MANIFEST_BYTES}.")
-    try:
-        return _decoder.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ModelError(f"A model manifest does not parse: {error}.") from error
+    return read(_decoder, raw, "A model manifest", ModelError)
 
 
 def verify_manifest(raw: bytes, expected: ModelRoot) -> Manifest:

@@ -11,6 +11,7 @@ from msgspec import Meta
 from gridllm.errors import GridError, NodeFault, Refusal, SwarmError, TooLarge, WireError
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import MAX_CALL_BYTES, CallHandler
+from gridllm.wire.strict import UNPARSABLE
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def open_answer(peer: PeerId, raw: bytes) -> bytes:
     """
     try:
         answer = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNPARSABLE as error:
         raise WireError(f"Peer {peer} answered a call with something that does not parse: {error}.") from error
     if answer.payload is not None:
         return answer.payload

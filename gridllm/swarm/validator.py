@@ -23,6 +23,7 @@ from gridllm.errors import StatementError, UsageError
 from gridllm.identity.keys import Identity, peer_of, public_key_of, verify
 from gridllm.ids import PeerId
 from gridllm.wire.record import MAX_RECORD_BYTES
+from gridllm.wire.strict import UNPARSABLE
 
 SIGNATURE_BYTES: Final = 64
 MAX_AHEAD_S: Final = 3600.0
@@ -95,7 +96,7 @@ def split_subkey(subkey: str) -> tuple[PeerId, str]:
 def _parse_subkey(subkey: bytes) -> tuple[bytes, str]:
     try:
         owner, name = split_subkey(_text.decode(subkey))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # a plain value has no text here
+    except UNPARSABLE as error:  # a plain value has no text here
         raise StatementError("A record has no owner in its subkey; plain values are not allowed.") from error
     return public_key_of(owner), name
 
@@ -105,7 +106,7 @@ def _parse_value(packed: bytes) -> bytes:
         raise StatementError(f"A record of {len(packed)} bytes exceeds the limit of {MAX_RECORD_BYTES}.")
     try:
         value = _bytes.decode(packed)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNPARSABLE as error:
         raise StatementError("A record's value is not a byte string followed by a signature.") from error
     if len(value) > MAX_RECORD_BYTES:
         raise StatementError(f"A record of {len(value)} bytes exceeds the limit of {MAX_RECORD_BYTES}.")

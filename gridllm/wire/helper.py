@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gridllm.errors import WireError
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.wire.record import MAX_RECORD_BYTES
+from gridllm.wire.strict import capped, read
 
 HelperRole = Literal["relay", "seed"]
 Root = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -41,10 +41,7 @@ def encode_helper(record: HelperRecord) -> bytes:
     Raises:
         WireError: the record is larger than the directory accepts.
     """
-    raw = _encoder.encode(record)
-    if len(raw) > MAX_RECORD_BYTES:
-        raise WireError(f"A helper's record of {len(raw)} bytes exceeds the directory's {MAX_RECORD_BYTES}.")
-    return raw
+    return capped(_encoder.encode(record), MAX_RECORD_BYTES, "A helper's record")
 
 
 def decode_helper(raw: bytes) -> HelperRecord:
@@ -53,9 +50,4 @@ def decode_helper(raw: bytes) -> HelperRecord:
     Raises:
         WireError: oversized, not a record, or a value outside its bounds.
     """
-    if len(raw) > MAX_RECORD_BYTES:
-        raise WireError(f"A helper's record of {len(raw)} bytes exceeds the directory's {MAX_RECORD_BYTES}.")
-    try:
-        return _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"A helper's record does not parse: {error}.") from error
+    return read(_decoder, capped(raw, MAX_RECORD_BYTES, "A helper's record"), "A helper's record")

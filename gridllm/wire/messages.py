@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from gridllm.errors import WireError
+from gridllm.wire.strict import read
 
 MAX_ROWS: Final = 64  # rows (prompts × beams) in one session
 MAX_HEADER_BYTES: Final = 64 * 1024  # msgpack part of a frame
@@ -214,7 +214,4 @@ def decode(header: bytes) -> AnyMessage:
     Raises:
         WireError: not msgpack, an unknown tag or field, or a value outside its bounds.
     """
-    try:
-        return _decoder.decode(header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"A message from a peer does not parse: {error}.") from error
+    return read(_decoder, header, "A message from a peer")

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from gridllm.errors import WireError
 from gridllm.ids import ModelRoot, PeerId
+from gridllm.wire.strict import capped, read
 
 MAX_RECORD_BYTES: Final = 8 * 1024
 
@@ -49,10 +50,7 @@ def encode_record(record: NodeRecord) -> bytes:
     Raises:
         WireError: the record is larger than the directory accepts.
     """
-    raw = _encoder.encode(record)
-    if len(raw) > MAX_RECORD_BYTES:
-        raise WireError(f"A node record of {len(raw)} bytes exceeds the directory's {MAX_RECORD_BYTES}.")
-    return raw
+    return capped(_encoder.encode(record), MAX_RECORD_BYTES, "A node record")
 
 
 def decode_record(raw: bytes) -> NodeRecord:
@@ -61,12 +59,7 @@ def decode_record(raw: bytes) -> NodeRecord:
     Raises:
         WireError: oversized, not a record, a value outside its bounds, or an empty span.
     """
-    if len(raw) > MAX_RECORD_BYTES:
-        raise WireError(f"A node record of {len(raw)} bytes exceeds the directory's {MAX_RECORD_BYTES}.")
-    try:
-        record = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"A node record does not parse: {error}.") from error
+    record = read(_decoder, capped(raw, MAX_RECORD_BYTES, "A node record"), "A node record")
     if record.start >= record.end:
         raise WireError(f"A node record names an empty span {record.start}:{record.end}.")
     return record

@@ -11,8 +11,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from gridllm.errors import WireError
 from gridllm.wire.messages import Message
+from gridllm.wire.strict import read
 
 WEIGHTS_STREAM: Final = "gridllm.weights"
 PIECE_BYTES: Final = 256 * 1024  # of one answer; streams are fastest with 64 to 256 KB
@@ -42,7 +42,7 @@ class Declined(Message, frozen=True, tag="declined"):
 
 _encoder = msgspec.msgpack.Encoder()
 _questions = msgspec.msgpack.Decoder(Want)
-_answers = msgspec.msgpack.Decoder(Piece | Declined)
+_answers: msgspec.msgpack.Decoder[Piece | Declined] = msgspec.msgpack.Decoder(Piece | Declined)
 
 
 def encode(message: Want | Piece | Declined) -> bytes:
@@ -52,16 +52,9 @@ def encode(message: Want | Piece | Declined) -> bytes:
 
 def decode_want(header: bytes) -> Want:
     """Raises WireError: not a question for a piece."""
-    try:
-        return _questions.decode(header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"A question for weights does not parse: {error}.") from error
+    return read(_questions, header, "A question for weights")
 
 
 def decode_answer(header: bytes) -> Piece | Declined:
     """Raises WireError: neither a piece nor a refusal."""
-    try:
-        answer: Piece | Declined = _answers.decode(header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"A seed's answer does not parse: {error}.") from error
-    return answer
+    return read(_answers, header, "A seed's answer")

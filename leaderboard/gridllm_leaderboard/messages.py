@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from gridllm.errors import WireError
+from gridllm.wire.strict import UNPARSABLE
 
 ENTER_CALL: Final = "gridllm.leaderboard.enter"
 WITHDRAW_CALL: Final = "gridllm.leaderboard.withdraw"
@@ -372,5 +373,5 @@ def unpack(raw: bytes, kind: type[M]) -> M:
     """msgpack → message, strictly. Raises WireError."""
     try:
         return msgspec.msgpack.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNPARSABLE as error:
         raise WireError(f"A message about the leaderboard does not parse: {error}.") from error

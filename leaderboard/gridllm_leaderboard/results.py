@@ -15,6 +15,7 @@ from msgspec import Meta
 from gridllm.errors import LeaderboardError
 from gridllm.ledger.log.frontier import Frontier
 from gridllm.merkle import leaf_digest
+from gridllm.wire.strict import UNPARSABLE
 
 MAX_LINES_BYTES: Final = 64 * 1024 * 1024  # of one task's items, or results
 MAX_LINE_BYTES: Final = 256 * 1024
@@ -89,7 +90,7 @@ def read_results(raw: bytes) -> list[ItemResult]:
     """JSON lines → results. Raises LeaderboardError: oversized or malformed."""
     try:
         return [_decoder.decode(line) for line in _lines(raw)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNPARSABLE as error:
         raise LeaderboardError(f"A list of results does not parse: {error}.") from error
 
 

@@ -46,6 +46,7 @@ from gridllm.admission.proof.merkle import verify_inclusion
 from gridllm.admission.proof.workload import Workload
 from gridllm.errors import AdmissionError, BadTensor
 from gridllm.merkle import leaf_digest
+from gridllm.wire.strict import UNPARSABLE
 from gridllm.wire.tensor import unpack
 
 ROWS_AT_ONCE: Final = 16  # recomputed in one pass, which bounds memory; a prompt has a pass of its own
@@ -109,7 +110,7 @@ class LinkChecker:
             raise AdmissionError(f"{len(shown)} bytes were shown for {count} links: more than they can take.")
         try:
             opened = _decoder.decode(shown).links
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNPARSABLE as error:
             raise AdmissionError(f"The shown links do not parse: {error}.") from error
         if len(opened) != count:
             raise AdmissionError(f"{count} links were asked for and {len(opened)} were shown.")

@@ -33,6 +33,7 @@ from gridllm.admission.proof.pages import (
 )
 from gridllm.errors import AdmissionError
 from gridllm.merkle import DIGEST_BYTES, leaf_digest, node_digest
+from gridllm.wire.strict import UNPARSABLE
 
 _MAX_PROOF: Final = 40 * DIGEST_BYTES  # of a memory of 2^50 bytes: 38 levels
 
@@ -140,7 +141,7 @@ def _parse(document: bytes, pages: int, segments: int) -> Shown:
         raise AdmissionError(f"The opened memory came as {len(document)} bytes, more than it can take.")
     try:
         shown = _decoder.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNPARSABLE as error:
         raise AdmissionError(f"The opened memory does not parse: {error}.") from error
     if len(shown.pages) != pages or len(shown.segments) != segments:
         raise AdmissionError(

@@ -22,9 +22,9 @@ import msgspec
 from msgspec import Meta
 
 from gridllm.charter.fetch import MAX_MANIFEST_BYTES
-from gridllm.errors import WireError
 from gridllm.models.manifest import MAX_SMALL_FILE_BYTES
 from gridllm.wire.messages import Message
+from gridllm.wire.strict import read
 from gridllm_leaderboard.messages import Key
 
 PIECE_BYTES: Final = 256 * 1024  # of one answer; streams are fastest with 64 to 256 KB
@@ -79,8 +79,8 @@ FromAuthor = Begin | Piece | Declined
 FromLeaderboard = Plan | Want | Whole | Declined
 
 _encoder = msgspec.msgpack.Encoder()
-_from_author = msgspec.msgpack.Decoder(FromAuthor)
-_from_leaderboard = msgspec.msgpack.Decoder(FromLeaderboard)
+_from_author: msgspec.msgpack.Decoder[FromAuthor] = msgspec.msgpack.Decoder(FromAuthor)
+_from_leaderboard: msgspec.msgpack.Decoder[FromLeaderboard] = msgspec.msgpack.Decoder(FromLeaderboard)
 
 
 def encode(message: FromAuthor | FromLeaderboard) -> bytes:
@@ -90,17 +90,9 @@ def encode(message: FromAuthor | FromLeaderboard) -> bytes:
 
 def from_author(header: bytes) -> FromAuthor:
     """msgpack → message, strictly. Raises WireError."""
-    try:
-        message: FromAuthor = _from_author.decode(header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"A message on an upload does not parse: {error}.") from error
-    return message
+    return read(_from_author, header, "A message on an upload")
 
 
 def from_leaderboard(header: bytes) -> FromLeaderboard:
     """msgpack → message, strictly. Raises WireError."""
-    try:
-        message: FromLeaderboard = _from_leaderboard.decode(header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"The leaderboard's word on an upload does not parse: {error}.") from error
-    return message
+    return read(_from_leaderboard, header, "The leaderboard's word on an upload")
