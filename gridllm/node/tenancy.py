@@ -128,6 +128,11 @@ class Tenancy:
         offered = (await self.enrolment.candidacy(manifest)).memory_bytes
         return offered < standing.gate.board.admission.of(standing.role).memory_bytes
 
+    @property
+    def crowded(self) -> bool:
+        """Whether it keeps to the room that another model's span left."""
+        return self._room_bytes is not None
+
     async def take_all(self) -> None:
         """The other model's span is gone: its room is for this one's caches."""
         self._room_bytes = None
@@ -184,6 +189,8 @@ async def host_all(
         GridError: the current one cannot be served.
     """
     current, hosted = tenancies[-1], []
+    if len(tenancies) == 1 and current.crowded:  # the swarm was lost while the other one was taken down
+        await current.take_all()
     for tenancy in list(tenancies):
         presence = site.presence(tenancy.entry, tenancy.wishes.dtype)
         try:

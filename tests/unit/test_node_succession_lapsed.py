@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gridllm.node import renewal, tenancy
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.standing import Standing
 from gridllm.node.succession import making_way, succession, waiting
+from gridllm.node.tenancy import Tenancy
 from tests.certificates import certified
 from tests.unit.node_heirs import Caller, crown, heir, records_of
 from tests.unit.node_life import Life, living
@@ -167,3 +169,25 @@ async def test_a_node_that_waits_to_be_admitted_again_goes_over_to_the_champion(
         await until(lambda: served(life) == ["demo", "heir"] or life.task.done())
         assert [one.state for one in await records_of(life, entry)] == ["serving"]
         assert await records_of(life, life.entry) == []
+
+
+async def test_a_swarm_lost_while_the_old_model_is_taken_down_leaves_the_new_one_all_room(
+    tmp_path: Path, folder: Path, entry: ModelEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, begun = Tenancy.let_go, asyncio.Event()
+    async with living(tmp_path, champions={entry.root: folder}, grace_s=0.0) as life:
+
+        async def let_go(tenancy: Tenancy) -> None:
+            if tenancy.entry.root == life.entry.root and not begun.is_set():
+                begun.set()
+                await asyncio.Event().wait()  # its engine is in a pass that takes long
+            await usual(tenancy)
+
+        monkeypatch.setattr(Tenancy, "let_go", let_go)
+        await life.serving()
+        crown(life, entry)
+        await until(begun.is_set)
+        assert [one.crowded for one in life.volunteer._tenancies] == [False]
+        life.network.kill(life.identity.peer)
+        await until(lambda: served(life)[2:] == ["heir"] or life.task.done())
+        assert [(one.entry.name, one.crowded) for one in life.volunteer._tenancies] == [("heir", False)]
