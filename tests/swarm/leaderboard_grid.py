@@ -22,7 +22,7 @@ class Contest:
         """``flags``: of ``gridllm leaderboard run``."""
         self.grid = grid
         self._folder = folder
-        self._flags = flags
+        self.flags = flags
         self.running: Running | None = None
         self.grader = self.member("grader")
 
@@ -55,7 +55,7 @@ class Contest:
 
     def start(self) -> None:
         """Run the leaderboard: for the first time, or again."""
-        self.running = Running(self.grid.maintainer, "leaderboard", "run", "--host-maddrs", LOOPBACK, *self._flags)
+        self.running = Running(self.grid.maintainer, "leaderboard", "run", "--host-maddrs", LOOPBACK, *self.flags)
         self.running.wait_for("Ready")
 
     def submit(self, home: Path, folder: Path, name: str, *extra: str) -> str:
