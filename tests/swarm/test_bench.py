@@ -9,19 +9,24 @@ from typing import Any
 import pytest
 
 from tests.command import gridllm
-from tests.swarm.grid import LOOPBACK, process_grid
+from tests.swarm.grid import LOOPBACK, ProcessGrid, process_grid
 
 pytestmark = pytest.mark.timeout(300)
 
 ONE_THREAD = ("--threads", "1", "--memory", "200MiB")
 SPEEDS = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s")
 APART = 3.0  # times, at most: other tests run on the machine; the soak tests ask for 25 %
+TRIES = 4  # for both to be measured while the machine does as much else
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """Its JSON, and what it said meanwhile."""
-    done = gridllm(tmp_path_factory.mktemp("home"), "bench", "--json", *ONE_THREAD)
+    return benched(tmp_path_factory.mktemp("home"))
+
+
+def benched(home: Path) -> tuple[dict[str, Any], str]:
+    done = gridllm(home, "bench", "--json", *ONE_THREAD, timeout_s=150)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
@@ -41,14 +46,22 @@ def test_a_certificate_says_what_bench_says(bench: tuple[dict[str, Any], str], t
     """An authority as people run it: at the full pace."""
     here = bench[0]["figures"]
     with process_grid(tmp_path, admission=(), pace="full") as grid:
-        joined = gridllm(
-            tmp_path / "new", "join", grid.address, "--host-maddrs", LOOPBACK, *ONE_THREAD, "--json", timeout_s=150
-        )
+        for number in range(TRIES):
+            there = certified(grid, tmp_path / f"new{number}")
+            assert there["memory_bytes"] == here["memory_bytes"]
+            if all(1 / APART < there[name] / here[name] < APART for name in SPEEDS):
+                return
+            here = benched(tmp_path / "bench")[0]["figures"]
+    pytest.fail(f"{TRIES} times far apart, at last {there}")
+
+
+def certified(grid: ProcessGrid, home: Path) -> dict[str, float]:
+    """The figures in a new machine's certificate."""
+    args = ("--host-maddrs", LOOPBACK, *ONE_THREAD, "--json")
+    joined = gridllm(home, "join", grid.address, *args, timeout_s=150)
     assert joined.returncode == 0, joined.stderr
-    there = json.loads(joined.stdout)["admission_outcome"]["certificate"]["figures"]
-    assert there["memory_bytes"] == here["memory_bytes"]
-    for name in SPEEDS:
-        assert 1 / APART < there[name] / here[name] < APART, (name, there, here)
+    figures: dict[str, float] = json.loads(joined.stdout)["admission_outcome"]["certificate"]["figures"]
+    return figures
 
 
 def test_a_machine_with_too_little_memory_hears_what_would_mend_it(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Bystander(threading.Thread):
 
     def wait_for_text(self) -> None:
         """Until a text that was begun after now is complete."""
-        count, deadline = len(self.texts), time.monotonic() + 60
+        count, deadline = len(self.texts), time.monotonic() + 150
         while len(self.texts) < count + 2 and self.trouble is None and time.monotonic() < deadline:
             time.sleep(0.02)
         assert self.trouble is None, self.trouble
@@ -74,7 +74,7 @@ class Scene:
         self.watched_at = 0.0
         self.stranger = Stranger([running.address], self.signed.grid)
 
-    def run(self, work: Any, timeout_s: float = 60.0) -> Any:
+    def run(self, work: Any, timeout_s: float = 200.0) -> Any:
         return self.stranger.run(work, timeout_s)
 
     def open(self, **changes: Any) -> Open:
@@ -99,7 +99,7 @@ class Scene:
 
     async def lives(self) -> None:
         """The node answers."""
-        assert await self.stranger.swarm.call(self.node, PING_CALL, b"there?", timeout_s=20) == b"there?"
+        assert await self.stranger.swarm.call(self.node, PING_CALL, b"there?", timeout_s=60) == b"there?"
 
     async def introduce(self, stranger: Stranger) -> None:
         """Connect a stranger to the nodes."""

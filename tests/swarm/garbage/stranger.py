@@ -16,7 +16,7 @@ from gridllm.swarm.stream import FrameStream
 from gridllm.wire.messages import Ack, AnyMessage, Close, Message, Ping, Pong, Refused, decode, encode
 
 T = TypeVar("T")
-ANSWER_S = 20.0  # a machine with more to do than cores
+ANSWER_S = 60.0  # a machine with more to do than cores
 
 
 class RawLink:
@@ -124,7 +124,7 @@ class Stranger:
     def peer(self) -> PeerId:
         return self.swarm.peer
 
-    def run(self, work: Coroutine[Any, Any, T] | Awaitable[T], timeout_s: float = 60.0) -> T:
+    def run(self, work: Coroutine[Any, Any, T] | Awaitable[T], timeout_s: float = 200.0) -> T:
         """Do it in the stranger's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)  # type: ignore[arg-type]
 

@@ -24,7 +24,7 @@ from gridllm.wire.record import NodeRecord
 from gridllm_client.grid import Grid
 from tests.swarm.garbage.scene import PROMPT, TOKENS, Scene, fuzz
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 
 async def quietly(work: Any) -> Any:
@@ -72,7 +72,7 @@ def test_calls_that_are_no_calls(scene: Scene, name: str, data: bytes) -> None:
     async def send() -> Any:
         control = scene.stranger.swarm._daemon.control
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return await control.call_unary_handler(PeerID.from_base58(scene.node), name, data)
         except P2PHandlerError as error:
             return str(error)
@@ -84,7 +84,7 @@ def test_calls_too_large_to_answer(scene: Scene) -> None:
     async def send(name: str, size: int) -> str:
         control = scene.stranger.swarm._daemon.control
         with pytest.raises(P2PHandlerError) as error:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await control.call_unary_handler(PeerID.from_base58(scene.node), name, bytes(size))
         return str(error.value)
 

@@ -33,7 +33,7 @@ from gridllm.wire.messages import (
 )
 from tests.swarm.garbage.scene import CACHE_TOKENS, NOBODY, ROW, SID, Scene, fuzz
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 
 @fuzz(60)

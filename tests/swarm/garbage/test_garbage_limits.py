@@ -16,7 +16,7 @@ from gridllm.wire.messages import MAX_BODY_BYTES, Close, Output, Ping, Resume, R
 from tests.swarm.garbage.scene import CACHE_TOKENS, SID, Scene
 from tests.swarm.garbage.stranger import RawLink
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 
 def test_a_step_beyond_the_cache(scene: Scene) -> None:

@@ -16,7 +16,7 @@ from gridllm.wire.messages import Hop, Output, Ready, Refused, Resume, RowSlice,
 from tests.swarm.garbage.scene import NOBODY, ROW, Scene, fuzz
 from tests.swarm.garbage.stranger import RawLink, Stranger
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 counts = st.sampled_from([0, 1, 2, 3, 5, 127, 129, 2**20, 2**31 - 1]) | st.integers(0, 12)
 slices = st.builds(

@@ -14,7 +14,7 @@ from gridllm.swarm.stream import FrameStream
 from gridllm.wire.weights import PIECE_BYTES, WEIGHTS_STREAM, Declined, Piece, Want, decode_answer, encode
 from tests.swarm.garbage.scene import Scene, fuzz
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 
 async def ask(scene: Scene, header: bytes, body: bytes = b"") -> Piece | Declined | None:
@@ -22,7 +22,7 @@ async def ask(scene: Scene, header: bytes, body: bytes = b"") -> Piece | Decline
     stream = await scene.stranger.swarm.open_stream(scene.node, WEIGHTS_STREAM, max_body_bytes=PIECE_BYTES)
     try:
         await stream.write(header, body)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return decode_answer((await stream.read()).header)
     except GridError:
         return None
@@ -32,7 +32,7 @@ async def ask(scene: Scene, header: bytes, body: bytes = b"") -> Piece | Decline
 
 async def eventually(scene: Scene, want: Want) -> Piece | Declined:
     """As ``ask``, once the node noticed that streams before this one are gone: a peer has two."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             answer = await ask(scene, encode(want))
             if answer is not None and not (isinstance(answer, Declined) and answer.code == "full"):
