@@ -1,16 +1,21 @@
-"""Fees among others' transfers: whoever sends the leaderboard many small ones hides none that somebody paid."""
+"""Fees among others' transfers: whoever sends many small ones hides none that was paid, from whoever looks for it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gridllm.identity.keys import Identity
 from gridllm.ledger.keepers import Keepers
+from gridllm.ledger.messages import HistoryRow
 from gridllm.ledger.paper import sign
 from gridllm.ledger.statements import Grant, Transfer
 from gridllm_leaderboard.desk import fees
+from gridllm_leaderboard.desk.payments import memo_for
+from gridllm_leaderboard.submitting import fee
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
 
 SMALL = 40
@@ -40,3 +45,31 @@ async def test_a_fee_is_found_beneath_any_number_of_transfers(tmp_path: Path, mo
         await flood(made, Identity.ephemeral())
         await made.start()
         await made.until(id_, "queued", "locked")
+
+
+async def test_an_author_finds_the_fee_that_was_paid_and_pays_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fee, "PAGE", 2)
+    monkeypatch.setattr(fee, "MOST_PAGES", 3, raising=False)
+    author, stranger, board = Identity.ephemeral(), Identity.ephemeral(), Identity.ephemeral()
+    common: dict[str, Any] = {"grid": "ab" * 32, "issued": 100}
+    view: Any = SimpleNamespace(id="cd" * 32, issued=100, pay_to=hex_of(board), fee=CREDIT)
+    paid = Transfer(
+        payer=hex_of(author), payee=hex_of(board), micro=CREDIT, memo=memo_for(view.id), serial="ef" * 16, **common
+    )
+    raws = [sign(paid, author)]
+    for number in range(SMALL):
+        small = Transfer(
+            payer=hex_of(stranger), payee=hex_of(author), micro=1, memo="", serial=f"{number:032x}", **common
+        )
+        raws.append(sign(small, stranger))
+    rows = [HistoryRow(place, "ab" * 32, place, 100, raw) for place, raw in enumerate(raws)]
+
+    class Books:
+        async def history(self, _: str, *, since: int, before: int | None, limit: int) -> list[HistoryRow]:
+            found = [row for row in reversed(rows) if (before is None or row.cursor < before) and row.at >= since]
+            return found[:limit]
+
+    books: Any = Books()
+    assert await fee._was_paid(books, hex_of(author), view)
+    rows.pop(0)
+    assert not await fee._was_paid(books, hex_of(author), view)

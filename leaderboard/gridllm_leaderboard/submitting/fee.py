@@ -19,7 +19,6 @@ from gridllm_leaderboard.desk.payments import memo_for
 from gridllm_leaderboard.messages import SubmissionView
 
 PAGE: Final = 100  # statements: fit a call, however long they are
-MOST_PAGES: Final = 2000
 EARLIER_S: Final = 86_400  # looked at before the submission was signed: clocks differ
 
 
@@ -40,17 +39,15 @@ async def pay_fee(keepers: Keepers, outbox: Outbox, view: SubmissionView) -> boo
 
 
 async def _was_paid(keepers: Keepers, account: str, view: SubmissionView) -> bool:
-    """Whether the account's books have a transfer of this fee."""
-    before = None
-    for _ in range(MOST_PAGES):
-        since = max(0, view.issued - EARLIER_S)
+    """Whether the account's books have a transfer of this fee: down to the last page, for who gives up pays twice."""
+    before, since = None, max(0, view.issued - EARLIER_S)
+    while True:
         rows = await keepers.history(account, since=since, before=before, limit=PAGE)
         if any(_pays(row.statement, account, view) for row in rows):
             return True
         if not rows or (before is not None and rows[-1].cursor >= before):
             return False
         before = rows[-1].cursor
-    return False
 
 
 def _pays(raw: bytes, account: str, view: SubmissionView) -> bool:
