@@ -28,7 +28,7 @@ def home_environ(home: Path, **extra: str) -> dict[str, str]:
     return kept | xdg | quiet | extra
 
 
-def gridllm(home: Path, *args: str, timeout_s: float = 90.0, cold: bool = False) -> subprocess.CompletedProcess[str]:
+def gridllm(home: Path, *args: str, timeout_s: float = 150.0, cold: bool = False) -> subprocess.CompletedProcess[str]:
     """Run one command to its end; warm or ``cold`` as ``Running`` is."""
     environ = home_environ(home)
     starter = None if cold else warm.starter_for(COMMAND, environ)
@@ -72,7 +72,7 @@ class Running:
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def wait_for(self, text: str, timeout_s: float = 60.0) -> str:
+    def wait_for(self, text: str, timeout_s: float = 120.0) -> str:
         """The first line from now on that holds ``text``."""
         while True:
             try:
@@ -84,7 +84,7 @@ class Running:
             if text in line:
                 return line
 
-    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 30.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 60.0) -> int:
         """Send a signal and wait for the end: the exit code. SIGINT goes to the whole group, as Ctrl-C does."""
         if self.process.poll() is None and number is signal.SIGINT:
             os.killpg(self.pid, number)

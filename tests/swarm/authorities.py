@@ -73,7 +73,7 @@ class Council:
         """``kill -9``; the libp2p daemon follows by itself."""
         process = self.running.pop(number).process
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
     def events(self, number: int) -> list[dict[str, object]]:
         """What this maintainer's process said of candidates."""

@@ -43,7 +43,7 @@ class Node:
     def pids(self) -> list[int]:
         return [process.pid for process in self.family]
 
-    def wait_until_serving(self, timeout_s: float = 90.0) -> None:
+    def wait_until_serving(self, timeout_s: float = 150.0) -> None:
         """Read its stdout up to the next "serving blocks" line."""
         self.line = self.running.wait_for(SERVING, timeout_s).strip()
         self.serving_after_s = time.monotonic() - self.asked_s

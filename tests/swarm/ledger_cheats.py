@@ -31,7 +31,7 @@ from tests.ports import free_port
 from tests.swarm.book_grid import BookGrid, Guest
 from tests.swarm.grid import LOOPBACK, SERVING
 
-PATIENCE_S = 60.0  # the machine may be busy with other tests
+PATIENCE_S = 120.0  # the machine may be busy with other tests
 
 
 @dataclass
@@ -168,7 +168,7 @@ class Crook(Guest):
 
     async def wire(self, node: Node) -> Wire:
         """A link to the node."""
-        await self.keepers.swarm.connect(node.peer, (node.address,), timeout_s=20)
+        await self.keepers.swarm.connect(node.peer, (node.address,), timeout_s=60)
         made = Wire(self, node)
         await made.begin()
         self.lines.append(made)

@@ -45,7 +45,7 @@ def account(identity: Identity) -> str:
 
 async def again(guest: Guest, identity: Identity) -> None:
     """Wait until the keeper that was started anew answers."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             with suppress(GridError):
                 await guest.keepers.account(account(identity))
@@ -133,14 +133,14 @@ async def test_killed_again_and_again_under_load_it_loses_nothing_it_acknowledge
         for _ in range(2):
             before = sum(said.values())
             paying = [asyncio.create_task(pay(one, node)) for node in nodes]
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while sum(said.values()) < before + 150:  # noqa: ASYNC110 - plain data
                     await asyncio.sleep(0.002)
             os.kill(grid.running[0].pid, signal.SIGKILL)
             for task in paying:
                 task.cancel()
             await asyncio.gather(*paying, return_exceptions=True)
-            grid.running.pop(0).process.wait(10)
+            grid.running.pop(0).process.wait(60)
             grid.keep()
             await again(one, payer)
             for node in nodes:

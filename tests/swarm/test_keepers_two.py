@@ -46,7 +46,7 @@ def payer_of(grid: BookGrid, number: int) -> Identity:
             return one
 
 
-async def eventually(holds: Callable[[], object], within_s: float = 60.0) -> None:
+async def eventually(holds: Callable[[], object], within_s: float = 120.0) -> None:
     """Ask until it holds; keepers that are started anew are silent for a while."""
     async with asyncio.timeout(within_s):
         while True:
@@ -124,7 +124,7 @@ async def test_a_keeper_that_lost_its_books_and_signs_on_is_named(grid: BookGrid
         grid.keep(1)
         for number in (1, 0):  # it hears of it, too
             output = grid.running[number].output  # what was said before the books were open, too
-            await until(lambda output=output: any("two_histories" in line for line in output), within_s=60)
+            await until(lambda output=output: any("two_histories" in line for line in output), within_s=120)
             event = next(json.loads(line) for line in output if "two_histories" in line)
             assert (event["event"], event["keeper"]) == ("ledger", liar)
             assert event["text"].startswith(f"The keeper {liar[:16]}… showed two histories")

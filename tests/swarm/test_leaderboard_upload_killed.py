@@ -95,7 +95,7 @@ def test_an_upload_whose_sides_are_killed_goes_on_at_the_byte(tmp_path: Path, ki
             author = pair.run("send", pair.address, pause if number + 1 < kills else "0")
             here, _ = pair.told(author)
             assert before - SPARE <= here, f"kill {number} of the author"
-        assert author.wait(60) == 0
+        assert author.wait(150) == 0
     finally:
         pair.end()
     folder = Vault(tmp_path / "vault").folder(root(pair.manifest))

@@ -35,7 +35,7 @@ def blocks() -> list[list[list[str]]]:
 
 def run(home: Path, words: Sequence[str]) -> str:
     """One command that succeeds; what it prints."""
-    done = gridllm(home, *words, timeout_s=120)
+    done = gridllm(home, *words, timeout_s=180)
     assert done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout
 
@@ -99,7 +99,7 @@ def contribute(grid: ProcessGrid, home: Path, words: Sequence[str]) -> None:
     with Running(home, *words, "--host-maddrs", LOOPBACK, "--threads", "1") as serving:
         serving.wait_for("serving blocks ")
         run(grid.home, ("generate", "Once upon a time", "--max-new-tokens", "96"))
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 150
         while json.loads(run(home, ("credit", "--json")))["contribution"] < 30_000:
             assert time.monotonic() < deadline, "nothing was earned"
             time.sleep(2)
@@ -107,7 +107,7 @@ def contribute(grid: ProcessGrid, home: Path, words: Sequence[str]) -> None:
 
 def wait_for_a_place(home: Path) -> None:
     """The verdict follows the grade within moments."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not json.loads(run(home, ("leaderboard", "rank", "--json"))):
         assert time.monotonic() < deadline, "nothing was judged"
         time.sleep(1)
