@@ -66,12 +66,13 @@ def test_what_cannot_be_annulled(store: LeaderboardStore, number: int, why: str,
 
 
 def test_without_a_database_there_is_nothing_to_annul(
-    tmp_path: Path, store: LeaderboardStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store: LeaderboardStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "place_at", lambda home, name: (GRID, Place(tmp_path / "empty")))
     with pytest.raises(UsageError, match="no leaderboard's database"):
         annul(2, "x", yes=True)
     annul(2, "x", yes=True, database=Place(tmp_path).database_url)
+    assert "Annulled: round 2. Queued again: 2 submissions." in " ".join(capsys.readouterr().out.split())
     with store.reading() as view:
         assert view.count_annulled() == 1
 

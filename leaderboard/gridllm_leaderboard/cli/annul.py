@@ -52,6 +52,6 @@ def annul(
         print_json({"round": number, "why": reason, "drawn": found.draw is not None, "submissions": waiting})
         return
     stdout().print(
-        f"[bold green]Annulled[/]: round {number}; {count_things(len(waiting), 'submission')} wait for the next one. "
+        f"[bold green]Annulled[/]: round {number}. Queued again: {count_things(len(waiting), 'submission')}. "
         "A leaderboard that runs goes on within half a minute."
     )
