@@ -146,6 +146,7 @@ async def test_a_round_that_lacks_the_champion_is_annulled(tmp_path: Path, monke
         assert not (await made.view(id_)).champion
 
 
+@pytest.mark.soak
 async def test_who_comes_back_before_anybody_followed_reigns_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ async def test_who_comes_back_before_anybody_followed_reigns_on(
         assert (await made.view(id_)).champion
 
 
+@pytest.mark.soak
 async def test_a_champion_that_lost_the_title_so_may_be_withdrawn_and_is_looked_for_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
