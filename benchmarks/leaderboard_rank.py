@@ -25,8 +25,8 @@ from gridllm.swarm.interface import Swarm
 from gridllm.swarm.libp2p import open_swarm
 from gridllm_leaderboard.desk.start import Office, open_leaderboard
 from gridllm_leaderboard.messages import RANK_CALL, AskRank, Rank, pack, unpack
+from gridllm_leaderboard.records import Mark
 from gridllm_leaderboard.store.engine import open_engine
-from gridllm_leaderboard.store.records import Mark
 from gridllm_leaderboard.store.store import LeaderboardStore
 from tests.leaderboard_seasons import drawn, grade_all, judged, locked, reign, submitted
 from tests.unit.leaderboard_house import House

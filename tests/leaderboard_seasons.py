@@ -10,6 +10,7 @@ from sqlalchemy import Engine, delete
 
 from gridllm.database.engine import writing
 from gridllm.identity.keys import Identity
+from gridllm_leaderboard.records import Entry, Mark, ReignRow
 from gridllm_leaderboard.results import ItemResult, results_root, write_results
 from gridllm_leaderboard.statements import (
     Draw,
@@ -25,7 +26,6 @@ from gridllm_leaderboard.statements import (
     sign,
 )
 from gridllm_leaderboard.store.batch import Batch
-from gridllm_leaderboard.store.records import Entry, Mark, ReignRow
 from gridllm_leaderboard.store.schema import metadata
 
 NOW: Final = 1_800_000_000  # Unix time of everything here

@@ -8,8 +8,8 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from gridllm_leaderboard.grading.points import grade_of
 from gridllm_leaderboard.ranking.judge import Graded, RoundFacts
+from gridllm_leaderboard.ranking.points import grade_of
 from gridllm_leaderboard.results import ItemResult
 from gridllm_leaderboard.statements import Failure, Grade
 from gridllm_leaderboard.tasks.taskfile import Kind

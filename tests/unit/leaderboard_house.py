@@ -33,10 +33,10 @@ from gridllm_leaderboard import messages
 from gridllm_leaderboard.checking.facts import facts_of
 from gridllm_leaderboard.desk import agenda, arrivals, course
 from gridllm_leaderboard.desk.consequences import Shape
-from gridllm_leaderboard.desk.payments import memo_for
 from gridllm_leaderboard.desk.start import Office, Opened, open_leaderboard
-from gridllm_leaderboard.grading.points import grade_of, result_of
 from gridllm_leaderboard.messages import Message, pack, unpack
+from gridllm_leaderboard.payments import memo_for
+from gridllm_leaderboard.ranking.points import grade_of, result_of
 from gridllm_leaderboard.results import Line, digest_of, read_items, results_root, write_results
 from gridllm_leaderboard.statements import Draw, Grade, Submission, id_of, sign, verify_document
 from gridllm_leaderboard.tasks import load

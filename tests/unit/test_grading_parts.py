@@ -13,7 +13,7 @@ from gridllm_leaderboard.grading.journal import Journal
 from gridllm_leaderboard.grading.kept import Ledge, keep_signed, signed_in
 from gridllm_leaderboard.grading.limits import limits_for, needed_bytes
 from gridllm_leaderboard.grading.plan import Means, TooLargeError, Way, way_for
-from gridllm_leaderboard.grading.points import grade_of, result_of, value_of
+from gridllm_leaderboard.ranking.points import grade_of, result_of, value_of
 from gridllm_leaderboard.results import ItemResult, Line, digest_of
 from gridllm_leaderboard.statements import Grade, TaskGrade
 

@@ -18,9 +18,9 @@ from gridllm.models.files import DEMO, find_model
 from gridllm_leaderboard.grading.job import Job
 from gridllm_leaderboard.grading.journal import Journal
 from gridllm_leaderboard.grading.plan import Means
-from gridllm_leaderboard.grading.points import lost_text, value_of
 from gridllm_leaderboard.grading.preparing import Questions, Subject, prepare
 from gridllm_leaderboard.grading.running import CannotRunError, run_job
+from gridllm_leaderboard.ranking.points import lost_text, value_of
 from gridllm_leaderboard.results import Line, digest_of
 from gridllm_leaderboard.tasks import Task, load
 from gridllm_leaderboard.tasks.from_text import make_task

@@ -13,8 +13,8 @@ from gridllm.identity.keys import Identity
 from gridllm_leaderboard import messages
 from gridllm_leaderboard.desk import course
 from gridllm_leaderboard.desk.annulling import annul, annulment_of, is_overdue, why_overdue
+from gridllm_leaderboard.records import Round
 from gridllm_leaderboard.statements import Annulment, Submission, Withdrawal, id_of, sign, verify_document
-from gridllm_leaderboard.store.records import Round
 from tests.leaderboard_seasons import NOW, drawn, locked, submitted
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
 from tests.unit.test_leaderboard_decisions import rules

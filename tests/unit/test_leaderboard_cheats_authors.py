@@ -22,8 +22,8 @@ from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.paper import sign as sign_entry
 from gridllm.ledger.statements import Grant, Transfer
 from gridllm_leaderboard import messages
-from gridllm_leaderboard.desk.payments import memo_for
 from gridllm_leaderboard.desk.proclaiming import Proclaimer
+from gridllm_leaderboard.payments import memo_for
 from gridllm_leaderboard.statements import Submission, Withdrawal, sign
 from gridllm_leaderboard.upload.sending import Bundle
 from tests.unit.cheats import bring, claim, model, one_value_changed, send, sharded, swarm_of

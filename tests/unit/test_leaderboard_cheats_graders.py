@@ -14,7 +14,7 @@ from gridllm.errors import LeaderboardError, NotAccepted, Refusal
 from gridllm.identity.keys import Identity
 from gridllm_leaderboard import messages
 from gridllm_leaderboard.desk import gradings
-from gridllm_leaderboard.grading.points import grade_of
+from gridllm_leaderboard.ranking.points import grade_of
 from gridllm_leaderboard.results import (
     ItemResult,
     lines_root,

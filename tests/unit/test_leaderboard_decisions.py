@@ -14,13 +14,13 @@ from gridllm_leaderboard.desk.consequences import Shape, bounty, crown, crown_se
 from gridllm_leaderboard.desk.course import reign_of
 from gridllm_leaderboard.desk.intake import Held, check_contribution, check_held, check_words
 from gridllm_leaderboard.desk.parts import MAX_RESULTS_BYTES, MOST_OF_ONE, Parts
-from gridllm_leaderboard.desk.payments import memo_for, payments_in
 from gridllm_leaderboard.desk.rounds import lock_of, most_in, to_lock
 from gridllm_leaderboard.desk.work import may_be_judged, wanted
 from gridllm_leaderboard.messages import PutLines
+from gridllm_leaderboard.payments import memo_for, payments_in
 from gridllm_leaderboard.ranking.judge import Judgement
+from gridllm_leaderboard.records import Mark
 from gridllm_leaderboard.statements import MAX_ROUND, Comparison, Verdict, id_of, sign
-from gridllm_leaderboard.store.records import Mark
 from gridllm_leaderboard.wishes import lines_of, loaded, parse_task, remember_sources, rules_of, tasks_at
 from tests.leaderboard_seasons import AUTHOR, GRID, LEADERBOARD, NOW, digest, submitted
 from tests.ledgers import Scribe, homed

@@ -14,7 +14,7 @@ from gridllm.ledger.messages import HistoryRow
 from gridllm.ledger.paper import sign
 from gridllm.ledger.statements import Grant, Transfer
 from gridllm_leaderboard.desk import fees
-from gridllm_leaderboard.desk.payments import memo_for
+from gridllm_leaderboard.payments import memo_for
 from gridllm_leaderboard.submitting import fee
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
 

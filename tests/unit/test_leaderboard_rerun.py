@@ -13,7 +13,7 @@ from gridllm.errors import LeaderboardError, ModelError
 from gridllm.models.files import find_model
 from gridllm.models.manifest import build_manifest, root, verify_manifest
 from gridllm_leaderboard.cli.verify_view import check_text, verify_json
-from gridllm_leaderboard.grading.points import result_of
+from gridllm_leaderboard.ranking.points import result_of
 from gridllm_leaderboard.results import ItemResult, Line
 from gridllm_leaderboard.statements import Submission
 from gridllm_leaderboard.tasks import load

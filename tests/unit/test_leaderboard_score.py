@@ -21,9 +21,9 @@ from gridllm_leaderboard.ranking.places import places
 from gridllm_leaderboard.ranking.resample import RESAMPLES, resampled_sums
 from gridllm_leaderboard.ranking.rows import cost, rows
 from gridllm_leaderboard.ranking.score import score, scores
+from gridllm_leaderboard.records import Entry, Mark
 from gridllm_leaderboard.results import ItemResult, Line, digest_of
 from gridllm_leaderboard.statements import Draw, Grade, ItemSet, Submission, id_of
-from gridllm_leaderboard.store.records import Entry, Mark
 from tests.unit.graded_rounds import KINDS, WEIGHTS, choices, graded, model, named, texts
 
 GOLDEN_SUMS = [1300.0, 2011.0, 202.0, 1120.0, 112.0, 3001.0]

@@ -17,7 +17,7 @@ from gridllm_leaderboard.desk import contributions
 from gridllm_leaderboard.desk.contributions import Contributions
 from gridllm_leaderboard.desk.standing import Standing
 from gridllm_leaderboard.messages import AskRank, pack
-from gridllm_leaderboard.store.records import Entry, Mark
+from gridllm_leaderboard.records import Entry, Mark
 from tests.leaderboard_seasons import digest, submitted
 from tests.ledgers import paid_grid
 from tests.unit.test_leaderboard_decisions import rules

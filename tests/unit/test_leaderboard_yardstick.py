@@ -12,7 +12,7 @@ from gridllm.charter.contest import Rules, TaskRule
 from gridllm_leaderboard.desk.standing import Standing
 from gridllm_leaderboard.messages import AskRank, RankRow
 from gridllm_leaderboard.ranking.yardstick import yardstick
-from gridllm_leaderboard.store.records import Entry, Mark
+from gridllm_leaderboard.records import Entry, Mark
 from tests.leaderboard_seasons import digest, submitted
 from tests.ledgers import paid_grid
 from tests.unit.test_leaderboard_decisions import GRADERS, rules

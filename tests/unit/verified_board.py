@@ -18,11 +18,12 @@ from gridllm.charter.economy import Prices
 from gridllm.identity.keys import Identity
 from gridllm.identity.statement import read_unverified, sign_statement
 from gridllm_leaderboard.beacon import seed_of
-from gridllm_leaderboard.grading.points import grade_of, result_of
 from gridllm_leaderboard.messages import AnnulledRound, Dossier, RankRow, Reign, SubmissionView
 from gridllm_leaderboard.ranking.judge import Graded, RoundFacts, judge, verdict_of
 from gridllm_leaderboard.ranking.places import places
+from gridllm_leaderboard.ranking.points import grade_of, result_of
 from gridllm_leaderboard.ranking.rows import rows
+from gridllm_leaderboard.records import Entry
 from gridllm_leaderboard.results import (
     ItemResult,
     Line,
@@ -31,7 +32,6 @@ from gridllm_leaderboard.results import (
     write_results,
 )
 from gridllm_leaderboard.statements import Annulment, Draw, Grade, ItemSet, Lock, Submission, id_of, sign
-from gridllm_leaderboard.store.records import Entry
 from gridllm_leaderboard.tasks import Task, load
 from tests.unit.graded_rounds import named
 from tests.unit.log_heads import KEEPER, MAINTAINERS, NOW, SIGNED, signed_head

@@ -16,8 +16,8 @@ from gridllm.quantities import count_things, spell_duration
 from gridllm_leaderboard.statements import Annulment, Lock, id_of, sign
 
 if TYPE_CHECKING:
+    from gridllm_leaderboard.records import Round
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.records import Round
 
 
 MAX_REASON: Final = 500  # characters

@@ -19,8 +19,8 @@ from gridllm_leaderboard.desk.turns import Turns, Waiting
 if TYPE_CHECKING:
     from gridllm.models.manifest import Manifest
     from gridllm_leaderboard.desk.desk import Desk
+    from gridllm_leaderboard.records import Entry
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.records import Entry
     from gridllm_leaderboard.store.view import View
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from gridllm_leaderboard.desk.evidence import facts_of, judged_counts
 from gridllm_leaderboard.desk.regrading import in_turn
 from gridllm_leaderboard.desk.rounds import lock_of, to_lock
 from gridllm_leaderboard.ranking.judge import RoundFacts, judge, verdict_of
+from gridllm_leaderboard.records import ReignRow, Round
 from gridllm_leaderboard.results import digest_of, write_items
 from gridllm_leaderboard.statements import id_of, sign
-from gridllm_leaderboard.store.records import ReignRow, Round
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.desk.capacity import Capacity
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.ranking.judge import Missing
+    from gridllm_leaderboard.records import Entry, Round
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.records import Entry, Round
     from gridllm_leaderboard.store.view import View
 
 GRACE_S: Final = 600  # after the draw, for graders to say for the first time what they are able to do

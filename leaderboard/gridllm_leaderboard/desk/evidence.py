@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from gridllm.charter.contest import Rules
+    from gridllm_leaderboard.records import Round
     from gridllm_leaderboard.results import ItemResult
     from gridllm_leaderboard.statements import Failure, Grade
-    from gridllm_leaderboard.store.records import Round
     from gridllm_leaderboard.store.view import View
 
 

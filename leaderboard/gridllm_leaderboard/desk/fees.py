@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridllm.errors import LeaderboardError
 from gridllm.ledger.paper import Rulebook
-from gridllm_leaderboard.desk.payments import Payment, payments_in
+from gridllm_leaderboard.payments import Payment, payments_in
 
 if TYPE_CHECKING:
     from gridllm.ledger.messages import HistoryRow

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 
 from gridllm.charter.contest import Rules
 from gridllm.errors import NotAccepted
+from gridllm_leaderboard.records import Round
 from gridllm_leaderboard.statements import Failure, Grade, Submission, id_of
-from gridllm_leaderboard.store.records import Round
 
 
 def check_grade(

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from gridllm.charter.contest import Rules
     from gridllm.ids import PeerId
     from gridllm_leaderboard.desk.desk import Desk
+    from gridllm_leaderboard.records import Entry, Round
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.records import Entry, Round
     from gridllm_leaderboard.store.view import View
 
 MOST_BEYOND: Final = 64  # models that a grader is told of which it is not able to grade

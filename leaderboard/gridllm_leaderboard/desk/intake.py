@@ -9,8 +9,8 @@ from typing import Final
 from gridllm.charter.contest import Rules
 from gridllm.errors import NotAccepted
 from gridllm.quantities import count_credits, count_things
+from gridllm_leaderboard.records import Entry
 from gridllm_leaderboard.statements import Submission
-from gridllm_leaderboard.store.records import Entry
 
 SKEW_S: Final = 3600  # that an author's clock may be ahead
 DAY_S: Final = 86_400

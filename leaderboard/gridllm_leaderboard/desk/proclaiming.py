@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from gridllm.ledger.statements import Grant
     from gridllm_leaderboard.desk.consequences import Shape
     from gridllm_leaderboard.desk.desk import Desk
+    from gridllm_leaderboard.records import Entry, ReignRow
     from gridllm_leaderboard.statements import Submission
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.records import Entry, ReignRow
     from gridllm_leaderboard.store.view import View
 
 BOUNTY_KEY: Final = "bounty:"  # with the verdict's id: booked, or the file of its draft

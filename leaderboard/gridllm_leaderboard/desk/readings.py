@@ -33,7 +33,7 @@ from gridllm_leaderboard.messages import (
 if TYPE_CHECKING:
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.messages import Message
-    from gridllm_leaderboard.store.records import Entry, Round
+    from gridllm_leaderboard.records import Entry, Round
     from gridllm_leaderboard.store.view import View
 
 FULL_BYTES: Final = MAX_CALL_BYTES - 64 * 1024  # of an answer; a page ends earlier rather than exceed it

@@ -13,8 +13,8 @@ from gridllm.ids import ModelRoot
 from gridllm_leaderboard.desk.contributions import Contributions
 from gridllm_leaderboard.desk.intake import DAY_S, Held, check_contribution, check_held, check_words
 from gridllm_leaderboard.desk.views import submission_view
+from gridllm_leaderboard.records import Entry
 from gridllm_leaderboard.statements import Submission, Withdrawal, id_of, verify_document
-from gridllm_leaderboard.store.records import Entry
 from gridllm_leaderboard.upload.interface import Expected
 
 if TYPE_CHECKING:

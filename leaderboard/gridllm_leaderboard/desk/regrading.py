@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gridllm.ids import PeerId
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.messages import Regrade, SubmissionView
+    from gridllm_leaderboard.records import Entry
     from gridllm_leaderboard.store.batch import Batch
-    from gridllm_leaderboard.store.records import Entry
     from gridllm_leaderboard.store.view import View
 
 

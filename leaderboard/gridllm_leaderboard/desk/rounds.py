@@ -7,8 +7,8 @@ from typing import Final
 
 from gridllm.charter.contest import Rules
 from gridllm.identity.statement import MAX_STATEMENT_BYTES
+from gridllm_leaderboard.records import Entry
 from gridllm_leaderboard.statements import MAX_ROUND, Lock
-from gridllm_leaderboard.store.records import Entry
 
 VERDICT_BYTES: Final = (
     MAX_STATEMENT_BYTES * 3 // 4 - 1152

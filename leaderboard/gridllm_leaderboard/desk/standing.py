@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gridllm.charter.economy import Prices
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.messages import AskRank
-    from gridllm_leaderboard.store.records import Entry, Mark
+    from gridllm_leaderboard.records import Entry, Mark
     from gridllm_leaderboard.store.view import View
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from gridllm_leaderboard.messages import Reign, RoundView, SubmissionView
 if TYPE_CHECKING:
     from gridllm.charter.contest import Rules
     from gridllm_leaderboard.messages import State
-    from gridllm_leaderboard.store.records import Entry, ReignRow, Round
+    from gridllm_leaderboard.records import Entry, ReignRow, Round
 
 NEXT: Final[Mapping[State, str]] = {
     "uploading": "Its files are awaited; the same gridllm leaderboard submit goes on where it was.",

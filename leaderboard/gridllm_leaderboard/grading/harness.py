@@ -23,7 +23,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from gridllm.errors import LeaderboardError
 from gridllm.models.scoring import Scorer
 from gridllm_leaderboard.grading.journal import Journal
-from gridllm_leaderboard.grading.points import lost_text, result_of
+from gridllm_leaderboard.ranking.points import lost_text, result_of
 from gridllm_leaderboard.results import ItemResult, Line, digest_of
 from gridllm_leaderboard.tasks.taskfile import TaskFile
 

@@ -7,9 +7,9 @@ from typing import Final
 
 from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.grading.job import Via
-from gridllm_leaderboard.grading.points import grade_of
 from gridllm_leaderboard.grading.running import Ran
 from gridllm_leaderboard.grading.work import Assignment, Sheet, Wanted
+from gridllm_leaderboard.ranking.points import grade_of
 from gridllm_leaderboard.results import digest_of, items_root
 from gridllm_leaderboard.statements import Failure, Grade, TaskGrade, id_of
 

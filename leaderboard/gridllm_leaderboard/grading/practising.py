@@ -10,9 +10,9 @@ from pathlib import Path
 from gridllm.disk import make_private_dir
 from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.grading.plan import Means
-from gridllm_leaderboard.grading.points import grade_of
 from gridllm_leaderboard.grading.preparing import Questions, Subject, Ways, prepare
 from gridllm_leaderboard.grading.running import CannotRunError, run_job
+from gridllm_leaderboard.ranking.points import grade_of
 from gridllm_leaderboard.results import ItemResult, items_root
 from gridllm_leaderboard.statements import TaskGrade
 from gridllm_leaderboard.tasks import Task

@@ -8,7 +8,7 @@ from typing import Final
 
 from gridllm.charter.contest import Rules
 from gridllm.errors import LeaderboardError
-from gridllm_leaderboard.grading.points import grade_of, result_of
+from gridllm_leaderboard.ranking.points import grade_of, result_of
 from gridllm_leaderboard.results import ItemResult, Line
 from gridllm_leaderboard.statements import Draw, Grade
 from gridllm_leaderboard.tasks.taskfile import Kind

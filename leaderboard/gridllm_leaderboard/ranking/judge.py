@@ -11,9 +11,9 @@ import numpy as np
 from gridllm_leaderboard.ranking.agreement import Settled, Vote, settle
 from gridllm_leaderboard.ranking.measured import Measured, measured, median_of
 from gridllm_leaderboard.ranking.score import scores
+from gridllm_leaderboard.records import Mark
 from gridllm_leaderboard.results import ItemResult
 from gridllm_leaderboard.statements import Comparison, Failure, Grade, Verdict
-from gridllm_leaderboard.store.records import Mark
 
 
 class Graded(NamedTuple):

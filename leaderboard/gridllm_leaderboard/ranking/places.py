@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gridllm_leaderboard.ranking.estimate import Estimate
-from gridllm_leaderboard.store.records import Mark
+from gridllm_leaderboard.records import Mark
 
 Kind = Literal["text", "choice"]
 

@@ -9,7 +9,7 @@ from gridllm.charter.economy import Prices
 from gridllm.ledger.prices import Count, price
 from gridllm_leaderboard.messages import Interval, RankRow
 from gridllm_leaderboard.ranking.places import Placed
-from gridllm_leaderboard.store.records import Entry
+from gridllm_leaderboard.records import Entry
 
 TOKENS: Final = 1000  # that a model's cost is told for
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 from sqlalchemy import func, insert, select
 
 from gridllm.errors import LeaderboardError
+from gridllm_leaderboard.records import Round
 from gridllm_leaderboard.results import lines_root
 from gridllm_leaderboard.statements import Failure, Grade, id_of
-from gridllm_leaderboard.store.records import Round
 from gridllm_leaderboard.store.schema import grades, lines
 from gridllm_leaderboard.store.spelling import document_of
 from gridllm_leaderboard.store.view import View

@@ -9,8 +9,8 @@ from sqlalchemy import func, insert, select, update
 
 from gridllm.errors import LeaderboardError
 from gridllm_leaderboard.messages import State
+from gridllm_leaderboard.records import Entry
 from gridllm_leaderboard.statements import Submission, Withdrawal, id_of
-from gridllm_leaderboard.store.records import Entry
 from gridllm_leaderboard.store.schema import submissions
 from gridllm_leaderboard.store.spelling import document_of, write_overlaps
 from gridllm_leaderboard.store.view import View

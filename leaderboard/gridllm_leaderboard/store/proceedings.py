@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from sqlalchemy import insert, update
 
 from gridllm.errors import LeaderboardError
+from gridllm_leaderboard.records import Mark, ReignRow, Round
 from gridllm_leaderboard.statements import Annulment, Draw, Lock, Verdict, id_of
 from gridllm_leaderboard.store.handed import Handed, check_not_annulled
-from gridllm_leaderboard.store.records import Mark, ReignRow, Round
 from gridllm_leaderboard.store.schema import reigns, rounds, spent, submissions
 from gridllm_leaderboard.store.spelling import document_of, reign_columns, write_marks
 

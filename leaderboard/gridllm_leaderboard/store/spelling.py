@@ -14,8 +14,8 @@ from sqlalchemy import Row
 from gridllm.errors import LeaderboardError, StatementError
 from gridllm.identity.statement import read_unverified
 from gridllm_leaderboard.messages import State
+from gridllm_leaderboard.records import Entry, Kept, Mark, ReignRow, Round
 from gridllm_leaderboard.statements import TYPES, Annulment, Draw, Failure, Grade, Lock, Submission
-from gridllm_leaderboard.store.records import Entry, Kept, Mark, ReignRow, Round
 
 M = TypeVar("M", bound=BaseModel)
 D = TypeVar("D", Grade, Failure)

@@ -9,9 +9,9 @@ from typing import Final, TypeVar
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from gridllm_leaderboard.messages import State
+from gridllm_leaderboard.records import Entry, Kept, Mark, ReignRow, Round
 from gridllm_leaderboard.results import MAX_LINES_BYTES
 from gridllm_leaderboard.statements import Failure, Grade
-from gridllm_leaderboard.store.records import Entry, Kept, Mark, ReignRow, Round
 from gridllm_leaderboard.store.schema import grades, lines, reigns, rounds, settings, spent, submissions
 from gridllm_leaderboard.store.spelling import damaged, entry_of, kept_of, read_marks, reign_of, round_of, rules_in
 

@@ -15,8 +15,8 @@ from gridllm.identity.statement import read_unverified, type_of
 from gridllm.ledger.keepers import Keepers
 from gridllm.ledger.outbox import Outbox
 from gridllm.ledger.statements import TRANSFER_TYPE, Transfer
-from gridllm_leaderboard.desk.payments import memo_for
 from gridllm_leaderboard.messages import SubmissionView
+from gridllm_leaderboard.payments import memo_for
 
 PAGE: Final = 100  # statements: fit a call, however long they are
 EARLIER_S: Final = 86_400  # looked at before the submission was signed: clocks differ

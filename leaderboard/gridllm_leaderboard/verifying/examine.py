@@ -16,9 +16,9 @@ from gridllm_leaderboard.contamination import RUN_WORDS, overlaps_of, sharing
 from gridllm_leaderboard.messages import Dossier, RankRow
 from gridllm_leaderboard.ranking.claims import SAME
 from gridllm_leaderboard.ranking.judge import Judgement
+from gridllm_leaderboard.records import Mark
 from gridllm_leaderboard.results import ItemResult, Line, lines_root, read_results
 from gridllm_leaderboard.statements import Draw, Failure, Grade, Lock, Submission, Verdict, id_of
-from gridllm_leaderboard.store.records import Mark
 from gridllm_leaderboard.tasks.task import Task
 from gridllm_leaderboard.verifying.annulled import told_of, verify_annulled
 from gridllm_leaderboard.verifying.evidence import Evidence
