@@ -2,6 +2,7 @@
 
 ::
 
+    points     log-likelihoods → points, and points → a line of a grade
     resample   2,000 resamples of a round's items, the same on every machine
     measured   results of one model on one task, as arrays; the median of several graders'
     score      one model's score with its 95% interval; the difference of two models on the same items
