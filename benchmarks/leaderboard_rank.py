@@ -23,6 +23,7 @@ import uvloop
 from gridllm.identity.keys import Identity
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.libp2p import open_swarm
+from gridllm_leaderboard.desk.desk import RULES_KEY
 from gridllm_leaderboard.desk.start import Office, open_leaderboard
 from gridllm_leaderboard.messages import RANK_CALL, AskRank, Rank, pack, unpack
 from gridllm_leaderboard.records import Mark
@@ -35,8 +36,8 @@ LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 ROUND = 64  # submissions, the most that one holds
 
 
-def fill(url: str, grid: str, count: int, tasks: list[str]) -> None:
-    """Rounds of signed submissions and grades, as a board has them after years."""
+def fill(url: str, grid: str, rules: bytes, count: int, tasks: list[str]) -> None:
+    """Rounds of signed submissions and grades, as a board has them after years. ``rules``: the notice."""
     store, rng, champion = LeaderboardStore(open_engine(url)), random.Random(0), None
     for number, first in enumerate(range(0, count, ROUND), start=1):
         entries = [submitted(one, Identity.ephemeral(), grid=grid) for one in range(first, min(count, first + ROUND))]
@@ -44,6 +45,7 @@ def fill(url: str, grid: str, count: int, tasks: list[str]) -> None:
             for entry in entries:
                 batch.enter(entry)
             raw, lock = locked(number, [entry.id for entry in entries], champion)
+            batch.keep(RULES_KEY + lock.rules, rules.decode("ascii"))
             batch.lock(number, raw, lock.submissions)
             raw, draw = drawn(lock)
             batch.draw(number, raw)
@@ -81,7 +83,8 @@ async def measure(folder: Path, count: int, times: int) -> dict[str, Any]:
     house = House(folder, {}, {})
     url, tasks = f"sqlite:///{folder / 'leaderboard.sqlite'}", list(house.tasks)
     started = time.perf_counter()
-    await asyncio.to_thread(fill, url, house.signed.grid, count, tasks)
+    (rules,) = house.board.raws()
+    await asyncio.to_thread(fill, url, house.signed.grid, rules, count, tasks)
     filled_s = time.perf_counter() - started
     server = await open_swarm(house.identity, host_maddrs=LOOPBACK)
     client = await open_swarm(Identity.ephemeral(), initial_peers=server.addresses, client_only=True)
