@@ -40,6 +40,16 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_documents_name_only_files_that_exist() -> None:
+    root = DOCS.parent
+    folders = ("gridllm", "clients", "bootstrap", "leaderboard", "tests", "benchmarks")
+    files = {f"/{path.relative_to(root)}" for folder in folders for path in (root / folder).rglob("*.py")}
+    for page in (root / "CONTRIBUTING.md", root / "README.md", *DOCS.glob("*.md")):
+        for named in re.findall(r"(?<![\w/.])\w+(?:/\w+)*\.py\b", page.read_text(encoding="utf-8")):
+            known = named.startswith("_") or any(path.endswith(f"/{named}") for path in files)
+            assert known, f"{page.name} names {named}"
+
+
 def test_every_decision_is_listed() -> None:
     index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
     for record in (DOCS / "decisions").glob("0*.md"):

@@ -1,8 +1,8 @@
 """The admission authority: a maintainer's key on line, which measures candidates and signs what it saw.
 
-One stream for each candidate: Hello, a place in the queue, the examination (``admission/verifier.py`` leads it), the
-verdict. It shares its process with the first peer, so nothing here may hold up the event loop, and whatever strangers
-send or keep waiting is bounded.
+One stream for each candidate: Hello, a place in the queue, the examination (``admission/examination/verifier.py`` leads
+it), the verdict. It shares its process with the first peer, so nothing here may hold up the event loop, and whatever
+strangers send or keep waiting is bounded.
 """
 
 from __future__ import annotations
