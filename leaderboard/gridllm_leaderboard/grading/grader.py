@@ -88,7 +88,9 @@ class Grader:
         told = [Unable(submission, note.why) for submission, note in given_up.items()][:MOST_UNABLE]
         asked = AskWork(self.delegation(link), self.means.holds, self.means.way != "local", told)
         work = await link.ask(WORK_CALL, asked, Work)
-        return await asyncio.to_thread(read_work, work, link.signed, self.account), work.beyond
+        given = await asyncio.to_thread(read_work, work, link.signed, self.account)
+        await self._larder(link).give_back([] if given is None else [one.submission.root for one in given.models])
+        return given, work.beyond
 
     def delegation(self, link: LeaderboardLink) -> bytes:
         """The account's word that this connection is its."""
@@ -111,6 +113,7 @@ class Grader:
             failed = isinstance(said, Failure)
             raw = await asyncio.to_thread(sign, said, self.identity)
             held = await asyncio.to_thread(keep_signed, folder, raw, failed), failed
+        await self._larder(link).give_back([one.submission.root for one in given.models if one.id != model.id])
         grade, failure = await send(link, self.delegation(link), folder, *held)
         return Done(model.id, model.submission.name, grade, failure)
 
@@ -168,10 +171,10 @@ class Grader:
     async def _run(self, link: LeaderboardLink, model: Wanted, sheets: Sequence[Sheet], folder: Path, via: Via) -> Ran:
         """Raises CannotRunError, PutOffError, OSError."""
         said, root = model.submission, ModelRoot(model.submission.root)
-        larder = Larder(link.swarm, {link.peer: link.addresses}, self.pins, self.cache_dir)
-        was_here = larder.has(root)
+        larder = self._larder(link)
         subject = Subject(root, said.parameters, via, root, None)
         if via == "local":
+            await larder.borrow(root)
             where, manifest = await self._files(larder, root, said.name, folder)
             subject = Subject(root, said.parameters, via, str(where), manifest)
         questions = [
@@ -183,12 +186,13 @@ class Grader:
             )
         ]
         job, wall_s = await asyncio.to_thread(prepare, folder, subject, questions, self.means, self.ways)
-        ran = await run_job(
+        return await run_job(
             job, wall_s, self._told(said.name, "grading" if via == "local" else "grading through the grid:")
         )
-        if via == "local" and not was_here:
-            await larder.clear(root)
-        return ran
+
+    def _larder(self, link: LeaderboardLink) -> Larder:
+        notes = Ledge(self.pins.data_dir, link.signed.grid, self.account).fetched
+        return Larder(link.swarm, {link.peer: link.addresses}, self.pins, self.cache_dir, notes)
 
     async def _files(self, larder: Larder, root: ModelRoot, name: str, folder: Path) -> tuple[Path, Path]:
         """The model's folder, and the file of its manifest. Raises PutOffError, OSError."""

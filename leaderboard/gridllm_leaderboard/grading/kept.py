@@ -3,6 +3,7 @@
 ::
 
     grading/<grid>/<account>/unable.json                                      what it cannot grade (unable.py)
+    grading/<grid>/<account>/fetched/<root>                                   weights here to be graded (obtain.py)
     grading/<grid>/<account>/<draw>-<submission>/grade.json or failure.json   the envelope
                                                  <list>.results.jsonl         results, by the child
                                                  journal.jsonl, job.json, …   the child's, while it runs
@@ -59,6 +60,11 @@ class Ledge:
     def unable(self) -> Path:
         """The file of what this grader is not able to grade."""
         return self._folder / "unable.json"
+
+    @property
+    def fetched(self) -> Path:
+        """The folder that notes which weights are here for gradings alone."""
+        return self._folder / "fetched"
 
     def folder(self, draw: str, submission: str) -> Path:
         """Where one model's grading in one round lies. Raises LeaderboardError: it cannot be written."""
