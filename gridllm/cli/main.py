@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -18,6 +19,7 @@ from gridllm.cli.help import COMMAND_ORDER, EPILOG, laid_out, without_values
 from gridllm.errors import GridError, UsageError
 
 COMMAND_GROUP: Final = "gridllm.commands"
+INTERRUPTED: Final = 130  # exit code, as shells have it
 MACHINE_FAULTS: Final = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "make room, for your quota is used up",
@@ -148,13 +150,25 @@ def complain(sentence: str) -> None:
     Console(stderr=True, soft_wrap=True).print(Text.assemble(("gridllm: ", "bold red"), sentence))
 
 
+def _end_at_once(code: int) -> NoReturn:
+    """End without waiting for threads: one that imports torch cannot be interrupted, and Python waits for it, for
+    seconds on a busy machine. What has to be put away was put away by what the interrupt went through."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line. Exits 0, 1 for a ``GridError``, 2 for wrong usage, 130 after Ctrl-C; never a traceback
     unless GRIDLLM_DEBUG=1."""
     try:
         app(args=args, prog_name="gridllm")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as end:
+        interrupted = isinstance(end, KeyboardInterrupt) or end.code == INTERRUPTED  # typer makes the one the other
+        if interrupted and args is None:  # the command itself, and no test of it
+            _end_at_once(INTERRUPTED)
+        sys.exit(INTERRUPTED if interrupted else end.code)
     except GridError as error:
         if debugging():
             raise

@@ -76,6 +76,16 @@ def run(*args: str) -> int | str | None:
     return caught.value.code
 
 
+def test_ctrl_c_waits_for_no_thread() -> None:
+    script = (
+        "import sys, threading, time\nfrom gridllm.cli import main as cli\n"
+        "def command():\n    threading.Thread(target=time.sleep, args=(3600,)).start()\n    raise KeyboardInterrupt\n"
+        "cli.app.command('wait')(command)\nsys.argv = ['gridllm', 'wait']\nprint('said before')\ncli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (130, "said before\n"), done.stderr
+
+
 @pytest.mark.usefixtures("commands")
 class TestMain:
     def test_a_grid_error_is_one_sentence(self, capsys: pytest.CaptureFixture[str]) -> None:

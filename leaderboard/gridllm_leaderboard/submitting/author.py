@@ -42,6 +42,13 @@ LONGEST_LOOK_S: Final = 10.0
 PATIENT_S: Final = 300.0  # of a leaderboard that does not answer, or a keeper
 SEEN_S: Final = 600.0  # until the leaderboard finds a payment in the books
 CALL_S: Final = 30.0
+WANTED: Final = {
+    "name": "up to 64 letters, digits, blanks, dots, hyphens or underscores, with a letter or digit at both ends",
+    "message": "up to 500 characters",
+    "license": "up to 64 characters, such as Apache-2.0",
+    "base": "the root of a model, 64 hex digits, as gridllm leaderboard show has it",
+}
+"""What the author's words have to be, by their flag."""
 OVER: Final = ("refused", "withdrawn")  # the same model may be submitted again
 DONE: Final = ("queued", "locked", "graded", "failed")
 
@@ -98,7 +105,8 @@ def _document(grid: str, account: str, words: Words, facts: dict[str, Any]) -> S
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0]) if first["loc"] else "submission"
         said = str(fields.get(field))[:80]
-        raise UsageError(f"--{field} {said!r} cannot be used: {first['msg'].removesuffix('.')}.") from error
+        why = WANTED.get(field) or first["msg"].removesuffix(".")
+        raise UsageError(f"--{field} {said!r} cannot be used: {why}.") from error
 
 
 class Author:

@@ -58,6 +58,7 @@ def generate(
     from gridllm_client.grid import Grid
     from gridllm_client.prompts import Wishes
 
+    _check_at_once(dtype, path)
     text = sys.stdin.read() if prompt == "-" else prompt
     given = {
         "temperature": temperature,
@@ -97,6 +98,22 @@ def generate(
         progress.chain(made)
     if made.bills:
         progress.cost(made, balance, always=show_chain)
+
+
+def _check_at_once(dtype: str | None, path: Path | None) -> None:
+    """What needs no grid to be refused: entering one takes seconds.
+
+    Raises:
+        UsageError: no such dtype.
+        ModelError: no such folder.
+    """
+    from gridllm.errors import ModelError, UsageError
+    from gridllm.models.sizes import ITEM_BYTES
+
+    if dtype is not None and dtype not in ITEM_BYTES:
+        raise UsageError(f"Data type {dtype!r} is not supported; use one of {', '.join(ITEM_BYTES)}.")
+    if path is not None and not path.expanduser().is_dir():
+        raise ModelError(f"There is no model folder {path}; leave --path out, and the files are fetched.")
 
 
 def _stream(
