@@ -95,10 +95,16 @@ class Seeding:
         streams: int = STREAMS,
         reads_at_once: int = READS_AT_ONCE,
         may: Callable[[PeerId, str], bool] = lambda _peer, _root: True,
+        first: Callable[[PeerId], bool] = lambda _peer: False,
     ) -> None:
-        """``may``: whether that peer may have the weights of that root; to others it is as if they were not here."""
+        """
+        Args:
+            may: whether that peer may have the weights of that root; to others it is as if they were not here.
+            first: whether that peer has its streams though strangers, whose names cost nothing, hold all there are.
+        """
         self.shelf = shelf
         self._may = may
+        self._first = first
         self.sent_bytes = 0
         self._streams = streams
         self._reading = asyncio.Semaphore(reads_at_once)  # first come, first served
@@ -119,7 +125,8 @@ class Seeding:
 
     async def _on_stream(self, stream: Stream) -> None:
         peer = stream.peer
-        if self._open.total() >= self._streams or self._open[peer] >= STREAMS_PER_PEER:
+        full = self._open.total() >= self._streams and not self._first(peer)
+        if full or self._open[peer] >= STREAMS_PER_PEER:
             await _write(stream, _declined(Full("This peer hands out weights to many at present; ask another.")))
             return
         self._open[peer] += 1

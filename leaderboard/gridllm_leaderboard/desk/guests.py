@@ -58,7 +58,7 @@ class Handout:
         self._open: set[str] = set()  # to everyone
         self._graded: set[str] = set()
         self._shelf = Shelf()
-        self.seeding = Seeding(self._shelf, may=self.may)
+        self.seeding = Seeding(self._shelf, may=self.may, first=guests.__contains__)
         self.manifests: Mapping[ModelRoot, bytes] = _Manifests(desk.vault, self._shelf)
 
     async def refresh(self) -> None:
