@@ -12,7 +12,7 @@ from gridllm.admission.certificate import Certificate
 from gridllm.ledger.messages import Outcome
 from tests.ledgers import hex_of
 from tests.unit.node_paying import Payer
-from tests.unit.test_node_purse import Counter, price
+from tests.unit.purse_counter import Counter, price
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from gridllm.ledger.messages import Outcome
 from gridllm.node.counter import purse
-from tests.unit.test_node_purse import Counter
+from tests.unit.purse_counter import Counter
 
 TOKENS = (5, 3, 9, 7)
 
