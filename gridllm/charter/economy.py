@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 
 from gridllm.identity.fields import HexDigest, HexKey, Strict
 
-MICRO: Final = 1_000_000  # micro-credits in a credit
 MAX_MICRO: Final = 2**62  # of one amount: sums of two still fit a database's 64-bit integer
 PARAMETERS: Final = 1_000_000  # prices are for so many parameters
 

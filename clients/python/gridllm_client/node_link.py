@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from gridllm.errors import CallTimeout, GridError, PeerLost, Refusal, SwarmError, WireError
+from gridllm.errors import CallTimeout, GridError, PeerLost, Refusal, WireError
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.link import LINK_STREAM, Link
@@ -227,7 +227,3 @@ class Blamed(GridError):
         """The refusal as it came over the wire."""
         peer = PeerId(refused.peer) if refused.peer is not None else None
         return Blamed(Refusal.from_wire(refused.code, refused.message), refused.code, peer)
-
-
-LinkFailure = SwarmError | Blamed
-"""Everything that ``LinkPool.get`` and ``NodeLink.ask`` raise."""
