@@ -165,10 +165,10 @@ def main(args: list[str] | None = None) -> NoReturn:
     try:
         app(args=args, prog_name="gridllm")
     except (KeyboardInterrupt, SystemExit) as end:
-        interrupted = isinstance(end, KeyboardInterrupt) or end.code == INTERRUPTED  # typer makes the one the other
-        if interrupted and args is None:  # the command itself, and no test of it
+        code = end.code if isinstance(end, SystemExit) else INTERRUPTED  # typer makes the one the other
+        if code == INTERRUPTED and args is None:  # the command itself, and no test of it
             _end_at_once(INTERRUPTED)
-        sys.exit(INTERRUPTED if interrupted else end.code)
+        sys.exit(code)
     except GridError as error:
         if debugging():
             raise
