@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -122,8 +123,8 @@ class Arrivals:
         """A disk was replaced, or spoilt: whose files are gone is not locked, for its round would come to no end."""
         desk = self._desk
         for entry in await desk.books.read(lambda view: view.in_state("unpaid", "queued")):
-            if await asyncio.to_thread(desk.vault.folder, entry.submission.root) is None:
-                await desk.books.write(lambda batch, id_=entry.id: batch.bring_again(id_, LOST))  # type: ignore[misc]
+            gone = await asyncio.to_thread(desk.vault.folder, entry.submission.root) is None
+            if gone and await desk.books.write(partial(_bring_again, entry=entry)):
                 desk.tell("trouble", {"text": f"Submission {entry.id[:16]}…: {LOST}"})
 
     async def _look_at(self, entry: Entry) -> None:
@@ -188,6 +189,14 @@ def kept_shape(view: View, root: str) -> Shape | None:
     """As it was found when the model was checked."""
     kept = view.value(SHAPE_KEY + root)
     return None if kept is None else msgspec.json.decode(kept, type=Shape)
+
+
+def _bring_again(batch: Batch, entry: Entry) -> bool:
+    """Whether it waits still; then its author is asked for its files."""
+    if batch.states([entry.id]).get(entry.id) != entry.state:
+        return False
+    batch.bring_again(entry.id, LOST)
+    return True
 
 
 def _checking(view: View) -> list[Entry]:
