@@ -155,7 +155,11 @@ async def _reached(swarm: Swarm, signed: SignedCharter, rules: Rules) -> tuple[P
                 await swarm.connect(peer, addresses, timeout_s=CONNECT_S)
                 return peer, addresses
             except (Unreachable, CallTimeout) as unreached:
-                error = unreached
+                log.info("The leaderboard is out of reach: %s", unreached)
+                error = Unreachable(
+                    f"The leaderboard of {signed.charter.name!r} does not answer at {' or '.join(addresses)}; try "
+                    "again when its maintainer runs: gridllm leaderboard run"
+                )
         if asyncio.get_running_loop().time() >= deadline:
             raise error
         await asyncio.sleep(1.0)
