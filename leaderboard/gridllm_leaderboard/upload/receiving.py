@@ -22,12 +22,15 @@ from gridllm.errors import (
     OutOfTurn,
     PeerLost,
     Refusal,
+    SwarmError,
     TooSoon,
     WireError,
 )
 from gridllm.ids import PeerId
 from gridllm.ledger.paper import verify_delegation
 from gridllm.swarm.interface import Stream, Swarm
+from gridllm_bootstrap.keeping.patience import SeenAt
+from gridllm_bootstrap.limits import places_of
 from gridllm_leaderboard.messages import UPLOAD_STREAM
 from gridllm_leaderboard.upload.intake import Intake
 from gridllm_leaderboard.upload.interface import Uploads
@@ -46,6 +49,7 @@ log = logging.getLogger(__name__)
 
 STREAMS: Final = 32  # uploads at once; each holds a few MB
 GREETING: Final = 224  # streams beyond these whose peer has not said yet whom it acts for; each holds a frame at most
+GREETING_OF_PLACE: Final = 32  # of those from one address: peers' names cost nothing
 STREAMS_PER_PEER: Final = 2
 UPLOADS_PER_ACCOUNT: Final = 4
 FIRST_S: Final = 10.0  # for the first frame
@@ -79,7 +83,9 @@ class Receiving:
         self._desk = desk
         self._clock = clock
         self._streams = streams
+        self._seen_at: SeenAt | None = None  # of the swarm
         self._open: Counter[PeerId] = Counter()
+        self._greeting: Counter[str] = Counter()  # streams that have not begun, by where they come from
         self._hands: dict[str, _Hand] = {}  # by submission
 
     @property
@@ -89,6 +95,7 @@ class Receiving:
 
     async def serve(self, swarm: Swarm) -> None:
         """Take uploads from now on, for as long as ``swarm`` lives. Raises SwarmError."""
+        self._seen_at = swarm.seen_at
         await swarm.serve_streams(UPLOAD_STREAM, self._on_stream, max_body_bytes=PIECE_BYTES)
 
     async def _on_stream(self, stream: Stream) -> None:
@@ -117,12 +124,13 @@ class Receiving:
             await stream.close()
 
     async def _take(self, stream: Stream) -> None:
-        begin = await _first(stream)
-        try:
-            account = verify_delegation(begin.delegation, self._grid, stream.peer, self._clock()).account
-        except LedgerError as error:
-            raise BadPayment(str(error)) from error
-        expected = await self._desk.expected(begin.submission, account)
+        async with self._greeted(stream.peer):
+            begin = await _first(stream)
+            try:
+                account = verify_delegation(begin.delegation, self._grid, stream.peer, self._clock()).account
+            except LedgerError as error:
+                raise BadPayment(str(error)) from error
+            expected = await self._desk.expected(begin.submission, account)
         async with self._turn(begin.submission, account, stream):
             try:
                 await Intake(self._vault, stream, expected, begin).run()
@@ -130,6 +138,21 @@ class Receiving:
                 await self._desk.refused(begin.submission, str(error))
                 raise Malformed(str(error)) from error
             await self._desk.arrived(begin.submission)
+
+    @contextlib.asynccontextmanager
+    async def _greeted(self, peer: PeerId) -> AsyncIterator[None]:
+        """Hold while the peer has not said whom it acts for. Raises Full: too many from its address have not."""
+        places: set[str] = set()
+        with contextlib.suppress(SwarmError):
+            places = set() if self._seen_at is None else places_of(await self._seen_at(peer))
+        if any(self._greeting[place] >= GREETING_OF_PLACE for place in places):
+            raise Full("Too many streams from your address do not say which submission they bring; try again soon.")
+        self._greeting.update(places)
+        try:
+            yield
+        finally:
+            self._greeting.subtract(places)
+            self._greeting += Counter()
 
     @contextlib.asynccontextmanager
     async def _turn(self, submission: str, account: str, stream: Stream) -> AsyncIterator[None]:
