@@ -19,7 +19,7 @@ First steps:
   gridllm join ADDRESS                  its founder tells you the address
   gridllm generate "Once upon a time"   use it; gridllm serve gives back
 
-Example: gridllm join --help
+Each command has an example: gridllm join --help
 To complete commands with TAB: gridllm --install-completion"""
 
 

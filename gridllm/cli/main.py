@@ -134,7 +134,10 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Volunteers pool machines to host language models none of them could host alone."""
+    """Volunteers pool machines to host language models none of them could host alone.
+
+    Example: gridllm demo
+    """
 
 
 def debugging() -> bool:

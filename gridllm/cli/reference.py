@@ -31,6 +31,7 @@ def commands_of_all() -> Iterator[tuple[str, Any]]:
 
     root: Any = typer.main.get_command(app)
     context = root.make_context("gridllm", [], resilient_parsing=True)
+    yield "gridllm", root
     for name in root.list_commands(context):
         command = root.get_command(context, name)
         yield f"gridllm {name}", command
