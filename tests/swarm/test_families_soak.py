@@ -14,7 +14,7 @@ from gridllm_client import Grid, GridModel
 from gridllm_client.generation import tokens_of
 from gridllm_client.sampling import Picker, generation_config
 from tests.swarm.grid import process_grid
-from tests.unit.test_chain_exact import NEW_TOKENS, local_greedy
+from tests.unit.reference import local_greedy
 from tests.unit.tiny_models import VOCAB, make_model
 
 FAMILIES = [
@@ -22,6 +22,7 @@ FAMILIES = [
     *("gpt_neox", "olmo2", "phi3", "falcon", "falcon-7b", "falcon-rw", "bloom"),
 ]
 CHAINS = (("0:5",), ("0:2", "2:5"), ("0:1", "1:4", "4:5"), ("0:1", "1:2", "2:3", "3:4", "4:5"))
+NEW_TOKENS = 24
 
 
 async def greedy(model: GridModel, prompt: list[int], nodes: int) -> list[int]:
@@ -44,7 +45,7 @@ def test_greedy_text_over_processes_equals_local(family: str, tmp_path: Path) ->
     tiny = make_model(family, tmp_path / "model")
     torch.manual_seed(11)
     prompt = torch.randint(3, VOCAB, (19,))
-    expected = local_greedy(tiny, prompt)
+    expected = local_greedy(tiny, prompt, NEW_TOKENS)
     with process_grid(tmp_path / "grid", model=str(tiny.folder), dtype="float32") as grid:
         for spans in CHAINS:
             numbers = grid.add(*spans, extra=["--path", str(tiny.folder), "--cache-tokens", "1024"])

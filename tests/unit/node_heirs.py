@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 import torch
 
 from gridllm.charter.contest import CROWN_TYPE, LISTING_TYPE, Crown, Listing
@@ -17,6 +18,7 @@ from gridllm.identity.keys import Identity
 from gridllm.identity.statement import sign_statement
 from gridllm.ids import ModelRoot
 from gridllm.models.manifest import build_manifest, root
+from gridllm.node.succession import making_way, succession, waiting
 from gridllm.swarm.directory import Directory
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.wire.messages import AnyMessage, Close, Open, Output, Ready, Refused, RowSlice, Step
@@ -46,6 +48,12 @@ def heir(folder: Path) -> ModelEntry:
         hidden_size=COMMON["hidden_size"],
         dtype="float32",
     )
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a node that goes over look around all the time."""
+    for module in (succession, waiting, making_way):
+        monkeypatch.setattr(module, "LOOK_S", 0.05)
 
 
 def crown(life: Life, entry: ModelEntry) -> None:

@@ -24,7 +24,7 @@ from gridllm_client.terms import Patience
 from tests.certificates import altered, amendment, certified, revocation
 from tests.unit.closed_grid import ClosedGrid
 from tests.unit.memory_grid import ROOT, MemoryNode, grid_of
-from tests.unit.test_client_session import Reference, plain_step, step
+from tests.unit.reference import Reference, plain_step, step
 from tests.unit.tiny_models import LAYERS, Tiny, make_model
 
 

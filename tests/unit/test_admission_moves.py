@@ -19,8 +19,7 @@ from gridllm_client.terms import ChainEvent
 from tests.certificates import certified, revocation
 from tests.unit.closed_grid import ClosedGrid
 from tests.unit.memory_grid import grid_of
-from tests.unit.test_chain_exact import local_greedy
-from tests.unit.test_client_session import SPANS, Reference, plain_step, step
+from tests.unit.reference import SPANS, Reference, local_greedy, plain_step, step
 from tests.unit.tiny_models import LAYERS, VOCAB, Tiny, make_model
 
 
@@ -73,7 +72,7 @@ async def test_a_revoked_node_leaves_the_chain_and_the_text_is_the_same(
                 grid.tell_nodes(notice)
 
     tokens = await generate(grid, session, prompt, 24, at)
-    assert tokens == local_greedy(tiny, prompt)
+    assert tokens == local_greedy(tiny, prompt, 24)
     assert victim not in {peer for peer, _, _ in session.chain}
     assert {peer for event in events for peer in event.lost} == {victim}, "nobody else had to go"
     later = grid.session()

@@ -9,6 +9,7 @@ from gridllm.wire.messages import RowSlice
 from gridllm_client.generation import tokens_of
 from gridllm_client.sampling import Picker, generation_config
 from tests.unit.memory_grid import memory_grid
+from tests.unit.reference import local_greedy
 from tests.unit.tiny_models import FAMILIES, LAYERS, VOCAB, Tiny, make_model
 
 CHAINS = {1: (0, 5), 2: (0, 2, 5), 3: (0, 1, 4, 5), 5: (0, 1, 2, 3, 4, 5)}
@@ -28,21 +29,13 @@ def prompt() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def local_greedy(tiny: Tiny, prompt: torch.Tensor) -> list[int]:
+def expected(tiny: Tiny, prompt: torch.Tensor) -> list[int]:
     """What transformers makes of the prompt on its own."""
-    out = tiny.model.generate(
-        prompt[None],
-        attention_mask=torch.ones_like(prompt)[None],
-        max_new_tokens=NEW_TOKENS,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    return out[0, len(prompt) :].tolist()
+    return local_greedy(tiny, prompt, NEW_TOKENS)
 
 
 @pytest.mark.parametrize("nodes", sorted(CHAINS))
-async def test_greedy_text_equals_local(tiny: Tiny, prompt: torch.Tensor, local_greedy: list[int], nodes: int) -> None:
+async def test_greedy_text_equals_local(tiny: Tiny, prompt: torch.Tensor, expected: list[int], nodes: int) -> None:
     async with memory_grid(tiny.folder, LAYERS, CHAINS[nodes]) as grid:
         lm = grid.ends.causal_lm(torch.nn.Identity())
         config = generation_config(lm, temperature=0)
@@ -52,7 +45,7 @@ async def test_greedy_text_equals_local(tiny: Tiny, prompt: torch.Tensor, local_
         tokens = [token async for token in tokens_of(session, grid.ends, prompt.tolist(), pick, NEW_TOKENS)]
         assert len(session.chain) == nodes
         session.close()
-    assert tokens == local_greedy
+    assert tokens == expected
 
 
 async def test_hidden_states_equal_local(tiny: Tiny) -> None:

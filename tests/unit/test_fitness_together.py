@@ -50,7 +50,7 @@ from tests.unit.authority_hall import CANDIDACY
 from tests.unit.closed_grid import ClosedGrid
 from tests.unit.memory_grid import ROOT, MemoryNode, grid_of
 from tests.unit.notes import Notes, until
-from tests.unit.test_client_session import plain_step
+from tests.unit.reference import plain_step
 from tests.unit.tiny_models import LAYERS, Tiny, make_model
 
 SPEED = 200.0  # blocks/s that both nodes were certified at

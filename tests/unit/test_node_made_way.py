@@ -15,9 +15,9 @@ from gridllm.errors import AdmissionError
 from gridllm.node import hosting, lifecycle, tenancy
 from gridllm.node.enrolment import Enrolment
 from gridllm.node.hosting import Hosting
-from gridllm.node.succession import making_way, succession, waiting
+from gridllm.node.succession import making_way
 from tests.certificates import certified
-from tests.unit.node_heirs import crown, heir, said, served
+from tests.unit.node_heirs import crown, heir, hurry, said, served
 from tests.unit.node_life import Life, living
 from tests.unit.notes import until
 
@@ -35,8 +35,7 @@ def entry(folder: Path) -> ModelEntry:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives the first up at once."""
-    for module in (succession, waiting, making_way):
-        monkeypatch.setattr(module, "LOOK_S", 0.05)
+    hurry(monkeypatch)
     monkeypatch.setattr(making_way, "QUIET_S", 0.0)
 
 

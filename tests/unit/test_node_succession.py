@@ -20,10 +20,10 @@ from gridllm.models.manifest import Manifest
 from gridllm.node import standing, tenancy
 from gridllm.node.enrolment import Enrolment
 from gridllm.node.hosting import Hosting
-from gridllm.node.succession import making_way, succession, waiting
+from gridllm.node.succession import making_way
 from gridllm.wire.messages import Leaving
 from tests.certificates import certified
-from tests.unit.node_heirs import Caller, crown, heir, records_of, said, served
+from tests.unit.node_heirs import Caller, crown, heir, hurry, records_of, said, served
 from tests.unit.node_life import Life, living
 from tests.unit.notes import until
 
@@ -42,9 +42,7 @@ def entry(folder: Path) -> ModelEntry:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(succession, "LOOK_S", 0.05)
-    monkeypatch.setattr(making_way, "LOOK_S", 0.05)
-    monkeypatch.setattr(waiting, "LOOK_S", 0.05)
+    hurry(monkeypatch)
     monkeypatch.setattr(standing, "FIRST_PAUSE_S", 0.2)
 
 

@@ -16,10 +16,10 @@ from gridllm.models.manifest import Manifest
 from gridllm.node import renewal, tenancy
 from gridllm.node.enrolment import Enrolment, Membership
 from gridllm.node.standing import Standing
-from gridllm.node.succession import making_way, succession, waiting
+from gridllm.node.succession import succession
 from gridllm.node.tenancy import Tenancy
 from tests.certificates import certified
-from tests.unit.node_heirs import Caller, crown, heir, records_of
+from tests.unit.node_heirs import Caller, crown, heir, hurry, records_of
 from tests.unit.node_life import Life, living
 from tests.unit.notes import until
 
@@ -38,8 +38,7 @@ def entry(folder: Path) -> ModelEntry:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (succession, waiting, making_way):
-        monkeypatch.setattr(module, "LOOK_S", 0.05)
+    hurry(monkeypatch)
 
 
 class Grid:
@@ -191,3 +190,25 @@ async def test_a_swarm_lost_while_the_old_model_is_taken_down_leaves_the_new_one
         life.network.kill(life.identity.peer)
         await until(lambda: served(life)[2:] == ["heir"] or life.task.done())
         assert [(one.entry.name, one.crowded) for one in life.volunteer._tenancies] == [("heir", False)]
+
+
+async def test_authorities_that_do_not_answer_keep_no_room_from_the_old_models_caches(
+    tmp_path: Path, folder: Path, entry: ModelEntry, grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Enrolment.examine
+
+    async def examine(enrolment: Enrolment, *args: Any) -> bytes:
+        if enrolment._membership.entry.root == entry.root:
+            await asyncio.Event().wait()
+        return await usual(enrolment, *args)
+
+    monkeypatch.setattr(Enrolment, "examine", examine)
+    monkeypatch.setattr(succession, "ADMISSION_S", 0.5)
+    async with living(tmp_path, champions={entry.root: folder}, admission=CLOSED, cache_tokens=16_384) as life:
+        record = await life.serving()
+        hosting = life.volunteer._tenancies[0].hosting
+        assert hosting is not None and record.total_tokens == 16_384
+        crown(life, entry)
+        await until(lambda: hosting.engine.budget.total < 16_384)
+        await until(lambda: said(life, "heir cannot be served here yet: it was not admitted within "))
+        assert hosting.engine.budget.total == 16_384

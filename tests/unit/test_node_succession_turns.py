@@ -12,9 +12,8 @@ import pytest
 from gridllm.charter.document import ModelEntry
 from gridllm.node import tenancy
 from gridllm.node.hosting import Hosting
-from gridllm.node.succession import making_way, succession, waiting
 from gridllm.node.surroundings import Surroundings
-from tests.unit.node_heirs import Caller, crown, heir, records_of, said, served
+from tests.unit.node_heirs import Caller, crown, heir, hurry, records_of, said, served
 from tests.unit.node_life import living
 from tests.unit.notes import until
 
@@ -33,8 +32,7 @@ def entry(folder: Path) -> ModelEntry:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (succession, waiting, making_way):
-        monkeypatch.setattr(module, "LOOK_S", 0.05)
+    hurry(monkeypatch)
 
 
 async def test_nobody_waits_for_the_chain_of_a_model_that_is_champion_no_longer(
