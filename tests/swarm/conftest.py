@@ -10,18 +10,21 @@ import pytest
 from tests.postgres import PostgresServer
 
 LONG = {
+    "test_admission",
     "test_admitted_serve",
     "test_bench",
     "test_cheaters",
+    "test_demo",
     "test_failures",
+    "test_generate",
     "test_leaderboard_grading",
     "test_ledger_attacks",
-    "test_ledger_attacks_books",
+    "test_ledger_store_postgres",
     "test_readme_leaderboard",
     "test_serve",
     "test_uncertified",
 }
-"""Files that take a minute or more. They begin first, so that no worker waits for another at the end."""
+"""Files that take a minute or more beside others. They begin first, so that no worker waits for another at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.command import Running, gridllm
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 
 def ours(home: Path) -> list[psutil.Process]:
@@ -34,7 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_generates_and_leaves_nothing_behind(home: Path):
-    done = gridllm(home, "demo", "--max-new-tokens", "40", timeout_s=240, cold=True)
+    done = gridllm(home, "demo", "--max-new-tokens", "40", timeout_s=400, cold=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Once upon a time" in done.stdout
     parts = re.findall(r"volunteer \d, pid (\d+), peer (12D3Koo\w+): computed blocks (\d+):(\d+)", done.stdout)
@@ -50,7 +50,7 @@ def test_it_generates_and_leaves_nothing_behind(home: Path):
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_ctrl_c_leaves_nothing_behind(home: Path, number: signal.Signals):
     with Running(home, "demo", cold=True) as running:
-        running.wait_for("Started 3 volunteers", timeout_s=120)
+        running.wait_for("Started 3 volunteers", timeout_s=240)
         assert len(ours(home)) > 4
         assert running.stop(number, timeout_s=60) == 130
     assert "Traceback" not in "".join(running.output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,14 @@ from tests.swarm.garbage.scene import CACHE_TOKENS, PROMPT, TOKENS, Bystander, S
 from tests.swarm.grid import process_grid
 
 WATCH_S = 5.0  # between two waits for a whole text of the other client
+# Hypothesis watches the state of ``random``, which the other client uses meanwhile, in a thread of this process.
+OTHERS_DRAW = "ignore:Do not use the .random. module inside strategies:hypothesis.errors.HypothesisDeprecationWarning"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.filterwarnings(OTHERS_DRAW))
 
 
 @pytest.fixture(scope="package")
