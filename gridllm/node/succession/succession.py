@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from gridllm.charter.document import ModelEntry
-from gridllm.errors import GridError
+from gridllm.errors import AdmissionError, GridError
 from gridllm.node.report import Aside, Report
 from gridllm.node.site import Site
 from gridllm.node.standing import spell_duration
@@ -29,6 +29,7 @@ from gridllm.tasks import end, racing
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0  # between looks at whether the new model's chain stands
+ADMISSION_S: Final = 900.0  # for the new model, beside the old one
 LAST_SESSIONS_S: Final = 3600.0  # a session of the old model may go on for so long
 
 
@@ -172,7 +173,10 @@ class Succession:
             undoing.callback(give_back)
             if tenancy.standing.required and not tenancy.standing.recall():
                 await until_quiet(current)
-            await tenancy.host(self._site, presence, Aside(self._report))
+            try:
+                await tenancy.host(self._site, presence, Aside(self._report), patience_s=ADMISSION_S)
+            except TimeoutError:  # until the next try the old caches have their room, and the node may move
+                raise AdmissionError(f"it was not admitted within {spell_duration(ADMISSION_S)}") from None
             stay = Stay(self._site, tenancy, presence, self._report)
             undoing.push_async_callback(stay.close)
             await stay.open()
