@@ -11,7 +11,7 @@ import pytest
 from tests.command import gridllm
 from tests.swarm.grid import LOOPBACK, ProcessGrid, process_grid
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 ONE_THREAD = ("--threads", "1", "--memory", "200MiB")
 SPEEDS = ("decode_blocks_per_s", "batch_blocks_per_s", "prefill_blocks_per_s")
