@@ -56,6 +56,7 @@ class Load:
     """Threads that generate again and again."""
 
     def __init__(self, model: GridModel) -> None:
+        self.begun: list[Generation] = []
         self.made: list[Generation] = []
         self.faults: list[Exception] = []
         self._model = model
@@ -75,8 +76,12 @@ class Load:
 
     def _run(self) -> None:
         while not self._enough.is_set():
+            made = Generation()
+            self.begun.append(made)
             try:
-                self.made.append(self._model.complete(PROMPT, max_new_tokens=TOKENS, temperature=0))
+                for _ in self._model.stream_into(made, PROMPT, max_new_tokens=TOKENS, temperature=0):
+                    pass
+                self.made.append(made)
             except Exception as fault:  # noqa: BLE001  # of whatever kind, it fails the test
                 self.faults.append(fault)
                 return
@@ -84,6 +89,11 @@ class Load:
     def of(self, book: Book) -> int:
         """Texts that the model made so far."""
         return sum(one.model == book.entry.name for one in self.made)
+
+    def waits(self, old: Book, new: Book) -> bool:
+        """Whether somebody was told that it waits for the new champion."""
+        told = f"from {old.entry.name} to the new champion {new.entry.name}"
+        return any(event.kind == "waiting" and told in event.text for one in self.begun for event in one.events)
 
     def check(self, books: list[Book]) -> None:
         """None failed, and each is exactly what its model makes."""
@@ -112,17 +122,15 @@ def test_the_crown_changes_under_load(crowned: CrownedGrid, books: list[Book], m
             crowned.runtime.run(crowned.retire(old))
             wait_for(lambda: load.of(new) >= 3 * THREADS)
 
-            async def after() -> None:
+            async def left() -> None:
                 await crowned.crown(third)  # of which the client has yet to hear
                 await crowned.retire(new)
-                await asyncio.sleep(0.5)
-                await crowned.serve(third)
 
-            crowned.runtime.run(after())
+            crowned.runtime.run(left())
+            wait_for(lambda: load.waits(new, third))
+            crowned.runtime.run(crowned.serve(third))
             wait_for(lambda: load.of(third) >= THREADS)
         load.check(books)
-        waited = [event.text for one in load.made for event in one.events if event.kind == "waiting"]
-        assert any(f"from {new.entry.name} to the new champion {third.entry.name}" in text for text in waited)
         assert model.name == third.entry.name
 
 

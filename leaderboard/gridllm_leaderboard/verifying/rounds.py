@@ -79,7 +79,7 @@ def verify_judgement(facts: RoundFacts, verdict: Verdict) -> tuple[Judgement, st
     differs = _difference(found, verdict)
     late = len(facts.grades) - len(listed)
     if not differs:
-        return found, f"{len(facts.grades)} grades make the same verdict"
+        return found, f"its grades ({len(facts.grades)}) make the same verdict"
     if late:  # a grade that came while the verdict was written
         of_those = dataclasses.replace(facts, grades=[one for one in facts.grades if one.id in listed])
         found = judge(of_those)
