@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from typing import Final
 
 from gridllm.errors import Full, TooSoon
 from gridllm.ids import PeerId
+from gridllm.swarm.places import places_of
 
 TRIES: Final = 6  # of one peer in a row
 TRY_EVERY_S: Final = 600.0  # then one more each ten minutes: 6 an hour
@@ -19,7 +19,6 @@ RENEWALS: Final = 4.0  # tries within one certificate's life that every grid all
 MOST_KEPT: Final = 4096  # peers, and addresses, that are remembered; the longest unseen are forgotten
 MOST_STREAMS: Final = 256  # conversations at once
 MOST_STREAMS_OF_PLACE: Final = 64  # of them with machines at one address: identities cost nothing
-IPV6_PREFIX: Final = 56  # bits; what one household gets
 
 
 class Tries:
@@ -122,34 +121,3 @@ def spell_wait(seconds: float) -> str:
     if seconds <= 90:
         return f"{int(seconds) + 1} seconds"
     return f"{int(seconds / 60) + 1} minutes"
-
-
-def places_of(addresses: Iterable[str]) -> set[str]:
-    """What attempts are counted by, of a connection's far ends: the host, a household's IPv6 prefix, or the relay's.
-
-    This machine itself is nobody else's address and is left out; a relay on it counts by its identity.
-    """
-    found = set()
-    for address in addresses:
-        parts = address.split("/")
-        host = _host_of(parts)
-        if "p2p-circuit" in parts and "p2p" in parts[:-1]:  # a relay's identity costs nothing: its host says more
-            found.add(f"relay {host or parts[parts.index('p2p') + 1]}")
-        elif host is not None:
-            found.add(host)
-    return found
-
-
-def _host_of(parts: list[str]) -> str | None:
-    """``["", "ip4", "203.0.113.7", …]`` → the host, or its IPv6 prefix; None for this machine, or no IP address."""
-    try:
-        ip = ipaddress.ip_address(parts[2] if len(parts) > 2 else "")
-    except ValueError:
-        return None  # connections end at IP addresses; anything else tells nothing
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    if ip.is_loopback:
-        return None
-    if isinstance(ip, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((ip, IPV6_PREFIX), strict=False))
-    return str(ip)

@@ -32,12 +32,14 @@ from gridllm.models.headers import Slot
 from gridllm.models.manifest import MAX_SMALL_FILE_BYTES, TOKENIZER_FILES, Manifest
 from gridllm.models.weights import Checkpoint
 from gridllm.swarm.interface import Stream, Swarm
+from gridllm.swarm.places import Crowd, SeenAt, nowhere, whereabouts
 from gridllm.wire.weights import PIECE_BYTES, WEIGHTS_STREAM, Declined, Piece, Want, decode_want, encode
 
 log = logging.getLogger(__name__)
 
 STREAMS: Final = 64  # at once; each holds at most one piece and about 1 MB that waits to be sent
 STREAMS_PER_PEER: Final = 2
+SILENT_SHARE: Final = 0.5  # of all streams: those of one address that ask nothing just now: names are free
 READS_AT_ONCE: Final = 4  # they are granted in turn, one piece at a time: no peer gets ahead of the others
 IDLE_S: Final = 60.0  # a stream without a question for so long is closed
 STALLED_S: Final = 60.0  # so is one whose peer takes nothing
@@ -109,6 +111,8 @@ class Seeding:
         self._streams = streams
         self._reading = asyncio.Semaphore(reads_at_once)  # first come, first served
         self._open: Counter[PeerId] = Counter()
+        self._silent = Crowd(max(1, int(streams * SILENT_SHARE)))  # streams that wait for a question
+        self._seen_at: SeenAt = nowhere
 
     @property
     def readers(self) -> int:
@@ -121,6 +125,7 @@ class Seeding:
         Raises:
             SwarmError: the swarm is closed.
         """
+        self._seen_at = swarm.seen_at
         await swarm.serve_streams(WEIGHTS_STREAM, self._on_stream, max_body_bytes=MAX_QUESTION_BYTES)
 
     async def _on_stream(self, stream: Stream) -> None:
@@ -131,17 +136,22 @@ class Seeding:
             return
         self._open[peer] += 1
         try:
-            await self._answer_all(stream)
+            places = set() if self._first(peer) else await whereabouts(self._seen_at, peer)
+            if self._silent.fills(places):
+                await _write(stream, _declined(Full("Too many streams from your address ask nothing; ask another.")))
+                return
+            await self._answer_all(stream, places)
         except (GridError, TimeoutError) as error:
             log.debug("Stream of weights to %s ended: %s", peer, error)
         finally:
             self._open[peer] -= 1
             self._open += Counter()  # drops what is at zero
 
-    async def _answer_all(self, stream: Stream) -> None:
+    async def _answer_all(self, stream: Stream, places: set[str]) -> None:
         while True:
-            async with asyncio.timeout(IDLE_S):
-                header, _ = await stream.read()
+            with self._silent.one(places):
+                async with asyncio.timeout(IDLE_S):
+                    header, _ = await stream.read()
             try:
                 want = decode_want(header)
             except WireError as error:

@@ -14,8 +14,9 @@ from gridllm.identity.keys import Identity, peer_of
 from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
+from gridllm.swarm.places import places_of
 from gridllm_bootstrap import limits as limits_module
-from gridllm_bootstrap.limits import ADDRESS_TRIES, TRY_EVERY_S, Limits, OpenStreams, Tries, places_of
+from gridllm_bootstrap.limits import ADDRESS_TRIES, TRY_EVERY_S, Limits, OpenStreams, Tries
 from gridllm_bootstrap.measuring.dialback import DialBack, direct_addresses, not_nearer
 from gridllm_bootstrap.measuring.waiting import WaitingRoom
 from tests.unit.authority_hall import hall, heard, hello, say, signed_charter

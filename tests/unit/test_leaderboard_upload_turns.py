@@ -46,7 +46,7 @@ async def test_strangers_of_one_address_leave_room_for_those_of_others(
     monkeypatch.setattr(hall.home, "seen_at", seen_at)
     await hall.open()
     held = [await one.open_stream(hall.home.peer, UPLOAD_STREAM) for one in crowd[:3]]
-    await until(lambda: hall.receiving._greeting.total() == len(held))
+    await until(lambda: len(hall.receiving._greeting) == len(held))
     one_more = await crowd[3].open_stream(hall.home.peer, UPLOAD_STREAM)
     said = from_leaderboard((await one_more.read()).header)
     assert isinstance(said, Declined) and said.code == Full.code and "from your address" in said.text

@@ -15,9 +15,9 @@ from gridllm.charter.document import SignedCharter
 from gridllm.errors import AdmissionError, CertificateError, ClockSkew, GridError, Malformed, NotAdmitted, TooSoon
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.swarm.interface import Swarm
+from gridllm.swarm.places import places_of
 from gridllm.wire.record import NodeRecord
 from gridllm_bootstrap.fitness.fitness import Fitness, Reading, Suspicion
-from gridllm_bootstrap.limits import places_of
 
 log = logging.getLogger(__name__)
 

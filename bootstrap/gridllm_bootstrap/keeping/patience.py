@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from gridllm.errors import SwarmError, TooSoon
 from gridllm.ids import PeerId
-from gridllm_bootstrap.limits import MOST_KEPT, Tries, places_of, spell_wait
+from gridllm.swarm.places import SeenAt, places_of
+from gridllm_bootstrap.limits import MOST_KEPT, Tries, spell_wait
 
 UNITS: Final = 8192  # of one peer at once; a unit is about what one statement takes: a third of a millisecond
 UNIT_EVERY_S: Final = 1 / 2048
 PLACE_TIMES: Final = 2  # as many for all peers behind one address
 MOST_OF_ONE: Final = 2048  # statements of one peer that are being decided: a quarter of the desk's room
 PLACE_KNOWN_S: Final = 60.0  # where a peer is connected from is asked of the network so often
-
-SeenAt = Callable[[PeerId], Awaitable[tuple[str, ...]]]
 
 
 class Patience:

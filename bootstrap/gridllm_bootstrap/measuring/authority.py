@@ -25,8 +25,9 @@ from gridllm.admission.figures import Figures
 from gridllm.admission.messages import ADMISSION_STREAM, Hello, Queued, Verdict
 from gridllm.errors import CallTimeout, Full, GridError, NodeFault, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon
 from gridllm.ids import ModelRoot, PeerId
+from gridllm.swarm.places import places_of
 from gridllm.tasks import end
-from gridllm_bootstrap.limits import Limits, OpenStreams, places_of
+from gridllm_bootstrap.limits import Limits, OpenStreams
 from gridllm_bootstrap.measuring.certifying import Certifier
 from gridllm_bootstrap.measuring.dialback import DialBack
 from gridllm_bootstrap.measuring.entrance import certificate_to_renew, check_hello, check_not_revoked

@@ -22,15 +22,13 @@ from gridllm.errors import (
     OutOfTurn,
     PeerLost,
     Refusal,
-    SwarmError,
     TooSoon,
     WireError,
 )
 from gridllm.ids import PeerId
 from gridllm.ledger.paper import verify_delegation
 from gridllm.swarm.interface import Stream, Swarm
-from gridllm_bootstrap.keeping.patience import SeenAt
-from gridllm_bootstrap.limits import places_of
+from gridllm.swarm.places import Crowd, SeenAt, nowhere, whereabouts
 from gridllm_leaderboard.messages import UPLOAD_STREAM
 from gridllm_leaderboard.upload.intake import Intake
 from gridllm_leaderboard.upload.interface import Uploads
@@ -83,9 +81,9 @@ class Receiving:
         self._desk = desk
         self._clock = clock
         self._streams = streams
-        self._seen_at: SeenAt | None = None  # of the swarm
+        self._seen_at: SeenAt = nowhere
         self._open: Counter[PeerId] = Counter()
-        self._greeting: Counter[str] = Counter()  # streams that have not begun, by where they come from
+        self._greeting = Crowd(GREETING_OF_PLACE)  # streams that have not begun
         self._hands: dict[str, _Hand] = {}  # by submission
 
     @property
@@ -142,17 +140,11 @@ class Receiving:
     @contextlib.asynccontextmanager
     async def _greeted(self, peer: PeerId) -> AsyncIterator[None]:
         """Hold while the peer has not said whom it acts for. Raises Full: too many from its address have not."""
-        places: set[str] = set()
-        with contextlib.suppress(SwarmError):
-            places = set() if self._seen_at is None else places_of(await self._seen_at(peer))
-        if any(self._greeting[place] >= GREETING_OF_PLACE for place in places):
+        places = await whereabouts(self._seen_at, peer)
+        if self._greeting.fills(places):
             raise Full("Too many streams from your address do not say which submission they bring; try again soon.")
-        self._greeting.update(places)
-        try:
+        with self._greeting.one(places):
             yield
-        finally:
-            self._greeting.subtract(places)
-            self._greeting += Counter()
 
     @contextlib.asynccontextmanager
     async def _turn(self, submission: str, account: str, stream: Stream) -> AsyncIterator[None]:
