@@ -193,7 +193,7 @@ async def say(swarm: MemorySwarm, office: Office, *headers: bytes, body: bytes =
 
 async def heard(conversation: Conversation) -> AnyMessage:
     try:
-        message, _ = await conversation.read(timeout_s=5.0)
+        message, _ = await conversation.read(timeout_s=60.0)
     except GridError:
         await conversation.stream.close()  # as candidates do
         raise

@@ -96,6 +96,11 @@ async def test_late_echoes_buy_little() -> None:
         return question
 
     room = await Room(admission=Admission()).open()
-    honest, slow = (await room.visit()).figures, (await room.visit(prover_with(on_echo=late))).figures
+    slow = (await room.visit(prover_with(on_echo=late))).figures
     assert slow.rtt_ms > 150
-    assert slow.decode_blocks_per_s < 3 * honest.decode_blocks_per_s
+    fastest = 0.0  # of a machine that may have other work just now
+    for _ in range(6):
+        fastest = max(fastest, (await room.visit()).figures.decode_blocks_per_s)
+        if slow.decode_blocks_per_s < 3 * fastest:
+            return
+    pytest.fail(f"{slow.decode_blocks_per_s} with late echoes, {fastest} without")
