@@ -120,9 +120,11 @@ class TestFounding:
     def test_nothing_is_overwritten(self, tmp_path: Path, model: Path) -> None:
         home = Home(tmp_path)
         home.folder("home").mkdir(parents=True)
+        kept = home.folder("home") / "charter.json"
+        kept.touch()
         with pytest.raises(UsageError, match="never overwrites a grid"):
             self._found(home, "home", str(model))
-        assert list(home.folder("home").iterdir()) == []
+        assert list(home.folder("home").iterdir()) == [kept]
 
     @pytest.mark.parametrize("name", ["", "../up", "a/b", " x", "x" * 65, "grid\n"])
     def test_names_that_cannot_be_files(self, tmp_path: Path, name: str) -> None:

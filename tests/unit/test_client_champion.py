@@ -45,7 +45,7 @@ def crowned(books: list[Book], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     grid.end()
 
 
-def wait_for(fact: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def wait_for(fact: Callable[[], bool], timeout_s: float = 90.0) -> None:
     until = time.monotonic() + timeout_s
     while not fact():
         assert time.monotonic() < until, "it did not come about"
