@@ -91,7 +91,7 @@ class TestFounding:
         assert founding.file is None
         charter = signed.charter
         assert home.pins.current() == signed
-        assert verify_charter((home.folder("home") / "charter.json").read_bytes()) == signed
+        assert verify_charter((home.folder("home") / "ledger.sqlite").read_bytes()) == signed
         assert charter.maintainers == [load(home.maintainer_key("home")).public_key.hex()]
         assert charter.first_peers == [f"{LOOPBACK[0]}/p2p/{load(home.peer_key('home')).peer}"]
         entry = charter.model("tiny")
@@ -120,7 +120,7 @@ class TestFounding:
     def test_nothing_is_overwritten(self, tmp_path: Path, model: Path) -> None:
         home = Home(tmp_path)
         home.folder("home").mkdir(parents=True)
-        kept = home.folder("home") / "charter.json"
+        kept = home.folder("home") / "ledger.sqlite"
         kept.touch()
         with pytest.raises(UsageError, match="never overwrites a grid"):
             self._found(home, "home", str(model))
