@@ -150,6 +150,10 @@ class ModelError(GridError):
     """A model that cannot be found, verified, supported or loaded."""
 
 
+class NoRoomError(ModelError):
+    """The disk has no room for a model's files."""
+
+
 class RouteError(GridError):
     """No chain of nodes covers the blocks asked for."""
 

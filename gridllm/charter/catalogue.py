@@ -40,6 +40,13 @@ class Catalogue:
         return None if crown is None or crown.former is None else self.entry(crown.former)
 
     @property
+    def lasting(self) -> set[str]:
+        """Roots of the models that whoever follows the champion may have to serve at any time: the charter's, the
+        champion, and the one before."""
+        leading = [one.root for one in (self.champion, self.former) if one is not None]
+        return {*(entry.root for entry in self._charter.models), *leading}
+
+    @property
     def names(self) -> dict[str, str]:
         """What models are called, by root: also of those that were withdrawn."""
         listed = {one.model.root: one.model.name for one in self._board.every_listing}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,19 +96,22 @@ def serve(
         from gridllm.cli.candidate_view import Outcome
         from gridllm.cli.runtime import run_async
         from gridllm.errors import AdmissionError
+        from gridllm.models.borrowed import Borrowing
         from gridllm.node.enrolment import Membership
         from gridllm.node.standing import Standing
         from gridllm.node.succession.following import Following
 
         gate = Gatekeeper(signed, board)
         store = Certificates(settings.data_dir)
+        borrowing = Borrowing(settings.cache_dir, lambda: catalogue.lasting) if follows else None
+        wishes = replace(wishes, borrowing=borrowing)
 
         def member_for(served: ModelEntry, dtype: str) -> Membership:
             standing = Standing(signed, gate, mine.peer, served.model_root, dtype, store=store)
             return Membership(signed, served, pins, standing, mine)
 
         def settle(served: ModelEntry) -> tuple[Membership, Wishes]:
-            wishes = wishes_for(served)
+            wishes = replace(wishes_for(served), borrowing=borrowing)
             return member_for(served, wishes.dtype), wishes
 
         following = Following(signed, board, settle) if follows else None

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from gridllm.disk import make_private_dir, write_atomically
-from gridllm.errors import ModelError
+from gridllm.errors import ModelError, NoRoomError
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.models.families import layout_of, read_config
 from gridllm.models.files import needed_tensors
@@ -87,7 +87,8 @@ class CachedModel:
         """What is not here yet; ``blocks`` and ``ends`` as for ``find_model``. The folder must be prepared.
 
         Raises:
-            ModelError: the family is not supported, or the disk has no room for it.
+            NoRoomError: the disk has no room for it.
+            ModelError: the family is not supported.
         """
         layers = layout_of(read_config(self.folder)).layers
         names = needed_tensors(self._manifest.tensors, layers, blocks, ends)
@@ -97,7 +98,7 @@ class CachedModel:
         needed = sum(item.size or 0 for item in items)
         free = shutil.disk_usage(self.folder).free
         if items and needed + SPARE_BYTES > free:
-            raise ModelError(
+            raise NoRoomError(
                 f"{needed / 1e9:.1f} GB of weights are to be fetched, and the disk of {self.folder} has "
                 f"{free / 1e9:.1f} GB free; make room, or set GRIDLLM_CACHE_DIR to a folder on another disk."
             )

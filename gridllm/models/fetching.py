@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from gridllm.errors import ModelError, NotHeld, PeerLost, Refusal, SwarmError, WireError, WrongModel
+from gridllm.errors import ModelError, NoRoomError, NotHeld, PeerLost, Refusal, SwarmError, WireError, WrongModel
 from gridllm.ids import ModelRoot, PeerId
+from gridllm.models.borrowed import Borrowing
 from gridllm.models.cached import CachedModel, Item, Part
 from gridllm.models.manifest import MAX_SMALL_FILE_BYTES, Manifest
 from gridllm.models.parcels import Parcels
@@ -51,19 +52,26 @@ async def obtain_weights(
     blocks: tuple[int, int] | None = None,
     ends: bool | None = None,
     progress: Progress | None = None,
+    borrowing: Borrowing | None = None,
 ) -> Path:
     """A folder with the wanted part of a model: what is not in the cache yet is fetched.
 
     Args:
         name: of the model, for people.
         blocks, ends: as for ``models.files.find_model``.
+        borrowing: what may go where the disk has no room; this model is in use with it.
 
     Raises:
         ModelError: nobody hands it out, or the disk does not take it.
     """
     cached = CachedModel(cache_dir, root, manifest)
     await asyncio.to_thread(cached.prepare)
-    items = await asyncio.to_thread(cached.lacking, blocks, ends)
+    try:
+        items = await asyncio.to_thread(cached.lacking, blocks, ends)
+    except NoRoomError:
+        if borrowing is None or not await borrowing.make_room():
+            raise
+        items = await asyncio.to_thread(cached.lacking, blocks, ends)
     if items:
         await _Fetch(swarm, root, name, items, find, progress).run()
     return cached.folder

@@ -81,7 +81,9 @@ async def prepare(
     folder = wishes.folder
     if folder is None:
         report.phase(f"Getting the files of blocks {target[0]}:{target[1]} of {entry.name}")
-        source = Source(presence.swarm, entry, manifest, presence.seeds, wishes.cache_dir, report.loading)
+        source = Source(
+            presence.swarm, entry, manifest, presence.seeds, wishes.cache_dir, report.loading, wishes.borrowing
+        )
         folder = await source.folder(target)
     report.phase(f"Loading blocks {target[0]}:{target[1]} of {entry.name} as {wishes.dtype}")
     fault = ""

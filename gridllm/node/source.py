@@ -14,6 +14,7 @@ from gridllm.charter.fetch import ask_for_manifest
 from gridllm.charter.pin import Pins
 from gridllm.errors import ModelError
 from gridllm.ids import PeerId
+from gridllm.models.borrowed import Borrowing, name_model
 from gridllm.models.fetching import FindSeeds, Progress, obtain_weights
 from gridllm.models.files import DEMO, find_model
 from gridllm.models.manifest import Manifest, build_manifest, manifest_bytes, verify_manifest
@@ -86,6 +87,7 @@ class Source:
     find_seeds: FindSeeds
     cache_dir: Path | None  # None: the settings' folder
     progress: Progress
+    borrowing: Borrowing | None = None  # for a model that follows from the leaderboard; None: the volunteer named it
 
     async def folder(self, blocks: BlockRange | None) -> Path:
         """A folder with the weights of ``blocks`` (None: of everything, tokenizer included), downloaded as needed.
@@ -96,16 +98,22 @@ class Source:
         entry, ends = self.entry, None if blocks is None else False
         if entry.source != LOCAL:
             return await asyncio.to_thread(find_model, entry.source, entry.revision, blocks=blocks, ends=ends)
+        cache_dir = self.cache_dir or load_settings().cache_dir
+        if self.borrowing is None:
+            await asyncio.to_thread(name_model, cache_dir, entry.model_root)
+        else:
+            await self.borrowing.take(entry.model_root)
         return await obtain_weights(
             self.swarm,
             entry.model_root,
             self.manifest,
-            self.cache_dir or load_settings().cache_dir,
+            cache_dir,
             self.find_seeds,
             name=entry.name,
             blocks=blocks,
             ends=ends,
             progress=self.progress,
+            borrowing=self.borrowing,
         )
 
 

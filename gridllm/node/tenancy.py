@@ -148,10 +148,14 @@ class Tenancy:
         return sample_bytes(self.entry.blocks, block_size(manifest, self.wishes.dtype).weight_bytes)
 
     async def let_go(self) -> None:
-        """Free the span."""
+        """Free the span; its files may go once neither grid nor node needs them."""
         hosting, self.hosting = self.hosting, None
-        if hosting is not None:
-            await hosting.engine.stop()
+        try:
+            if hosting is not None:
+                await hosting.engine.stop()
+        finally:
+            if self.wishes.borrowing is not None:
+                self.wishes.borrowing.release(self.entry.model_root)
 
     async def _prepare(self, manifest: Manifest, presence: Presence, report: Report) -> Hosting:
         """The blocks it is to move to, or such as it chooses; the ones it left where the files of others are not to be

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache
@@ -61,10 +61,10 @@ class Life:
         identity: Identity | None = None,
         admission: Admission | None = None,
         economy: Economy | None = None,
-        champions: dict[str, Path] | None = None,
+        champions: Mapping[str, Path | None] | None = None,
         **changes: Any,
     ) -> None:
-        """``champions``: it follows the leaderboard, and has the files of these models, by root."""
+        """``champions``: it follows the leaderboard, and has the files of these models, by root; None: fetches them."""
         entry, raw = demo()
         self.entry = entry
         self.identity = identity or Identity.ephemeral()

@@ -136,10 +136,13 @@ class Grid:
         self.close()
 
     def _load(self, entry: ModelEntry, dtype: str | None, path: Path | str | None) -> Loaded:
+        from gridllm.models.borrowed import name_model
         from gridllm_client.loading import folder_of
 
         # On this thread: a download from the Hub can be interrupted here only.
         folder = folder_of(entry) if path is None else find_model(path)
+        if folder is None:
+            name_model(load_settings().cache_dir, entry.model_root)
         return self._runtime.run(self._loader.load(entry, dtype, folder))
 
     def _champion(self, dtype: str | None, path: Path | str | None) -> Reign:

@@ -45,9 +45,11 @@ async def until_room_is_free(
     span = await expected_span(heir.entry, manifest, heir.wishes, presence, current.tenancy.hosting)
     if heir.wishes.folder is None:
         report.phase(f"Getting the files of blocks {span[0]}:{span[1]} of {heir.entry.name}")
-        await Source(site.swarm, heir.entry, manifest, presence.seeds, heir.wishes.cache_dir, report.loading).folder(
-            span
+        wishes = heir.wishes
+        source = Source(
+            site.swarm, heir.entry, manifest, presence.seeds, wishes.cache_dir, report.loading, wishes.borrowing
         )
+        await source.folder(span)
     report.note(f"{heir.entry.name} is ready to be loaded, as soon as the grid can do without {current.name} here.")
     loop = asyncio.get_running_loop()
     used_at, give_up_at = loop.time(), loop.time() + PATIENCE_S
