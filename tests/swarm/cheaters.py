@@ -46,10 +46,10 @@ class Inventor(Prover):
 
 
 class SkippingChain(Chain):
-    """Takes every tenth step for done."""
+    """Takes every seventh step for done: skipping fewer is a matter of luck in a brief examination."""
 
     def step(self, t: int, hidden: torch.Tensor, drive: torch.Tensor) -> torch.Tensor:
-        return hidden.float() + drive if t % 10 == 3 else super().step(t, hidden, drive)
+        return hidden.float() + drive if t % 7 == 3 else super().step(t, hidden, drive)
 
 
 class Skipper(Prover):
