@@ -91,7 +91,7 @@ class TestFounding:
         assert founding.file is None
         charter = signed.charter
         assert home.pins.current() == signed
-        assert verify_charter((home.folder("home") / "ledger.sqlite").read_bytes()) == signed
+        assert verify_charter((home.folder("home") / "charter.json").read_bytes()) == signed
         assert charter.maintainers == [load(home.maintainer_key("home")).public_key.hex()]
         assert charter.first_peers == [f"{LOOPBACK[0]}/p2p/{load(home.peer_key('home')).peer}"]
         entry = charter.model("tiny")
