@@ -39,13 +39,16 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate: Certificate = b""  # of ``peer``, from its record; the node verifies it before it pushes there
 
 
-class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who pays for a session, and with what. Signed statements of ``gridllm.ledger``; the node verifies each."""
+class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Who pays for a session, and with what. Signed statements of ``gridllm.ledger``; the node verifies each.
+
+    What is as by default is not written: nodes of before ``pays`` take all that does not need it.
+    """
 
     delegation: Document  # the account lets this connection act for it
     access: Document  # Pass: what the account may use
     escrow: Document = b""  # set aside for this node in this session; b"": nothing is
-    pays: bool = False  # vouchers will come, even where nothing is set aside because the account's keeper is silent
+    pays: bool = False  # vouchers will come, though nothing is set aside: the account's keeper is silent
 
 
 class Open(Message, frozen=True, tag="open"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gridllm.wire.messages import RowSlice
+from gridllm_client.session import Session
 from tests.unit.paid_grid import feed, generate, paid, settled, watch_pauses
 from tests.unit.tiny_models import LAYERS, Tiny, make_model
 
@@ -19,11 +21,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return make_model("llama", tmp_path_factory.mktemp("model"))
 
 
+def offers(session: Session) -> bool:
+    """Whether it offered all of its nodes to pay without escrow; else none of them."""
+    (offered,) = {b"pays" in msgspec.msgpack.encode(hop.payment) for hop in session._chain.hops}
+    return offered
+
+
 async def test_a_silent_keeper_costs_no_node_its_pay_on_a_grid_for_all(tiny: Tiny, tmp_path: Path) -> None:
     """Opened before and after it fell silent: nodes keep the vouchers, hand them in later, and are paid for all."""
     async with paid(tiny.folder, LAYERS, CUTS, tmp_path, newcomers="lowest", trust=10**9, window_tokens=8) as grid:
         midway = grid.session()
         await generate(midway, 10, 10)
+        assert not offers(midway), "nodes of before it was known take this"
         grid.keeper.silent = True
         for position in range(20, 60):
             await feed(midway, [RowSlice(0, 0, position, 1, 1)])
@@ -31,6 +40,7 @@ async def test_a_silent_keeper_costs_no_node_its_pay_on_a_grid_for_all(tiny: Tin
         session = grid.session(tokens=100)
         pauses = watch_pauses(session)
         await generate(session, 40, 20)
+        assert offers(session)
         session.close()
         await settled()
         assert [event.kind for event in grid.events] == ["opened", "repaired", "opened"]

@@ -269,7 +269,8 @@ class Payer:
     def _payment(self, hop: Hop) -> Payment | None:
         access = self._wallet.access
         document = hop.tab.document if hop.tab is not None else b""
-        return Payment(self._wallet.delegation(), access, document, hop.tab is not None) if access else None
+        on_trust = hop.tab is not None and not document
+        return Payment(self._wallet.delegation(), access, document, on_trust) if access else None
 
     def _pay(self, hop: Hop, tab: Tab, count: Count | None) -> None:
         if count is None:
