@@ -51,6 +51,6 @@ def test_greedy_text_over_processes_equals_local(family: str, tmp_path: Path) ->
             numbers = grid.add(*spans, extra=["--path", str(tiny.folder), "--cache-tokens", "1024"])
             with Grid(grid.data_dir) as client:
                 model = client.model(path=tiny.folder)
-                assert model._runtime.run(greedy(model, prompt.tolist(), len(spans))) == expected
+                assert model.runtime.run(greedy(model, prompt.tolist(), len(spans))) == expected
             for number in numbers:
                 assert grid.stop(number) == 0
