@@ -106,6 +106,8 @@ def test_what_a_model_needs() -> None:
     assert need_of(rules, "0" * 64, {A, B}) == Need([C], 2, 3)
     assert need_of(rules, "0" * 64, {A, B}, more=1) == Need([C], 2, 3)
     assert need_of(rules, "0" * 64, {A, B, C}) == Need([], 3, 3)
+    two = rules.model_copy(update={"quorum": 2})
+    assert need_of(two, "0" * 64, least=3).all == 3 and need_of(two, A, least=3).all == 2  # no more than there are
 
 
 def test_a_question_tells_what_its_grader_is_able_to_do_and_an_older_one_anything() -> None:

@@ -73,7 +73,7 @@ async def test_a_round_of_what_nobody_can_run_ends_all_the_same(tmp_path: Path) 
         await made.until_why(huge, WAITS)
 
 
-async def test_two_who_disagree_wait_for_no_third_who_cannot(tmp_path: Path) -> None:
+async def test_two_who_disagree_wait_for_no_third_who_cannot_and_grade_it_no_more_until_one_can(tmp_path: Path) -> None:
     async with house(tmp_path) as made:
         third = Identity.ephemeral()
         made.say_rules(graders=tuple(map(hex_of, (made.grader, made.second, third))), quorum=2)
@@ -86,8 +86,13 @@ async def test_two_who_disagree_wait_for_no_third_who_cannot(tmp_path: Path) -> 
         await made.until_told("regrade")
         await asks(made, third, holds=1, grid=False)
         assert (await made.until_told("deferred"))["submission"] == id_
-        view = await made.until(id_, "queued")
-        assert id_of(said) == id_ and "another grader" not in view.why
+        view = await made.until_why(id_, "waits for another grader")
+        assert id_of(said) == id_ and view.state == "queued" and "the largest other that asks" in view.why
+        assert len([kind for kind, _ in made.told if kind == "locked"]) == 1  # not in round after round
+        await asks(made, third)  # it was given more memory
+        await made.until(id_, "locked")
+        await made.grade_all(lambda _: 0.5, [made.grader, made.second])
+        assert (await made.until(id_, "graded")).champion
 
 
 async def test_nodes_are_asked_for_where_graders_must_use_the_grid(tmp_path: Path) -> None:

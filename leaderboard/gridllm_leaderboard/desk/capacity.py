@@ -59,11 +59,13 @@ class Need(NamedTuple):
     all: int  # that it needs, those included
 
 
-def need_of(rules: Rules, author: str, done: Collection[str] = (), more: int = 0) -> Need:
-    """What a model needs by the rules; ``more``: grades beyond those ``done``, where these disagree."""
+def need_of(rules: Rules, author: str, done: Collection[str] = (), more: int = 0, least: int = 0) -> Need:
+    """What a model needs by the rules; ``more``: grades beyond those ``done``, where these disagree; ``least``: in all,
+    where fewer disagreed before.
+    """
     eligible = [one for one in rules.graders if one != author]
     left = [one for one in eligible if one not in done]
-    return Need(left, len(done), len(done) + more if more else min(rules.quorum, len(eligible)))
+    return Need(left, len(done), len(done) + more if more else min(max(rules.quorum, least), len(eligible)))
 
 
 def why_not(id_: str, said: Submission, need: Need, known: Capacities) -> str:
@@ -76,11 +78,13 @@ def why_not(id_: str, said: Submission, need: Need, known: Capacities) -> str:
         return ""
     who = f"{WAITS}{'another' if able + need.done else 'a'} grader that can hold {_gigabytes(said.size)}"
     told = [one.unable[id_] for one in heard if id_ in one.unable]
-    largest = max(one.holds for one in heard)
+    largest = max((one.holds for one in heard if not one.able(id_, said)), default=0)
     if told:
         return f"{who}, or have it run: one that asks cannot, since {told[0]}."
     held = said.size * largest // said.parameters  # in the author's bytes
-    here = f"the largest that asks holds {_gigabytes(held)}" if largest else "those that ask hold none"
+    here = f"the largest {'other ' if able else ''}that asks holds {_gigabytes(held)}"
+    if not largest:
+        here = f"{'the others' if able else 'those'} that ask hold none"
     if not said.serve and any(one.grid for one in heard):
         here += ", and its author does not let the grid run it"
     return f"{who}; {here}."

@@ -14,7 +14,7 @@ from gridllm_leaderboard.beacon import seed_of
 from gridllm_leaderboard.contamination import overlaps_of
 from gridllm_leaderboard.desk.annulling import annul, is_overdue, why_overdue
 from gridllm_leaderboard.desk.beacons import head_after, newest_head
-from gridllm_leaderboard.desk.deferring import Stand, deferred_of, ready_to_lock, stand_of
+from gridllm_leaderboard.desk.deferring import Stand, deferred_of, note_disagreements, ready_to_lock, stand_of
 from gridllm_leaderboard.desk.drawing import draw_of, items_of, spent_of
 from gridllm_leaderboard.desk.evidence import facts_of, judged_counts
 from gridllm_leaderboard.desk.regrading import in_turn
@@ -174,6 +174,7 @@ class Course:
             if found is None or not found.open or sum(judged_counts(batch, round_.number).values()) != count:
                 return False
             batch.judge(round_.number, raw, verdict, judgement.marks, reign)
+            note_disagreements(batch, found, rules, verdict.deferred)
             for mark in judgement.marks:
                 mine = [grade for grade in counted if grade.submission == mark.submission]
                 batch.overlaps(mark.submission, overlaps_of(mine))

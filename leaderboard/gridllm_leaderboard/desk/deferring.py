@@ -6,11 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gridllm_leaderboard.desk.capacity import WAITS, heard_lately, need_of, through_grid, why_not
-from gridllm_leaderboard.desk.evidence import graders_by_model
+from gridllm_leaderboard.desk.evidence import graders_by_model, judged_counts
 from gridllm_leaderboard.desk.work import may_be_judged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from gridllm.charter.contest import Rules
     from gridllm_leaderboard.desk.capacity import Capacity
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.store.batch import Batch
     from gridllm_leaderboard.store.view import View
 
+DISAGREED_KEY: Final = "disagreed:"  # in the store's settings, with the submission: graders that it needs next time
 GRACE_S: Final = 600  # after the draw, for graders to say for the first time what they are able to do
 
 
@@ -68,6 +69,17 @@ def deferred_of(
     return tuple(sorted(found))
 
 
+def note_disagreements(batch: Batch, round_: Round, rules: Rules, deferred: Collection[str]) -> None:
+    """Keep of each model that is put off because its graders disagree how many it needs: the same ones would disagree
+    in round after round, and use up the pools.
+    """
+    counts = judged_counts(batch, round_.number)
+    for id_, entry in batch.several(round_.lock.submissions).items():
+        disagreed = id_ in deferred and counts[id_] >= need_of(rules, entry.submission.account).all
+        if disagreed or batch.value(DISAGREED_KEY + id_):
+            batch.keep(DISAGREED_KEY + id_, str(counts[id_] + 1) if disagreed else "")
+
+
 async def ready_to_lock(desk: Desk, queued: Sequence[Entry], rules: Rules) -> list[Entry]:
     """Those that somebody is able to grade; of the others it is written down what they wait for.
 
@@ -110,5 +122,8 @@ def _is_early(round_: Round, now: int) -> bool:
 def _waits(view: View, queued: Sequence[Entry], rules: Rules, now: int) -> dict[str, str]:
     """Why they are not locked, by submission."""
     known = heard_lately(view, rules, now)
-    found = {one.id: why_not(one.id, one.submission, need_of(rules, one.submission.account), known) for one in queued}
+    found = {}
+    for one in queued:
+        least = int(view.value(DISAGREED_KEY + one.id) or 0)
+        found[one.id] = why_not(one.id, one.submission, need_of(rules, one.submission.account, least=least), known)
     return {id_: why for id_, why in found.items() if why}
