@@ -169,10 +169,13 @@ def _serial(batch: Batch, verdict_id: str, round_: int, on: Crown | None) -> int
 
 
 def _reigning(view: View, desk: Desk) -> tuple[Entry, Submission | None, Verdict, Rules] | None:
-    """The champion, the one before, the verdict that made it one, and the rules of that round."""
+    """The champion, the one before, the verdict that made it one, and the rules of that round.
+
+    None: there was none yet, or it lost the title with its files, and was withdrawn since.
+    """
     reigns = view.reigns()
     found = _crowned(view, desk, reigns[-1]) if reigns else None
-    if found is None:
+    if found is None or found[0].state == "withdrawn":
         return None
     before = view.entry(reigns[-2].submission) if len(reigns) > 1 else None
     entry, verdict, rules = found
