@@ -112,7 +112,7 @@ class Arrivals:
         desk = self._desk
         await self._miss()
         for entry in await desk.books.read(lambda view: view.in_state("uploading", "unpaid")):
-            asked_again = entry.paid and entry.why  # its files were lost here
+            asked_again = entry.why and (entry.paid or not desk.rules.fee)  # its files were lost here
             if entry.entered < desk.now - ABANDONED_S and not asked_again:
                 what = "its files did not come" if entry.state == "uploading" else "its fee was not paid"
                 await self._refuse(entry, f"{what} within {ABANDONED_S // 86_400} days")
