@@ -57,9 +57,11 @@ class Regrading:
         waits = entry.state in ("queued", "locked")
         if not waits:
             others = waiting_again(batch, entry.submission.account)
-            owed = batch.value(VACANT_KEY) == id_ and batch.reigns()[-1].submission != id_
+            reigns = batch.reigns()
+            last = reigns[-1].submission if reigns else None  # where the title is vacant it may come back to that one
+            owed = batch.value(VACANT_KEY) == id_ != last
             measured = measured_by(batch, desk, id_)
-            check_regrade(entry, rules, measured, others, champion=champion == id_, here=here, owed=owed)
+            check_regrade(entry, rules, measured, others, champion=last == id_, here=here, owed=owed)
             if owed:
                 batch.keep(VACANT_KEY, "")  # once
             batch.state(id_, "queued")
@@ -82,7 +84,7 @@ def check_regrade(
     Args:
         measured: the rules that it was graded by last; None: it never was.
         waiting: graded models of its author's that wait to be graded again.
-        champion: it reigns.
+        champion: it reigns, or nobody followed it yet: queued, it could be locked to meet itself.
         here: its weights are.
         owed: it lost the title because the leaderboard lost its files, and not to the one who has it now.
 
@@ -93,7 +95,9 @@ def check_regrade(
     if entry.state != "graded" or measured is None:
         raise NotAccepted(f"{name!r} is {entry.state}; only what was graded can be graded again.")
     if champion:
-        raise NotAccepted(f"{name!r} is champion, and graded again in each round as it is.")
+        raise NotAccepted(
+            f"{name!r} is champion, or nobody followed it yet: it is graded again in each round as it is."
+        )
     if yardstick(measured) == yardstick(rules) and not owed:
         raise NotAccepted(f"{name!r} was graded by the tasks that hold now; it is graded again when they change.")
     if not here:
