@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -53,7 +54,7 @@ class Readers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+        self._executor.shutdown(cancel_futures=True)
 
     def learn(self, root: str, blocks: Sequence[int]) -> None:
         """From now on the model of that root is known; what was handed in before is read without it."""
@@ -129,7 +130,15 @@ def _start(rules: Rulebook) -> None:
     """In a worker, once."""
     global _rules
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, and the command its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _rules = rules
+
+
+def _end_with_parent() -> None:
+    """Whoever started this worker may end without a word: by Ctrl-C, or killed. It would wait for entries for ever."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _read_here(log: str, raws: Sequence[bytes]) -> Read:
