@@ -230,8 +230,11 @@ def test_what_is_sound_is_kept_and_the_rest_comes_anew(tmp_path: Path) -> None:
     discard(vault, root, manifest)
     assert fault_of(vault, root, thorough=False) == "its files are gone"
     assert [lack.item.name for lack in vault.lacking(root, manifest)] == ["two"]
-    (folder.parent.parent / "manifests" / f"{root}.json").unlink()
+    kept = folder.parent.parent / "manifests" / f"{root}.json"
+    kept.unlink()
     assert known_manifest(vault, root) is None
+    kept.mkdir()  # as good as a sector that cannot be read
+    assert known_manifest(vault, root) is None and fault_of(vault, root, thorough=False) == "its files are gone"
 
 
 def _names(folder: Path, *, largest: bool = False) -> list[str]:

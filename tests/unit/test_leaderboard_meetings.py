@@ -94,3 +94,16 @@ async def test_lost_files_are_asked_for_again_where_no_fee_was_asked(tmp_path: P
         await Arrivals(made.opened.desk, check_in_child).tidy()
         view = await made.view(id_)
         assert (view.state, view.why) == ("uploading", LOST)
+
+
+async def test_a_manifest_that_cannot_be_read_keeps_no_leaderboard_from_starting(tmp_path: Path) -> None:
+    async with house(tmp_path) as made:
+        id_ = await made.submit(1)
+        await made.grade_all(lambda _: 0.9)
+        root = (await made.until(id_, "graded")).root
+        await made.stop()
+        kept = tmp_path / "vault" / "manifests" / f"{root}.json"
+        forget(kept)
+        kept.mkdir()  # as good as a sector that cannot be read
+        await made.start()
+        assert "its files are gone" in (await made.until_told("trouble"))["text"]

@@ -78,7 +78,7 @@ class Handout:
             folder, manifest = self._desk.vault.folder(root), self._desk.vault.manifest(root)
             if folder is not None and manifest is not None:
                 self._shelf.put(ModelRoot(root), manifest, folder)
-        except ModelError as error:
+        except (ModelError, OSError) as error:
             log.warning("The model %s cannot be handed out: %s", root[:16], error)
 
     def may(self, peer: PeerId, root: str) -> bool:

@@ -42,8 +42,8 @@ def fault_of(vault: Vault, root: str, *, thorough: bool) -> str:
 
 def known_manifest(vault: Vault, root: str) -> Manifest | None:
     """The manifest of a model that is here, or was; None: it is lost, or spoilt."""
-    raw = vault.kept_manifest(root)
-    with contextlib.suppress(ModelError):
+    with contextlib.suppress(ModelError, OSError):
+        raw = vault.kept_manifest(root)
         if raw is not None:
             return verify_manifest(raw, ModelRoot(root))
     return vault.expected(root)
