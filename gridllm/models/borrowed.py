@@ -3,7 +3,7 @@
 ::
 
     cache_dir/models/<root>/.borrowed   notes such a model; whoever has it in use holds a shared lock on it
-    cache_dir/models/.gone-…            one that is being taken off
+    cache_dir/models/.gone-…            one that is being taken off, or begun
 """
 
 from __future__ import annotations
@@ -76,8 +76,7 @@ class Borrowing:
         folder = model_folder(self._cache_dir, root)
         note = folder / NOTE
         if not folder.exists():
-            make_private_dir(folder)
-            note.touch()
+            self._begin(folder)
         if not note.exists():
             return None
         file = note.open("rb")
@@ -89,6 +88,16 @@ class Borrowing:
             file.close()
             raise
         return file
+
+    def _begin(self, folder: Path) -> None:
+        """Make the folder with its note in one step: one that is seen without it is the user's."""
+        make_private_dir(self._models)
+        made = Path(tempfile.mkdtemp(dir=self._models, prefix=GONE_PREFIX))  # swept up, if this process is killed here
+        (made / NOTE).touch()
+        try:
+            made.rename(folder)
+        except OSError:  # another process was first: its folder is not empty
+            shutil.rmtree(made, ignore_errors=True)
 
     def _put_aside(self, folder: Path) -> None:
         """At once and as a whole: whoever wants the model from here on fetches it anew."""

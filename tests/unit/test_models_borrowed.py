@@ -87,6 +87,28 @@ async def test_another_process_has_it_in_use_and_a_new_one_remembers(cache: Cach
     assert cache.roots == set()
 
 
+async def test_two_processes_begin_at_once_and_both_have_it_in_use(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, touch, touched = cache.another(), Path.touch, list[Path]()
+
+    def slowly(note: Path) -> None:
+        touched.append(note)
+        if len(touched) == 1:
+            held = other._noted(OLD)
+            assert held is not None, "it takes the folder of a moment for the user's"
+            other._held[OLD] = held
+        touch(note)
+
+    monkeypatch.setattr(Path, "touch", slowly)
+    await cache.borrow(OLD)
+    cache.borrowing.release(OLD)
+    assert not await cache.borrowing.make_room(), "the other has it"
+    assert cache.roots == {OLD}
+    other.release(OLD)
+    assert await cache.borrowing.make_room()
+
+
 async def test_a_model_that_was_named_since_stays(cache: Cache) -> None:
     folder = await cache.borrow(OLD)
     cache.borrowing.release(OLD)
