@@ -44,7 +44,8 @@ async def test_a_pool_that_is_used_up_locks_no_round(tmp_path: Path) -> None:
         second = await made.submit(2)
         told: Any = await made.until_told("trouble")
         assert "tiny has 2 items left" in told["text"]
-        assert (await made.view(second)).state == "queued"  # under these rules its round would never end
+        view = await made.until_why(second, "No round can begin now")  # under these rules its round would never end
+        assert view.state == "queued"
         made.say_rules()
         await made.until(second, "locked")
 

@@ -89,7 +89,7 @@ async def test_lost_files_are_fetched_from_the_grid_and_rounds_go_on(tmp_path: P
         told = await made.until_told("trouble")
         assert "nobody hands it out" in told["text"] and "gridllm seed --model 'model 1'" in told["text"]
         other = await made.submit(2)
-        await made.until(other, "queued")
+        await made.until_why(other, "while the champion's files are looked for")
         await seeding(made, root, tmp_path / "copy")
         await made.until_told("found")
         assert fault_of(vault_of(made), root, thorough=True) == ""

@@ -10,6 +10,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from gridllm.errors import GridError
 from gridllm_leaderboard.beacon import seed_of
 from gridllm_leaderboard.contamination import overlaps_of
 from gridllm_leaderboard.desk.annulling import annul, is_overdue, why_overdue
@@ -19,6 +20,7 @@ from gridllm_leaderboard.desk.drawing import draw_of, items_of, spent_of
 from gridllm_leaderboard.desk.evidence import facts_of, judged_counts
 from gridllm_leaderboard.desk.regrading import in_turn
 from gridllm_leaderboard.desk.rounds import lock_of, to_lock
+from gridllm_leaderboard.desk.safekeeping import lost_champion
 from gridllm_leaderboard.ranking.judge import RoundFacts, judge, verdict_of
 from gridllm_leaderboard.records import ReignRow, Round
 from gridllm_leaderboard.results import digest_of, write_items
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SINCE_KEY: Final = "queue:since"  # Unix time; empty: nobody waits
-
-
+HELD_UP: Final = "No round can begin now; the leaderboard's maintainer is told why."
+LOOKED_FOR: Final = "No round begins while the champion's files are looked for, for a day at most."
 DRAW_EVERY_S: Final = 0.5  # the keeper is asked for a head signed later than the lock
 
 
@@ -61,7 +63,15 @@ class Course:
         await self._tell_annulled(0 if round_ is None else round_.number)
         if round_ is None:
             self.missing = {}
-            return await self._lock()
+            lost = await self._desk.books.read(lost_champion)
+            held_up = "" if lost is None else LOOKED_FOR
+            try:
+                return await self._lock()
+            except GridError:
+                held_up = HELD_UP
+                raise
+            finally:
+                self._desk.held_up = held_up
         rules = await self._desk.books.read(lambda view: self._desk.rules_of(view, round_.lock.rules))
         if is_overdue(round_.lock, rules, self._desk.now):
             await self._give_up(round_, rules)

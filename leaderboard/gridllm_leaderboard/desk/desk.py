@@ -48,6 +48,8 @@ class Desk:
     clock: Callable[[], float] = time.time
     ranked: int = 0
     """Changes of the ranking since the start."""
+    held_up: str = ""
+    """Why no round can begin now, for authors; empty: one can."""
     bells: list[asyncio.Event] = field(default_factory=list)
 
     @property

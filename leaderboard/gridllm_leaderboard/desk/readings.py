@@ -56,7 +56,7 @@ class Readings:
         def work(view: View) -> Submissions:
             rules, champion = self._desk.rules, view.champion()
             page = view.entries(asked.account, asked.offset, asked.limit)
-            told = fitting(submission_view(entry, rules, champion) for entry in page)
+            told = fitting(submission_view(entry, rules, champion, self._desk.held_up) for entry in page)
             return Submissions(view.count(asked.account), told)
 
         return await self._desk.books.read(work)
@@ -132,7 +132,7 @@ class Readings:
         if asked.round and (round_ is None or entry.id not in round_.graded):
             raise NotHeld(f"Round {asked.round} did not grade the submission {entry.id[:16]}….")
         return Dossier(
-            view=submission_view(entry, self._desk.rules, view.champion()),
+            view=submission_view(entry, self._desk.rules, view.champion(), self._desk.held_up),
             submission=entry.raw,
             rules=None if round_ is None else self._desk.rules_raw(view, round_.lock.rules),
             lock=None if round_ is None else round_.lock_raw,

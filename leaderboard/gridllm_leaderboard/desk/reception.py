@@ -151,7 +151,7 @@ class Reception:
 
     def _view(self, view: View, id_: str) -> SubmissionView | None:
         entry = view.entry(id_)
-        return None if entry is None else submission_view(entry, self._desk.rules, view.champion())
+        return None if entry is None else submission_view(entry, self._desk.rules, view.champion(), self._desk.held_up)
 
     def _check_held(self, view: View, said: Submission) -> None:
         rules, today = self._desk.rules, view.count(said.account, self._desk.now - DAY_S)

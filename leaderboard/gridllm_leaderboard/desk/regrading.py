@@ -66,7 +66,7 @@ class Regrading:
                 batch.keep(VACANT_KEY, "")  # once
             batch.state(id_, "queued")
             entry = batch.several([id_])[id_]
-        return not waits, submission_view(entry, rules, champion)
+        return not waits, submission_view(entry, rules, champion, desk.held_up)
 
 
 def check_regrade(

@@ -26,9 +26,9 @@ NEXT: Final[Mapping[State, str]] = {
 }
 
 
-def submission_view(entry: Entry, rules: Rules, champion: str | None) -> SubmissionView:
-    """One submission as it stands."""
-    said = entry.submission
+def submission_view(entry: Entry, rules: Rules, champion: str | None, held_up: str = "") -> SubmissionView:
+    """One submission as it stands. ``held_up``: why no round can begin now; empty: one can."""
+    said, why = entry.submission, entry.why or NEXT[entry.state]
     due = rules.fee if not entry.paid and entry.state in ("uploading", "checking", "unpaid") else 0
     return SubmissionView(
         id=entry.id,
@@ -43,7 +43,7 @@ def submission_view(entry: Entry, rules: Rules, champion: str | None) -> Submiss
         size=said.size,
         issued=said.issued,
         state=entry.state,
-        why=(entry.why or NEXT[entry.state])[:1024],
+        why=(f"{why.rstrip('.')}. {held_up}" if held_up and entry.state == "queued" else why)[:1024],
         fee=due,
         pay_to=rules.account,
         round=entry.round,
