@@ -11,7 +11,7 @@ from gridllm_leaderboard import messages
 from gridllm_leaderboard.checking.check import check_in_child
 from gridllm_leaderboard.desk import agenda, safekeeping
 from gridllm_leaderboard.desk.arrivals import LOST, Arrivals
-from gridllm_leaderboard.statements import Withdrawal, sign
+from gridllm_leaderboard.statements import Submission, Withdrawal, sign, verify_document
 from tests.unit.leaderboard_house import House, hex_of, house
 
 
@@ -107,3 +107,27 @@ async def test_a_manifest_that_cannot_be_read_keeps_no_leaderboard_from_starting
         kept.mkdir()  # as good as a sector that cannot be read
         await made.start()
         assert "its files are gone" in (await made.until_told("trouble"))["text"]
+
+
+async def test_who_never_met_a_champion_that_nobody_could_grade_may_meet_it_later(tmp_path: Path) -> None:
+    quality = {"model 1": 0.5, "model 2": 0.9}.__getitem__
+    async with house(tmp_path) as made:
+        first = await made.submit(1)
+        await made.grade_all(quality)
+        await made.until(first, "graded")
+        unable = [messages.Unable(first, "it ran out of memory")]
+        beyond = messages.AskWork(made.delegation(made.grader), unable=unable)
+        await made.ask(made.grader, messages.WORK_CALL, beyond, messages.Work)
+        second = await made.submit(2)
+        await made.until_told("drawn", 2)
+        work = await made.ask(made.grader, messages.WORK_CALL, beyond, messages.Work)
+        said = verify_document(work.tasks[0].submission, Submission, made.signed.grid, hex_of(made.identity))
+        await made.put_grade(made.grader, await made.graded(made.grader, work, said, 0.9))
+        assert not (await made.until(second, "graded")).champion
+        ask = messages.Regrade(made.delegation(made.author), second)
+        with pytest.raises(NotAccepted, match="by the tasks that hold now"):
+            await made.ask(made.author, messages.REGRADE_CALL, ask, messages.SubmissionView)
+        await made.work(made.grader)  # it was given more memory
+        await made.ask(made.author, messages.REGRADE_CALL, ask, messages.SubmissionView)
+        await made.grade_all(quality)
+        assert (await made.until(second, "graded")).champion

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from gridllm.charter.contest import Rules
-    from gridllm_leaderboard.desk.capacity import Capacity
+    from gridllm_leaderboard.desk.capacity import Capacities, Capacity
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.ranking.judge import Missing
     from gridllm_leaderboard.records import Entry, Round
@@ -74,10 +74,16 @@ def note_disagreements(batch: Batch, round_: Round, rules: Rules, deferred: Coll
     in round after round, and use up the pools.
     """
     counts = judged_counts(batch, round_.number)
-    for id_, entry in batch.several(round_.lock.submissions).items():
+    for id_, entry in batch.several(round_.graded).items():
         disagreed = id_ in deferred and counts[id_] >= need_of(rules, entry.submission.account).all
         if disagreed or batch.value(DISAGREED_KEY + id_):
             batch.keep(DISAGREED_KEY + id_, str(counts[id_] + 1) if disagreed else "")
+
+
+def why_none_can(view: View, rules: Rules, entry: Entry, known: Capacities) -> str:
+    """Why nobody would be able to grade this model in the next round; empty: somebody would, or may be."""
+    least = int(view.value(DISAGREED_KEY + entry.id) or 0)
+    return why_not(entry.id, entry.submission, need_of(rules, entry.submission.account, least=least), known)
 
 
 async def ready_to_lock(desk: Desk, queued: Sequence[Entry], rules: Rules) -> list[Entry]:
@@ -122,8 +128,5 @@ def _is_early(round_: Round, now: int) -> bool:
 def _waits(view: View, queued: Sequence[Entry], rules: Rules, now: int) -> dict[str, str]:
     """Why they are not locked, by submission."""
     known = heard_lately(view, rules, now)
-    found = {}
-    for one in queued:
-        least = int(view.value(DISAGREED_KEY + one.id) or 0)
-        found[one.id] = why_not(one.id, one.submission, need_of(rules, one.submission.account, least=least), known)
+    found = {one.id: why_none_can(view, rules, one, known) for one in queued}
     return {id_: why for id_, why in found.items() if why}

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 from gridllm.errors import LedgerError, NotAccepted
 from gridllm.ledger.paper import verify_delegation
 from gridllm.quantities import count_things
+from gridllm_leaderboard.desk.capacity import heard_lately
+from gridllm_leaderboard.desk.deferring import why_none_can
 from gridllm_leaderboard.desk.safekeeping import lost_champion
 from gridllm_leaderboard.desk.views import submission_view
 from gridllm_leaderboard.ranking.yardstick import yardstick
+from gridllm_leaderboard.statements import Verdict
+from gridllm_leaderboard.store.spelling import document_of
 from gridllm_leaderboard.store.view import VACANT_KEY
 
 if TYPE_CHECKING:
@@ -59,10 +63,11 @@ class Regrading:
             others = waiting_again(batch, entry.submission.account)
             reigns = batch.reigns()
             last = reigns[-1].submission if reigns else None  # where the title is vacant it may come back to that one
-            owed = batch.value(VACANT_KEY) == id_ != last
+            lost = batch.value(VACANT_KEY) == id_ != last
+            owed = lost or never_met(batch, id_, rules, desk.now)
             measured = measured_by(batch, desk, id_)
             check_regrade(entry, rules, measured, others, champion=last == id_, here=here, owed=owed)
-            if owed:
+            if lost:
                 batch.keep(VACANT_KEY, "")  # once
             batch.state(id_, "queued")
             entry = batch.several([id_])[id_]
@@ -86,7 +91,8 @@ def check_regrade(
         waiting: graded models of its author's that wait to be graded again.
         champion: it reigns, or nobody followed it yet: queued, it could be locked to meet itself.
         here: its weights are.
-        owed: it lost the title because the leaderboard lost its files, and not to the one who has it now.
+        owed: it lost the title because the leaderboard lost its files, and not to the one who has it now; or it never
+            met the champion, which nobody was able to grade then.
 
     Raises:
         NotAccepted: says why not.
@@ -104,6 +110,16 @@ def check_regrade(
         raise NotAccepted(f"The files of {name!r} are not on the leaderboard's disk any more; tell its maintainer.")
     if waiting >= rules.daily:
         raise NotAccepted(f"{count_things(waiting, 'model')} of yours wait to be graded again; ask when they were.")
+
+
+def never_met(view: View, submission: str, rules: Rules, now: int) -> bool:
+    """Whether its last round put the champion off that reigns still, and somebody is able to grade that one now."""
+    number = next((mark.round for mark in view.marks() if mark.submission == submission), 0)
+    verdict, champion = view.verdict(number), view.champion()
+    entry = None if champion is None else view.entry(champion)
+    if verdict is None or entry is None or entry.id not in document_of(verdict, Verdict).deferred:
+        return False
+    return not why_none_can(view, rules, entry, heard_lately(view, rules, now))
 
 
 def in_turn(view: View) -> list[Entry]:
