@@ -36,7 +36,8 @@ async def reach_any(connect: Connect, first: Sequence[tuple[PeerId, str]]) -> li
         return peer
 
     pending = {asyncio.create_task(reach(peer, address)) for peer, address in first}
-    reached, timeout_s = [], FIRST_PEERS_TIMEOUT_S
+    reached: list[PeerId] = []
+    timeout_s: float | None = None  # each ends by its own, until one has answered
     try:
         while pending:
             done, pending = await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

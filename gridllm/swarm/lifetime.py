@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gridllm.errors import CallTimeout, SwarmError
 from gridllm.ids import PeerId
 
 T = TypeVar("T")
+
+STOOD_STILL_S: Final = (
+    0.1  # a time-out that comes so late: this process stood still, as it does while torch is imported
+)
 
 
 class Lifetime:
@@ -54,7 +58,7 @@ class Lifetime:
         endings: set[asyncio.Future[Any]] = {task, self.ended, *also}
         try:
             if not self.over:
-                await asyncio.wait(endings, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+                await _first(endings, timeout_s)
             if self.over:
                 raise SwarmError(str(self.ended.result()))
             if task.done():
@@ -65,3 +69,12 @@ class Lifetime:
                 task.cancel()
             elif not task.cancelled():
                 task.exception()  # seen: nobody else will ask for it
+
+
+async def _first(endings: set[asyncio.Future[Any]], timeout_s: float) -> None:
+    """Wait for one of them; once anew where the time passed while nothing here ran: the answer may lie there unread."""
+    loop = asyncio.get_running_loop()
+    due = loop.time() + timeout_s
+    done, _ = await asyncio.wait(endings, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    if not done and loop.time() - due > STOOD_STILL_S:
+        await asyncio.wait(endings, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
