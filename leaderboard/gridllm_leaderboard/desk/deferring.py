@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from gridllm.charter.contest import Rules
-    from gridllm_leaderboard.desk.capacity import Capacities, Capacity
+    from gridllm_leaderboard.desk.capacity import Capacity
     from gridllm_leaderboard.desk.desk import Desk
     from gridllm_leaderboard.ranking.judge import Missing
     from gridllm_leaderboard.records import Entry, Round
@@ -80,10 +80,15 @@ def note_disagreements(batch: Batch, round_: Round, rules: Rules, deferred: Coll
             batch.keep(DISAGREED_KEY + id_, str(counts[id_] + 1) if disagreed else "")
 
 
-def why_none_can(view: View, rules: Rules, entry: Entry, known: Capacities) -> str:
-    """Why nobody would be able to grade this model in the next round; empty: somebody would, or may be."""
-    least = int(view.value(DISAGREED_KEY + entry.id) or 0)
-    return why_not(entry.id, entry.submission, need_of(rules, entry.submission.account, least=least), known)
+def why_none_can(view: View, rules: Rules, entries: Sequence[Entry], now: int) -> dict[str, str]:
+    """Which of these models nobody would be able to grade in the next round, and why, by id."""
+    known, disagreed = heard_lately(view, rules, now), view.values(DISAGREED_KEY)
+    found = {}
+    for one in entries:
+        need = need_of(rules, one.submission.account, least=int(disagreed.get(one.id) or 0))
+        if why := why_not(one.id, one.submission, need, known):
+            found[one.id] = why
+    return found
 
 
 async def ready_to_lock(desk: Desk, queued: Sequence[Entry], rules: Rules) -> list[Entry]:
@@ -92,7 +97,7 @@ async def ready_to_lock(desk: Desk, queued: Sequence[Entry], rules: Rules) -> li
     Raises:
         LeaderboardError: the store cannot be used.
     """
-    waits = await desk.books.read(partial(_waits, queued=queued, rules=rules, now=desk.now))
+    waits = await desk.books.read(partial(why_none_can, rules=rules, entries=queued, now=desk.now))
     said = {one.id: one.why if one.why.startswith(WAITS) else "" for one in queued}
     changed = {id_: waits.get(id_, "") for id_, why in said.items() if waits.get(id_, "") != why}
 
@@ -123,10 +128,3 @@ def want_nodes(view: View, rules: Rules, now: int) -> list[Entry]:
 
 def _is_early(round_: Round, now: int) -> bool:
     return round_.draw is None or now < round_.draw.issued + GRACE_S
-
-
-def _waits(view: View, queued: Sequence[Entry], rules: Rules, now: int) -> dict[str, str]:
-    """Why they are not locked, by submission."""
-    known = heard_lately(view, rules, now)
-    found = {one.id: why_none_can(view, rules, one, known) for one in queued}
-    return {id_: why for id_, why in found.items() if why}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from gridllm.errors import LedgerError, NotAccepted
 from gridllm.ledger.paper import verify_delegation
 from gridllm.quantities import count_things
-from gridllm_leaderboard.desk.capacity import heard_lately
 from gridllm_leaderboard.desk.deferring import why_none_can
 from gridllm_leaderboard.desk.safekeeping import lost_champion
 from gridllm_leaderboard.desk.views import submission_view
@@ -119,7 +118,7 @@ def never_met(view: View, submission: str, rules: Rules, now: int) -> bool:
     entry = None if champion is None else view.entry(champion)
     if verdict is None or entry is None or entry.id not in document_of(verdict, Verdict).deferred:
         return False
-    return not why_none_can(view, rules, entry, heard_lately(view, rules, now))
+    return not why_none_can(view, rules, [entry], now)
 
 
 def in_turn(view: View) -> list[Entry]:

@@ -181,6 +181,12 @@ class View:
         """What ``Batch.keep`` kept."""
         return self._connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar()
 
+    def values(self, prefix: str) -> dict[str, str]:
+        """What was kept under keys of that prefix and a submission's id, by id: in one question for a long queue."""
+        key = settings.c.key
+        query = select(key, settings.c.value).where(key >= prefix, key < prefix + "g")
+        return {row.key.removeprefix(prefix): row.value for row in self._connection.execute(query)}
+
     def _first(self, query: Select[tuple[object, ...]]) -> Entry | None:
         row = self._connection.execute(query).first()
         return None if row is None else entry_of(row)
