@@ -131,3 +131,14 @@ async def test_who_never_met_a_champion_that_nobody_could_grade_may_meet_it_late
         await made.ask(made.author, messages.REGRADE_CALL, ask, messages.SubmissionView)
         await made.grade_all(quality)
         assert (await made.until(second, "graded")).champion
+
+
+async def test_who_brought_what_cannot_be_looked_at_now_is_told(tmp_path: Path) -> None:
+    async with house(tmp_path, round_s=10**6) as made:
+        made.wanting = [RuntimeError("a fault of a library")] * 10_000
+        id_ = await made.submit(1)
+        view = await made.until_why(id_, "it is tried again")
+        assert view.state == "checking"
+        made.wanting.clear()
+        view = await made.until(id_, "queued")
+        assert view.why == "It waits for the next round."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SHAPE_KEY: Final = "shape:"  # in the store's settings, with the root
 LOST: Final = "The leaderboard has its files no more; bring them again."
+FAULT: Final = "It could not be looked at, for a fault on the leaderboard's side; it is tried again."
 ABANDONED_S: Final = 7 * 86_400  # an upload, or a fee, that did not come in so long
 
 Check = Callable[[Path, "Manifest"], Awaitable[None]]
@@ -106,6 +108,8 @@ class Arrivals:
         except Exception as error:
             log.warning("The model %s cannot be looked at", entry.submission.root[:16], exc_info=error)
             faults.append(error)
+            with contextlib.suppress(LeaderboardError):  # the store cannot be written: told by whoever needs it next
+                await self._desk.books.write(partial(_tell_fault, id_=entry.id))
 
     async def tidy(self) -> None:
         """Give up what was never brought or paid, and take the weights of what is down off the disk."""
@@ -197,6 +201,13 @@ def _bring_again(batch: Batch, entry: Entry) -> bool:
         return False
     batch.bring_again(entry.id, LOST)
     return True
+
+
+def _tell_fault(batch: Batch, id_: str) -> None:
+    """Its author knows why nothing happens."""
+    now = batch.entry(id_)
+    if now is not None and now.state == "checking" and now.why != FAULT:
+        batch.state(id_, "checking", FAULT)
 
 
 def _checking(view: View) -> list[Entry]:
