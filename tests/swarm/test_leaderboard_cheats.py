@@ -93,7 +93,7 @@ def test_the_command_refuses_pickles_code_and_a_graders_own_model(contest: Conte
     words = ("--name", "mine", "--message", "", "--license", "MIT")
     author = contest.member("author")
     assert "pickled weights can run code" in contest.refused(author, "submit", str(pickle), *words)
-    assert "needs its own Python code" in contest.refused(author, "submit", str(code), *words)
+    assert "GridLLM runs no code from a model" in contest.refused(author, "submit", str(code), *words)
     assert "Nobody grades a model of their own" in contest.refused(contest.grader, "submit", str(own), *words)
 
 
