@@ -75,7 +75,8 @@ class Safekeeping:
         thorough = self._read[0] != entry.id or now - self._read[1] >= THOROUGH_S
         fault = await asyncio.to_thread(self._fault, entry, thorough)
         if fault:
-            await self._desk.books.write(lambda batch: _lost(batch, entry.id, self._desk.now))
+            if not await self._desk.books.write(lambda batch: _lost(batch, entry.id, self._desk.now)):
+                return AGAIN_S
             self._read, self._tried = ("", 0.0), now
             await self._mend(entry, fault)
         settled = await self._sound(entry)
@@ -97,6 +98,9 @@ class Safekeeping:
         """
 
         def work(batch: Batch) -> tuple[bool, bool]:
+            last = crowned_last(batch)
+            if last is None or last.id != entry.id:  # a verdict came while its files were looked at: that one's are next
+                return False, False
             lost = (batch.value(LOST_KEY) or "").startswith(f"{entry.id} ")
             vacant, round_ = batch.value(VACANT_KEY) == entry.id, batch.open_round()
             contested = vacant and round_ is not None and round_.lock.champion is None
@@ -188,10 +192,14 @@ def lost_champion(view: View) -> Lost | None:
     return Lost(id_, int(since)) if id_ and id_ == view.champion() else None
 
 
-def _lost(batch: Batch, id_: str, now: int) -> None:
-    """Remember since when it is lost: a start anew does not begin the time anew."""
+def _lost(batch: Batch, id_: str, now: int) -> bool:
+    """Remember since when it is lost: a start anew does not begin the time anew. False: another one reigns by now."""
+    last = crowned_last(batch)
+    if last is None or last.id != id_:
+        return False
     if not (batch.value(LOST_KEY) or "").startswith(f"{id_} "):
         batch.keep(LOST_KEY, f"{id_} {now}")
+    return True
 
 
 def _vacate(batch: Batch, desk: Desk, id_: str) -> int:
