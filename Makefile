@@ -19,7 +19,7 @@ PYTEST := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1) $(BIN)/python -m pytest -n 
 
 NONE_CHOSEN := $(if $(strip $(PYTEST_ARGS)),|| [ $$? -eq 5 ])
 
-.PHONY: demo test soak lint types contracts docs bench clean
+.PHONY: demo test soak jitter lint types contracts docs bench clean
 .DEFAULT_GOAL := test
 
 # One stamp for each set of packages, so that `make demo` installs no test tools; they hold what a larger one installed.
@@ -59,6 +59,9 @@ endif
 
 soak: $(VENV)/.dev  ## many random failures in a row (minutes)
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+
+jitter: $(VENV)/.dev  ## the unit tests with random delays, which show what depends on luck; JITTER_SEED=n for others
+	@$(PYTEST) -p tests.jitter tests/unit $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
