@@ -19,11 +19,11 @@ LOAD_S: Final = 0.5  # for how long the processors are watched before
 
 def bench(
     model: Annotated[
-        str | None, typer.Option(help="Model whose shape is computed; the default is the grid's first, or demo.")
+        str | None, typer.Option(help="Model to compute with; the default is the grid's first, or demo.")
     ] = None,
-    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
-    memory: Annotated[str | None, typer.Option(help="To be held, like 4GiB; default: what is free.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the best there is.")] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, if this machine has them.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory to measure, like 4GiB; default: what is free.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the best available.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: the charter's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with.")] = None,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
@@ -31,8 +31,8 @@ def bench(
 ) -> None:
     """Measure this machine as the grid's authorities would, and compare it with each minimum.
 
-    The connection is left out: only another machine can measure it. Where no grid is joined, the model is demo and the
-    minimums are those that a grid is founded with. Exits with 1 when no role is reached.
+    The connection is left out: only another machine can measure it. If no grid was joined, the model is demo and the
+    minimums are a new grid's defaults. Exits with 1 if this machine qualifies for no role.
 
     Example: gridllm bench --memory 4GiB
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GridOption = Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AccountOption = Annotated[
-    str | None, typer.Option(metavar="PEER", help="Peer id or public key of another; default: this machine's.")
+    str | None, typer.Option(metavar="PEER", help="Peer id or public key of the account; default: this machine's.")
 ]
 IdentityOption = Annotated[Path | None, typer.Option(help="Key file; the default is in the data folder.")]
 
@@ -62,9 +62,9 @@ def credit(
 @app.command()
 def history(
     since: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="From then on: 7d, 12h, or a day like 2026-11-01 (UTC).")
+        str | None, typer.Option(metavar="WHEN", help="Only from then on: 7d, 12h, or a day like 2026-11-01 (UTC).")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MOST_LINES, help="Lines at most, the newest.")] = 30,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_LINES, help="Show at most this many lines, the newest.")] = 30,
     account: AccountOption = None,
     identity: IdentityOption = None,
     grid: GridOption = None,
@@ -72,7 +72,7 @@ def history(
 ) -> None:
     """List what an account served, used, was granted, sent and received, newest first.
 
-    Bills of one session at one node are one line; in brackets is what is set aside for one that has not been used yet.
+    A session's bills at one node are one line; an amount in brackets is set aside and not used yet.
 
     Example: gridllm credit history --since 7d
     """
@@ -98,17 +98,17 @@ def history(
 
 @app.command(cls=AmountCommand)
 def send(
-    payee: Annotated[str, typer.Argument(metavar="PEER", help="Peer id or public key of whoever gets it.")],
+    payee: Annotated[str, typer.Argument(metavar="PEER", help="Peer id or public key of the recipient.")],
     amount: Annotated[str, typer.Argument(metavar="CREDITS", help="Like 12 or 0.25.")],
-    memo: Annotated[str, typer.Option(help="A few words for it; everybody can read them.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    memo: Annotated[str, typer.Option(help="A short note; everybody can read it.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     identity: IdentityOption = None,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send credit to another account. It can spend it, but it counts as no contribution; and yours is less by as much.
+    """Send credit to another account. They can spend it; it is not a contribution of theirs, and lowers yours.
 
-    If no answer came, run the same command again: it pays once. After an answer, the same command pays once more.
+    If no answer comes, run the same command again: it pays only once. After an answer, it pays again.
 
     Example: gridllm credit send 12D3Koo… 2.5 --memo "for the weekend"
     """

@@ -19,38 +19,38 @@ if TYPE_CHECKING:
 def join(
     address: Annotated[str, typer.Argument(help="Multiaddr of any peer of the grid: /ip4/…/tcp/…/p2p/12D3Koo…")],
     no_admission: Annotated[
-        bool, typer.Option("--no-admission", help="Do not measure this machine: to generate, none needs a certificate.")
+        bool, typer.Option("--no-admission", help="Do not measure this machine; generating needs no certificate.")
     ] = False,
     role: Annotated[
-        list[str] | None, typer.Option(help="serve, relay or seed; may be repeated. Default: all it reaches.")
+        list[str] | None, typer.Option(help="serve, relay or seed; may be repeated. Default: all it qualifies for.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model to be measured for; the default is the grid's first.")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: the charter's.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the best there is.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the best available.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with.")] = None,
     memory: Annotated[
-        str | None, typer.Option(help="For weights and caches, like 4GiB; default: what is free.")
+        str | None, typer.Option(help="Memory for weights and caches, like 4GiB; default: what is free.")
     ] = None,
     wait_s: Annotated[
         float,
-        typer.Option("--wait", min=1.0, help="Seconds to wait for a certificate, authorities that are down included."),
+        typer.Option("--wait", min=1.0, help="Seconds to wait for a certificate, also while authorities are down."),
     ] = 600.0,
     identity: Annotated[Path | None, typer.Option(help="Key file of the node to be admitted.")] = None,
     host_maddrs: Annotated[list[str] | None, typer.Option(help="Where to listen; may be repeated.")] = None,
     announce_maddrs: Annotated[
-        list[str] | None, typer.Option(help="Address others reach it at, if another (a forwarded port).")
+        list[str] | None, typer.Option(help="Address at which others reach it, if different (a forwarded port).")
     ] = None,
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=1.0, max=300.0, help="Seconds to wait for the peer.")
     ] = 15.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Join a grid: fetch its charter from a peer, and be measured where the grid has minimums.
+    """Join a grid: fetch its charter from a peer and, if the grid has minimums, have this machine measured.
 
-    The charter is verified, shown and pinned. Whoever is admitted gets a certificate to serve with; Ctrl-C leaves that
-    for later. Exits with 1 when this machine is not admitted; the grid is joined all the same.
+    The charter is verified, shown and pinned. A machine that is admitted gets a certificate to serve with; Ctrl-C puts
+    that off. Exits with 1 if this machine is not admitted; the grid is joined all the same.
 
     Example: gridllm join /ip4/203.0.113.7/tcp/31337/p2p/12D3KooWJoin…
     """

@@ -26,22 +26,22 @@ app = typer.Typer(
 def verify(
     keeper: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Read from this keeper alone (its key, or how that begins); may be repeated."),
+        typer.Option(metavar="KEY", help="Read only from this keeper (its key, or the start of it); may be repeated."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Check an exported ledger, without the grid.")
     ] = None,
     database: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Check a keeper's own database, every row of it; a URL or SQLite's file."),
+        typer.Option(metavar="URL", help="Check every row of a keeper's own database: a URL or an SQLite file."),
     ] = None,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute every balance from the keepers' logs, and compare what keepers say with it.
+    """Recompute every balance from the keepers' logs, and compare it with what the keepers say.
 
     Each entry's signatures and price are checked, each log against its signed head, and all heads with each other.
-    Exits with 1 when something is wrong, and names the first wrong entry.
+    Exits with 1 if something is wrong, and names the first wrong entry.
 
     Example: gridllm ledger verify
     """
@@ -95,7 +95,7 @@ def export(
 
 @app.command()
 def policy(grid: GridOption = None, as_json: JsonOption = False) -> None:
-    """Show what service costs in this grid and what credit opens, as its charter says; asks nobody.
+    """Show what service costs in this grid and what credit opens, as its charter says; works offline.
 
     Example: gridllm ledger policy
     """

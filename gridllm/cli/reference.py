@@ -51,7 +51,11 @@ def _section(name: str, command: Any) -> str:
 
 def _row(parameter: Any) -> str:
     is_argument = parameter.param_type_name == "argument"
-    name = parameter.name.upper() if is_argument else ", ".join(parameter.opts + parameter.secondary_opts)
+    name = (
+        (parameter.metavar or parameter.name.upper())
+        if is_argument
+        else ", ".join(parameter.opts + parameter.secondary_opts)
+    )
     default = parameter.default
     shown = (
         "required"

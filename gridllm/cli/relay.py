@@ -14,13 +14,13 @@ def relay(
         list[str] | None, typer.Option(help="Where to listen, on a fixed port; may be repeated.")
     ] = None,
     announce_maddrs: Annotated[
-        list[str] | None, typer.Option(help="Address others reach it at (a public or forwarded port).")
+        list[str] | None, typer.Option(help="Address at which others reach it (a public or forwarded port).")
     ] = None,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
-    """Relay for peers that nobody can dial; a Raspberry Pi does.
+    """Relay traffic for peers that nobody can dial; a Raspberry Pi is enough.
 
-    Also keeps records and hands out the grid's papers, until Ctrl-C; no blocks are served.
+    Runs until Ctrl-C. It also stores DHT records and hands out the grid's documents, but serves no blocks.
 
     Example: gridllm relay --host-maddrs /ip4/0.0.0.0/tcp/31337 --announce-maddrs /ip4/203.0.113.7/tcp/31337
     """

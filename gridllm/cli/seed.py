@@ -18,13 +18,13 @@ def seed(
         list[str] | None, typer.Option(help="Where to listen, on a fixed port; may be repeated.")
     ] = None,
     announce_maddrs: Annotated[
-        list[str] | None, typer.Option(help="Address others reach it at (a public or forwarded port).")
+        list[str] | None, typer.Option(help="Address at which others reach it (a public or forwarded port).")
     ] = None,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
     """Hand out a model's weights to nodes and clients that lack them.
 
-    Also relays, until Ctrl-C. It takes a disk and a line, and no fast processor; no blocks are served.
+    Runs until Ctrl-C, and also relays. It needs disk space and bandwidth but no fast processor, and serves no blocks.
 
     Example: gridllm seed --path ~/models/our-model
     """

@@ -24,31 +24,29 @@ def serve(
         str | None,
         typer.Option(help="Model to serve, or @champion: whichever leads the leaderboard; default: the grid's first."),
     ] = None,
-    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, if this machine has them.")] = None,
     memory: Annotated[
-        str | None, typer.Option(help="For weights and caches, like 4GiB; default: what is free.")
+        str | None, typer.Option(help="Memory for weights and caches, like 4GiB; default: what is free.")
     ] = None,
     cache_tokens: Annotated[int | None, typer.Option(min=64, help="Tokens of KV cache; default: what fits.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the best there is.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the best available.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: the charter's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with.")] = None,
     identity: Annotated[Path | None, typer.Option(help="Key file; each node needs its own.")] = None,
     host_maddrs: Annotated[list[str] | None, typer.Option(help="Where to listen; may be repeated.")] = None,
     announce_maddrs: Annotated[
-        list[str] | None, typer.Option(help="Address others reach it at, if another (a forwarded port).")
+        list[str] | None, typer.Option(help="Address at which others reach it, if different (a forwarded port).")
     ] = None,
     grace: Annotated[
         float,
-        typer.Option(
-            min=0, help="Seconds that sessions may go on after Ctrl-C, and that a champion of old takes new ones."
-        ),
+        typer.Option(min=0, help="Seconds that sessions may go on after Ctrl-C, or an old champion takes new ones."),
     ] = 30.0,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
     """Serve blocks of a model to the grid until Ctrl-C; a second Ctrl-C leaves without waiting for sessions.
 
-    With --model @champion it goes over to each new champion by itself, once a chain of that one stands; sessions of the
-    old one end in peace (docs/champion.md).
+    With --model @champion the node switches to each new champion by itself, once nodes serve all of its blocks;
+    sessions with the old one may finish (docs/champion.md).
 
     Example: gridllm serve --memory 4GiB
     """

@@ -39,7 +39,7 @@ def status(
     watch: Annotated[bool, typer.Option(help="Refresh until Ctrl-C.")] = False,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
 ) -> None:
-    """Show the grid: nodes, their blocks and speed, how well each block is covered, and who helps besides.
+    """Show the grid: nodes, their blocks and speed, how well each block is covered, relays and seeds.
 
     Example: gridllm status --watch
     """

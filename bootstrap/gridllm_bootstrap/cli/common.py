@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 HomeOption = Annotated[
     Path | None, typer.Option("--out", "--home", help="The maintainer's folder; the default is in the data folder.")
 ]
-NameOption = Annotated[str | None, typer.Option(help="Which grid, when several were founded here.")]
+NameOption = Annotated[str | None, typer.Option(help="Which grid, if several were founded here.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HostMaddrs = Annotated[
     list[str] | None, typer.Option(help="Where to listen; may be repeated. Default: /ip4/0.0.0.0/tcp/31337")
 ]
 AnnounceMaddrs = Annotated[
-    list[str] | None, typer.Option(help="Address others reach it at, if another (a forwarded port); may be repeated.")
+    list[str] | None,
+    typer.Option(help="Address at which others reach it, if different (a forwarded port); may be repeated."),
 ]
 
 
@@ -40,8 +41,8 @@ class PaceName(StrEnum):
 PaceOption = Annotated[
     PaceName,
     typer.Option(
-        help="How long a machine is measured: full takes 10 to 25 s; brief about 4 s, for grids of acquaintances and "
-        "for tests: less is checked, and figures scatter more."
+        help="How long a machine is measured: full takes 10 to 25 s; brief takes about 4 s, checks less and scatters "
+        "more: for grids of acquaintances and for tests."
     ),
 ]
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def grant(
-    to: Annotated[str, typer.Argument(help="Peer id (gridllm id) or account of whoever gets it.")],
+    to: Annotated[str, typer.Argument(help="Peer id (gridllm id) or account of the recipient.")],
     credits_: Annotated[str, typer.Argument(metavar="CREDITS", help="How much, like 100 or 2.5.")],
     why: Annotated[str, typer.Option(help="The reason; everyone can read it.")],
     name: NameOption = None,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Grant new credit to an account: for an audit, a bounty, a prize. The charter's threshold of maintainers signs.
+    """Grant new credit to an account, for an audit, a bounty or a prize; a threshold of maintainers must sign.
 
     Example: gridllm bootstrap grant 12D3KooWJoin… 100 --why "found a double spend"
     """

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def sign(
-    file: Annotated[Path, typer.Argument(help="What init, minimums, revoke or grant wrote.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    file: Annotated[Path, typer.Argument(help="File that init, minimums, revoke or grant wrote.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add this machine's signature to a charter or notice; with enough of them it takes effect.
 
-    A charter is then installed here, manifests and all, ready for gridllm bootstrap run; hand the file on, so that the
-    other maintainers can do the same. A notice is posted to the grid.
+    A complete charter is installed here, ready for gridllm bootstrap run; pass the file on so that the other
+    maintainers can install it, too. A complete notice is posted to the grid.
 
     Example: gridllm bootstrap sign founding.json
     """
@@ -79,9 +79,9 @@ def minimums(
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the minimums that hold; with flags, change them: an amendment beside the charter, signed, sent to the grid.
+    """Show the minimums in force; with flags, change them by a signed amendment sent to the grid.
 
-    A flag takes a value for the role serve, or relay=… or seed=…; 0 asks for nothing. Certificates issued before stay
+    A flag takes a value for the role serve, or relay=… or seed=…; 0 asks for nothing. Certificates already issued stay
     valid until they expire.
 
     Example: gridllm bootstrap minimums --min-memory 2GiB --min-upload relay=20
@@ -117,13 +117,16 @@ def revoke(
     peer: Annotated[str, typer.Argument(help="Peer id of the node: 12D3Koo…")],
     why: Annotated[str, typer.Option(help="The reason; everyone in the grid can read it.")],
     for_time: Annotated[
-        str, typer.Option("--for", metavar="DURATION", help="It gets no new certificate before; 0: it may at once.")
+        str,
+        typer.Option(
+            "--for", metavar="DURATION", help="How long it gets no new certificate; 0: it may get one at once."
+        ),
     ] = "7d",
     name: NameOption = None,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a node's admission away: clients and nodes leave it within a minute. A later revocation replaces this one.
+    """Revoke a node's admission: clients and nodes leave it within a minute. A later one replaces it.
 
     Example: gridllm bootstrap revoke 12D3KooWJoin… --why "answers with made-up tokens" --for 7d
     """

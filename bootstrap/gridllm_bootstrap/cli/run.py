@@ -24,26 +24,26 @@ def run(
     host_maddrs: HostMaddrs = None,
     announce_maddrs: AnnounceMaddrs = None,
     authority: Annotated[
-        bool, typer.Option(help="Measure and certify machines, where the maintainer's key is here.")
+        bool, typer.Option(help="Measure and certify machines, if the maintainer's key is here.")
     ] = True,
     at_once: Annotated[
-        int, typer.Option(min=1, max=64, help="Machines measured together; more disturb each other.")
+        int, typer.Option(min=1, max=64, help="Machines measured at once; more disturb each other.")
     ] = 2,
     tries: Annotated[int, typer.Option(min=1, max=1000, help="How often one machine may be measured in an hour.")] = 6,
     pace: PaceOption = PaceName.FULL,
-    keeper: Annotated[bool, typer.Option(help="Keep the grid's books, where a keeper's key is here.")] = True,
+    keeper: Annotated[bool, typer.Option(help="Keep the grid's ledger, if a keeper's key is here.")] = True,
     ledger: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where the books lie: sqlite:////path/to/file, or postgresql+psycopg://user@host/database. "
+            help="Database of the ledger: sqlite:////path/to/file, or postgresql+psycopg://user@host/database. "
             "Default: ledger.sqlite in the maintainer's folder.",
         ),
     ] = None,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the grid's first peer and relay, which measures machines and keeps the books, until Ctrl-C.
+    """Run the grid's first peer and relay until Ctrl-C; it also measures machines and keeps the ledger.
 
     Example: gridllm bootstrap run
     """

@@ -31,44 +31,52 @@ class EconomyWishes:
         bool | None,
         _credit(
             None,
-            "Meter what is served and keep books of who gave and took. Default: yes, but for open grids.",
+            "Keep a ledger of who gave and used how much. Default: yes, but for open grids.",
             "--ledger/--no-ledger",
         ),
     ] = None
-    decode_price: Annotated[str | None, _credit("CREDITS", "A token through a billion parameters. Default: 1.")] = None
-    prefill_price: Annotated[str | None, _credit("CREDITS", "The same, of a prompt. Default: 0.25.")] = None
+    decode_price: Annotated[
+        str | None, _credit("CREDITS", "Price of a token through a billion parameters. Default: 1.")
+    ] = None
+    prefill_price: Annotated[str | None, _credit("CREDITS", "The same, for a prompt's tokens. Default: 0.25.")] = None
     starter: Annotated[
         str | None,
         _credit(
-            "CREDITS", "Given once to whoever is admitted to serve. Default: about 10,000 tokens of the first model."
+            "CREDITS", "Given once to each machine admitted to serve. Default: about 10,000 tokens of the first model."
         ),
     ] = None
     newcomers: Annotated[
         str | None,
         _credit("nothing|allowance|lowest", "What an account that cannot pay may do. Default: lowest: be served last."),
     ] = None
-    allowance: Annotated[str | None, _credit("CREDITS", "A day, for --newcomers allowance; nodes give it.")] = None
+    allowance: Annotated[str | None, _credit("CREDITS", "Credit a day, for --newcomers allowance; given by nodes.")] = (
+        None
+    )
     trust: Annotated[
         str | None,
         _credit(
             "CREDITS",
-            "What one node serves one account in good standing on credit while its keeper is silent. Default: about "
-            "2,000 tokens of the first model.",
+            "What a node serves an account in good standing on credit while its keeper is silent. Default: "
+            "about 2,000 tokens of the first model.",
         ),
     ] = None
     classes: Annotated[
         list[str] | None,
-        _credit("CREDITS", "Who gave so much more than it took is served before others; may be repeated.", "--class"),
+        _credit(
+            "CREDITS", "Accounts that gave so much more than they used are served first; may be repeated.", "--class"
+        ),
     ] = None
     tiers: Annotated[
-        list[str] | None, _credit("MODEL=CREDITS", "The same, to use a model; may be repeated.", "--tier")
+        list[str] | None, _credit("MODEL=CREDITS", "Contribution needed to use a model; may be repeated.", "--tier")
     ] = None
-    submit: Annotated[str | None, _credit("CREDITS", "The same, to submit to the leaderboard. Default: 0.")] = None
-    window: Annotated[int | None, _credit("TOKENS", "Served beyond what is paid. Default: 64.")] = None
-    pass_life: Annotated[str | None, _credit("DURATION", "How long an access pass holds. Default: 10min.")] = None
-    escrow_life: Annotated[str | None, _credit("DURATION", "Life of an escrow. Default: 30min.")] = None
+    submit: Annotated[
+        str | None, _credit("CREDITS", "Contribution needed to submit to the leaderboard. Default: 0.")
+    ] = None
+    window: Annotated[int | None, _credit("TOKENS", "Tokens served beyond what is paid. Default: 64.")] = None
+    pass_life: Annotated[str | None, _credit("DURATION", "How long an access pass is valid. Default: 10min.")] = None
+    escrow_life: Annotated[str | None, _credit("DURATION", "How long an escrow is valid. Default: 30min.")] = None
     keepers: Annotated[
-        list[str] | None, _credit(None, "Maintainer that keeps books; may be repeated. Default: all.", "--keeper")
+        list[str] | None, _credit(None, "Maintainer that keeps the ledger; may be repeated. Default: all.", "--keeper")
     ] = None
 
     def check(self, models: Sequence[str]) -> None:

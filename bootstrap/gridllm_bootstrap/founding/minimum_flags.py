@@ -34,14 +34,14 @@ class MinimumFlags:
     decode_blocks_per_s: Annotated[Typed, _minimum("--min-decode", "N", "Blocks/s, one session.")] = None
     batch_blocks_per_s: Annotated[Typed, _minimum("--min-batch", "N", "Blocks/s, eight sessions in a pass.")] = None
     prefill_blocks_per_s: Annotated[Typed, _minimum("--min-prefill", "N", "Blocks/s, tokens of a prompt.")] = None
-    memory_bytes: Annotated[Typed, _minimum("--min-memory", "SIZE", "Held all at once, like 2GiB.")] = None
+    memory_bytes: Annotated[Typed, _minimum("--min-memory", "SIZE", "Memory held at once, like 2GiB.")] = None
     disk_bytes: Annotated[Typed, _minimum("--min-disk", "SIZE", "Free on disk, like 20GiB.")] = None
     upload_mbit_s: Annotated[Typed, _minimum("--min-upload", "MBIT", "Mbit/s sent.")] = None
     download_mbit_s: Annotated[Typed, _minimum("--min-download", "MBIT", "Mbit/s received.")] = None
     reachable: Annotated[Typed, _minimum("--min-reachable", "yes|no", "Whether others must be able to dial it.")] = None
     version: Annotated[Typed, _minimum("--min-version", "VERSION", "Oldest gridllm; 0 for any.")] = None
     certificate_life: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long a certificate holds, like 90min, 24h or 7d.")
+        str | None, typer.Option(metavar="DURATION", help="How long a certificate is valid, like 90min, 24h or 7d.")
     ] = None
 
     def changes(self) -> Changes:

@@ -11,19 +11,21 @@ from gridllm_leaderboard.cli.database import DatabaseOption, HomeOption, JsonOpt
 
 
 def annul(
-    number: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="Its number; it must have no verdict.")],
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which everybody is shown.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    number: Annotated[
+        int, typer.Argument(metavar="ROUND", min=1, help="Number of the round; it must have no verdict.")
+    ],
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason; everybody can read it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     database: DatabaseOption = None,
     home: HomeOption = None,
     name: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Declare an open round void: no scores and no bounty; its submissions, paid as they are, wait for the next one.
+    """Declare an open round void: no scores, no bounty; its submissions wait for the next one at no new fee.
 
-    Where the leaderboard runs, while it runs or not. A round whose keeper or graders are gone for good is annulled by
-    itself, once the rules' patience is over (init --patience). Items that were drawn stay used, and everybody is shown
-    each annulment (history, show, verify): items could be drawn again until somebody likes them.
+    Run it on the leaderboard's machine, whether or not the leaderboard is running. A round whose keeper or graders are
+    gone for good is annulled automatically once the rules' patience is over (init --patience). Items that were drawn
+    stay used. Each annulment is public (history, show, verify): it could be abused to draw items until they suit.
 
     Example: gridllm leaderboard annul 12 --why "the keeper's disk is lost"
     """

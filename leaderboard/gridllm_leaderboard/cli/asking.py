@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.messages import Dossier, Rank, RankRow, SubmissionView
 
 GridOption = Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")]
-WideOption = Annotated[bool, typer.Option("--wide", help="All columns, however narrow the terminal is.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns, even in a narrow terminal.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IdArgument = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of a submission (8 digits at least), its model's name, or @champion.")
+    str, typer.Argument(metavar="ID", help="Submission id (at least 8 digits), model name, or @champion.")
 ]
 
 LOOKING: Final = "Looking for the leaderboard of {}"

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; replaced as a whole, or not at all.")],
-    no_weights: Annotated[bool, typer.Option("--no-weights", help="Leave the models' weights out.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; replaced completely or not at all.")],
+    no_weights: Annotated[bool, typer.Option("--no-weights", help="Leave out the models' weights.")] = False,
     database: DatabaseOption = None,
     vault: VaultOption = None,
     home: HomeOption = None,
     name: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Save the leaderboard in one file, while it runs: submissions, rounds, grades, lists, weights. Not its key.
+    """Save the leaderboard (submissions, rounds, grades, lists, weights; not its key) in one file, while it runs.
 
     Example: gridllm leaderboard backup /mnt/backups/leaderboard.tar
     """
@@ -53,11 +53,11 @@ def backup(
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by gridllm leaderboard backup.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace the database's rows that are there.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File written by gridllm leaderboard backup.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the rows that the database has.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Verify the backup and write nothing.")] = False,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Put weights alone back, those that are lost or spoilt; no rows.")
+        bool, typer.Option("--weights", help="Restore only weights that are lost or damaged; no rows.")
     ] = False,
     database: DatabaseOption = None,
     vault: VaultOption = None,
@@ -65,9 +65,9 @@ def restore(
     name: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a backup back, into an empty place; every signature, digest and root in it is verified.
+    """Restore a backup into an empty database and folder; verify every signature, digest and root in it.
 
-    What it needs is looked at before anything is written: the leaderboard's key, its rules, room, empty places.
+    Before anything is written it checks for the leaderboard's key, its rules, disk space and empty places.
 
     Example: gridllm leaderboard restore /mnt/backups/leaderboard.tar
     """

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="The maintainer's folder; the default is in the data folder.")
 ]
-NameOption = Annotated[str | None, typer.Option(help="Which grid, when several were founded here.")]
+NameOption = Annotated[str | None, typer.Option(help="Which grid, if several were founded here.")]
 DatabaseOption = Annotated[
     str | None, typer.Option(help="URL of the leaderboard's database, as given to run; default: a SQLite file.")
 ]
 VaultOption = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Where weights lie, as given to run; default: beside the key.")
+    Path | None, typer.Option(metavar="FOLDER", help="Folder for weights, as given to run; default: beside the key.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -24,12 +24,12 @@ AGAIN_S: Final = 10.0  # before a leaderboard that is not on line is looked for 
 
 
 def grade(
-    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C: grade whatever comes.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep grading whatever comes, until Ctrl-C.")] = False,
     via: ViaOption = "auto",
     memory: MemoryOption = None,
     dtype: DtypeOption = None,
     task: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a task that you keep with its pool; may be repeated.")
+        list[Path] | None, typer.Option(help="Folder of a task whose pool you keep; may be repeated.")
     ] = None,
     identity: Annotated[Path | None, typer.Option(help="Key file of the grader's account.")] = None,
     grid: GridOption = None,
@@ -37,10 +37,10 @@ def grade(
 ) -> None:
     """Grade the models that others submitted, and sign what they scored.
 
-    The leaderboard's rules name who may. Each model runs in a process of its own with bounded memory and time; stopped
-    at any moment, grading goes on at the item where it was. A model that does not fit into --memory runs on the grid's
-    nodes, if its author lets it: volunteers serve it with gridllm serve --model NAME. What this grader is not able to
-    grade is left to others. With --json: a list of what was graded; with --watch, a line for each event.
+    The leaderboard's rules name the graders. Each model runs in a process of its own with limited memory and time.
+    Grading may be stopped at any moment and resumes at the same item. A model that does not fit into --memory runs on
+    the grid's nodes, if its author allows it: volunteers serve it with gridllm serve --model NAME. What this grader
+    cannot grade is left to others. --json prints a list of what was graded; with --watch, a line for each event.
 
     Example: gridllm leaderboard grade --watch
     """

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def history(
-    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it into this PNG file, too.")] = None,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it into this SVG file, too.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw it into this PNG file.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw it into this SVG file.")] = None,
     wide: WideOption = False,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the champions over time: their scores, and by how much each beat the one before; and rounds annulled.
+    """Show the champions over time, their scores, how clearly each beat the one before, and annulled rounds.
 
     Example: gridllm leaderboard history --svg champions.svg
     """

@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 def init(
-    fee: Annotated[str | None, typer.Option(metavar="CREDITS", help="Of a submission. Default: nothing.")] = None,
+    fee: Annotated[str | None, typer.Option(metavar="CREDITS", help="Fee for a submission. Default: nothing.")] = None,
     bounty: Annotated[
         str | None, typer.Option(metavar="CREDITS", help="Granted to the author of a new champion. Default: nothing.")
     ] = None,
     daily: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Submissions of one account in 24 hours. Default: 3.")
+        int | None, typer.Option(min=1, max=10_000, help="Submissions per account in 24 hours. Default: 3.")
     ] = None,
     largest: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Weights of one submission at most. Default: 20GiB.")
+        str | None, typer.Option(metavar="SIZE", help="Largest weights of a submission. Default: 20GiB.")
     ] = None,
     tier: Annotated[
         str | None,
-        typer.Option(metavar="CREDITS", help="Contribution that the use of a listed model asks for. Default: none."),
+        typer.Option(metavar="CREDITS", help="Contribution needed to use a listed model. Default: none."),
     ] = None,
     grader: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PEER",
-            help="Peer id or public key of a grader; may be repeated, and replaces those before. Default: this "
+            help="Peer id or public key of a grader; may be repeated; replaces earlier ones. Default: this "
             "machine's (gridllm id).",
         ),
     ] = None,
@@ -43,33 +43,35 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="NAME|FOLDER[:ITEMS[:WEIGHT]]",
-            help="What models are asked; may be repeated, and replaces what was before. Default: stories, sums and "
-            "facts, 200 items of each.",
+            help="Task to grade on; may be repeated; replaces earlier ones. Default: stories, sums and facts, "
+            "200 items of each.",
         ),
     ] = None,
     round_: Annotated[
         str | None,
-        typer.Option("--round", metavar="DURATION", help="A round waits so long for others. Default: 10min."),
+        typer.Option(
+            "--round", metavar="DURATION", help="How long a round waits for more submissions. Default: 10min."
+        ),
     ] = None,
     patience: Annotated[
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="A round without a verdict so long after its lock is void, and its submissions wait for another one. "
-            "Default: 7d.",
+            help="A round that has no verdict this long after its lock is void, and its submissions wait for the "
+            "next one. Default: 7d.",
         ),
     ] = None,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Make another key where the leaderboard's is lost: it begins anew.")
+        bool, typer.Option("--new-key", help="Make a new key because the old one is lost: the leaderboard starts over.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     name: NameOption = None,
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Open the grid's leaderboard, or change its rules: the next ones hold from the next round on.
+    """Open the grid's leaderboard, or change its rules from the next round on.
 
-    Run where the grid was founded. What is not said stays as it was. Then start it with: gridllm leaderboard run
+    Run it where the grid was founded. What is not given stays as it was. Then start it: gridllm leaderboard run
 
     Example: gridllm leaderboard init --fee 5 --bounty 100 --task stories:400:2 --task sums
     """

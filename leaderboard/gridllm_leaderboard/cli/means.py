@@ -22,13 +22,12 @@ ViaOption = Annotated[
     str, typer.Option("--via", help="Run models here (local), on the grid's nodes (grid), or where they fit (auto).")
 ]
 MemoryOption = Annotated[
-    str | None, typer.Option(help="Memory that one model may take here, like 8GiB; by default 60 % of the machine's.")
+    str | None, typer.Option(help="Memory one model may use here, like 8GiB; default: 60 % of the machine's.")
 ]
 DtypeOption = Annotated[
     str | None,
     typer.Option(
-        help="What is computed in: float32, bfloat16 or float16. Default: float32 here, on the grid what it lists the "
-        "model in."
+        help="float32, bfloat16 or float16. Default: float32 here; on the grid, the dtype that the model is listed in."
     ),
 ]
 

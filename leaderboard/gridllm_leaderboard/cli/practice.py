@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def practice(
-    model: Annotated[str, typer.Argument(help="Folder of a model, demo, or the name of a model of the grid.")],
+    model: Annotated[str, typer.Argument(help="Model folder, demo, or the name of one of the grid's models.")],
     task: Annotated[
         list[str] | None,
         typer.Option(help="A built-in task, a task's folder, or one of the leaderboard's; may be repeated."),
     ] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Only the first so many of each task.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Only the first so many items of each task.")] = None,
     via: ViaOption = "auto",
     memory: MemoryOption = None,
     dtype: DtypeOption = None,
@@ -31,8 +31,8 @@ def practice(
 ) -> None:
     """Grade a model on the public practice items, as graders would on sealed ones.
 
-    The items are of the same kind and no part of any round, so that a score here says what to expect, and nothing else.
-    Without --task: those of the grid's leaderboard, or the built-in ones.
+    The items are of the same kind as the sealed ones but part of no round: a score here shows what to expect, no more.
+    Without --task it uses the tasks of the grid's leaderboard, or the built-in ones.
 
     Example: gridllm leaderboard practice ~/models/my-model
     """

@@ -12,9 +12,9 @@ SHOWN: Final = 50  # rows
 
 
 def rank(
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="Rank by this task alone.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="Rank by this task only.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All rows: withdrawn models, too, and those that other tasks graded.")
+        bool, typer.Option("--all", help="Also show withdrawn models and those graded by other tasks.")
     ] = False,
     wide: WideOption = False,
     grid: GridOption = None,
@@ -23,9 +23,8 @@ def rank(
 ) -> None:
     """Show the ranking: score with its 95% interval, each task, and what a model costs to run.
 
-    A model that noise does not tell from the first of its group shares its place, shown as =1. A narrow terminal gets
-    the columns that it has room for; show tells all of one model. Models that other tasks graded, before the rules
-    changed, are ranked apart from these.
+    Models that are too close to tell apart share a place, shown as =1. A narrow terminal gets the columns that fit;
+    show has everything about one model. Models graded by other tasks, before the rules changed, are ranked separately.
 
     Example: gridllm leaderboard rank --task sums
     """

@@ -18,7 +18,7 @@ def regrade(
 ) -> None:
     """Have your graded model graded again, without a fee, after the leaderboard's tasks or their weights changed.
 
-    It waits for a round behind those that have no place yet, and keeps its old place until then.
+    It queues behind models that have no place yet, and keeps its old place until then.
 
     Example: gridllm leaderboard regrade my-model
     """

@@ -17,12 +17,12 @@ def run(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where submissions and grades lie: sqlite:////path/to/file, or "
+            help="Database of submissions and grades: sqlite:////path/to/file, or "
             "postgresql+psycopg://user@host/database. Default: leaderboard.sqlite in the maintainer's folder.",
         ),
     ] = None,
     vault: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where weights lie. Default: in the maintainer's folder.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for weights. Default: in the maintainer's folder.")
     ] = None,
     list_above: Annotated[
         str,
@@ -40,7 +40,7 @@ def run(
     out: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the grid's leaderboard until Ctrl-C: takes submissions, calls rounds, crowns champions.
+    """Run the grid's leaderboard until Ctrl-C: take submissions, hold rounds, crown champions.
 
     It needs the maintainer's key, rules (gridllm leaderboard init), and the grid's books (gridllm bootstrap run).
 

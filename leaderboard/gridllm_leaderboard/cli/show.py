@@ -17,13 +17,13 @@ ITEMS_SHOWN: Final = 30  # lines of a task
 
 def show(
     submission: IdArgument,
-    items: Annotated[bool, typer.Option("--items", help="List each item with the model's points, too.")] = False,
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="With --items: of this task alone.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --items: lines of each task at most.")] = ITEMS_SHOWN,
+    items: Annotated[bool, typer.Option("--items", help="Also list each item with the model's points.")] = False,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="With --items: only this task's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --items: at most this many lines per task.")] = ITEMS_SHOWN,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one submission: where it comes from, its tasks, what each grader says, and how it met the champion.
+    """Show one submission: its origin, its tasks, each grader's result, and its duel with the champion.
 
     Example: gridllm leaderboard show my-model --items --task sums
     """

@@ -15,13 +15,13 @@ def submissions(
         str | None, typer.Option(metavar="PEER", help="Peer id or public key of an author; default: this machine's.")
     ] = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="All authors' submissions.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Rows at most, the newest.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most this many rows, the newest.")] = 100,
     wide: WideOption = False,
     identity: Annotated[Path | None, typer.Option(help="Key file; the default is in the data folder.")] = None,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List your submissions, how they stand, and what to do next.
+    """List your submissions, how each stands, and what to do next.
 
     Example: gridllm leaderboard submissions
     """

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def submit(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder, or its id on the Hub.")],
-    name: Annotated[str, typer.Option(help="What it shall be called; nothing else on the board is called so.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or Hub id.")],
+    name: Annotated[str, typer.Option(help="Its name on the leaderboard; it must not be taken.")],
     message: Annotated[str, typer.Option(help="What is new about it, in a sentence or two.")],
     base: Annotated[
-        str | None, typer.Option(metavar="ROOT", help="Root of the model that it was made from, if any.")
+        str | None, typer.Option(metavar="ROOT", help="Root of the model it was made from, if any.")
     ] = None,
     license_: Annotated[
         str | None,
@@ -34,16 +34,16 @@ def submit(
         bool, typer.Option("--serve/--no-serve", help="The grid may serve it; otherwise it is only ranked.")
     ] = True,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Come back once its files are there; run it again to pay the fee.")
+        bool, typer.Option("--no-wait", help="Return once its files are uploaded; run it again to pay the fee.")
     ] = False,
     identity: Annotated[Path | None, typer.Option(help="Key file; the default is in the data folder.")] = None,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Submit a model to be graded: check it, sign for it, bring its files, pay the fee.
+    """Submit a model to be graded: check it, sign the submission, upload its files, pay the fee.
 
-    Others grade it on items that nobody has seen. It takes a contribution to the grid and the fee that the rules say.
-    If anything breaks, run the same command again: it goes on where it was, and pays once.
+    Others grade it on items that nobody has seen. You must have contributed to the grid, and pay the fee that the rules
+    set. If anything breaks, run the same command again: it resumes, and pays only once.
 
     Example: gridllm leaderboard submit ./my-model --name my-model --message "Trained on more sums"
     """

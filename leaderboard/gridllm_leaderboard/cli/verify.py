@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 def verify(
     submission: IdArgument,
-    sample: Annotated[int, typer.Option(min=1, max=5000, help="Items that are run here, chosen at random.")] = 20,
-    no_rerun: Annotated[bool, typer.Option("--no-rerun", help="Check papers alone; fetch and run no model.")] = False,
+    sample: Annotated[int, typer.Option(min=1, max=5000, help="Items to run here, chosen at random.")] = 20,
+    no_rerun: Annotated[bool, typer.Option("--no-rerun", help="Check documents only; fetch and run no model.")] = False,
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder with the model's files, in place of fetching them.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with the model's files, instead of fetching them.")
     ] = None,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a submission's grading yourself: signatures, the draw of its items, results, verdict, place.
 
-    Generated items are drawn again from the seed, the verdict is judged again from all grades of the round, and some
-    items are run here on the model itself. Exits with 1 when something is wrong, and names the first.
+    It draws generated items again from the seed, recomputes the verdict from all grades of the round, and runs some
+    items on the model here. Exits with 1 if something is wrong, and names the first fault.
 
     Example: gridllm leaderboard verify @champion --sample 50
     """

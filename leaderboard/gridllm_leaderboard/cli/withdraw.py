@@ -13,12 +13,12 @@ from gridllm_leaderboard.cli.asking import GridOption, IdArgument, JsonOption
 
 def withdraw(
     id_: IdArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     identity: Annotated[Path | None, typer.Option(help="Key file; the default is in the data folder.")] = None,
     grid: GridOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take your submission down: its weights go, nodes serve it no more; its grades stay public.
+    """Withdraw your submission: its weights are deleted, nodes stop serving it, its grades stay public.
 
     A champion cannot be withdrawn while it reigns, nor a model while it is graded.
 

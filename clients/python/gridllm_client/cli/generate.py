@@ -23,33 +23,37 @@ def generate(
     model: Annotated[
         str | None, typer.Option(help="Model to use, or @champion; the default is the grid's first.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Generate at most this many tokens.")] = 128,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="0: always the likeliest token; more: bolder. Default: the model's.")
+        float | None,
+        typer.Option(min=0, help="0: always the likeliest token; higher: more random. Default: the model's."),
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Sample from the tokens that make up this share.")
+        float | None,
+        typer.Option(min=0, max=1, help="Sample from the likeliest tokens that together have this probability."),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(min=0, help="Sample from this many likeliest tokens; 0: all.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=0, help="Sample from this many of the likeliest tokens; 0: all.")
+    ] = None,
     repetition_penalty: Annotated[float | None, typer.Option(help="Above 1: repeat less.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End the text before this; may be repeated.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; may be repeated.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Take the prompt as a message and answer it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with tokens, timing and the chain.")] = False,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for nodes when blocks are uncovered.")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while some blocks have no node.")] = 0.0,
     show_chain: Annotated[
         bool, typer.Option("--show-chain", help="Show which node served which blocks, and the cost.")
     ] = False,
     dtype: Annotated[
         str | None, typer.Option(help="Use nodes that serve in this dtype; the default is the charter's.")
     ] = None,
-    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, where they are here.")] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder with the model's files, if this machine has them.")] = None,
     grid: Annotated[str | None, typer.Option(help="Name of the grid; the default is the one joined last.")] = None,
     account: Annotated[
         Path | None, typer.Option(help="Key file of the account that pays; the default is this machine's own.")
     ] = None,
 ) -> None:
-    """Continue a text on the grid's nodes; nodes lost on the way are replaced without changing it.
+    """Continue a text on the grid's nodes; lost nodes are replaced without changing the text.
 
     Example: gridllm generate "Once upon a time" --temperature 0.7
     """
