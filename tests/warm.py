@@ -215,11 +215,14 @@ def _serve(control: socket.socket) -> dict[str, Any]:
         question, outputs, _, _ = socket.recv_fds(control, MOST_BYTES, 2)
         if not question:
             os._exit(0)  # the tests are over
+        ready, is_ready = os.pipe()
         pid = os.fork()
         if not pid:
             break
-        for fd in outputs:
+        for fd in (is_ready, *outputs):
             os.close(fd)
+        os.read(ready, 1)  # its end: the copy has its group, and takes signals; those sent before would be lost
+        os.close(ready)
         control.send(json.dumps({"pid": pid}).encode())
     os.setsid()
     signal.set_wakeup_fd(-1)
@@ -227,7 +230,7 @@ def _serve(control: socket.socket) -> dict[str, Any]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for standard, fd in zip((1, 2), outputs, strict=True):
         os.dup2(fd, standard)
-    for fd in (waking, woken, *outputs):
+    for fd in (waking, woken, ready, is_ready, *outputs):
         os.close(fd)
     asked: dict[str, Any] = json.loads(question)
     return asked

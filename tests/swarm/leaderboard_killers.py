@@ -176,8 +176,7 @@ class AuthorKiller:
             running = self._start(model)
             if stages and self._kill(running, stages[0], rng):
                 stages.pop(0)
-            elif not stages and running.process.wait(400) == 0:
-                wait_until(lambda running=running: running.output[-1].startswith("{"), 5.0)  # type: ignore[misc]
+            elif not stages and running.wait(400) == 0:
                 self.ids.append(json.loads(running.output[-1])["id"])
                 self._read(running)
                 return

@@ -112,7 +112,7 @@ def test_frozen(lose: Callable[..., Interrupted], grid: ProcessGrid, daemon: boo
 
     try:
         made = lose({20: freeze}, **GREEDY)
-        (repair,) = (event for event in made.repairs if grid.nodes[frozen[0]].peer in event.lost)
+        repair = next(event for event in made.repairs if grid.nodes[frozen[0]].peer in event.lost)
         assert repair.pause_s > 4, "the time until it is noticed counts, too"
     finally:
         for number in frozen:
@@ -130,7 +130,7 @@ def test_a_node_that_leaves_hands_its_sessions_over(lose: Callable[..., Interrup
     (number,) = leaving
     left = grid.nodes[number].peer
     assert any(left in event.lost for event in made.repairs)
-    assert grid.nodes[number].running.process.wait(30) == 0
+    assert grid.nodes[number].running.wait() == 0
 
 
 @pytest.mark.parametrize("wishes", [{"num_beams": 3}, {}], ids=["beams", "batch"])

@@ -109,7 +109,7 @@ def test_a_script_that_never_closes_its_grid_ends_clean(grid: ProcessGrid):
         while running.process.poll() is None:
             helpers = psutil.Process(running.pid).children(recursive=True) or helpers
             time.sleep(0.05)
-        assert running.process.wait(30) == 0, "".join(running.output)
+        assert running.wait() == 0, "".join(running.output)
     assert helpers, "the libp2p daemon"
     _, alive = psutil.wait_procs(helpers, timeout=30)
     assert not alive

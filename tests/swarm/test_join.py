@@ -73,7 +73,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
 
 def fails(home: Path, address: str, *says: str) -> str:
     """Joining exits 1 with one sentence that holds ``says``, and pins nothing new."""
-    done = gridllm(home, "join", "--timeout", "5", address)
+    done = gridllm(home, "join", "--timeout", "60", address)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     sentences = [line for line in done.stderr.splitlines() if line.startswith("gridllm: ")]
@@ -225,7 +225,7 @@ def test_the_first_peer_stops_clean_and_starts_again(grid: Grid, tmp_path: Path)
         running.wait_for("Ready")
         for helper in descendants(running.pid):
             helper.kill()
-        assert running.process.wait(60) == 1
+        assert running.wait() == 1
         assert "libp2p daemon" in "".join(running.output)
     fails(tmp_path, grid.address, "Nobody answers")
 

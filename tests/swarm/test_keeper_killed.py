@@ -163,10 +163,10 @@ class Till:
                 bill.acknowledged = max(bill.acknowledged, tokens)
                 self.acknowledged += 1
 
-    async def look(self) -> Head:
-        """The keeper's head, which must continue the last one."""
-        raws = (await self.keepers.heads(self.home)).heads
-        head = max((verify_head(raw, self.signed) for raw in raws), key=lambda head: head.size)
+    async def look(self, after: int = 0) -> Head:
+        """The keeper's head, which must continue the last one; one signed later than ``after`` is asked for."""
+        raws = (await self.keepers.heads(self.home, after=after)).heads
+        head = max((verify_head(raw, self.signed) for raw in raws), key=lambda head: (head.size, head.issued))
         if self.heads and self.heads[-1] != head:
             await self.check_grown(self.heads[-1], head)
         self.heads.append(head)
@@ -220,14 +220,11 @@ class Till:
                 await self.check_grown(seen, head)
 
     async def last_head(self) -> Head:
-        """Over the whole log: nothing is added any more."""
-        head = await self.look()
-        for _ in range(20):
-            await asyncio.sleep(0.5)
-            newer = await self.look()
-            if newer == head:
-                break
-            head = newer
+        """Over the whole log: it was signed later than the last statement was taken."""
+        taken = int(time.time())
+        async with asyncio.timeout(60):
+            while (head := await self.look(taken)).issued <= taken:  # noqa: ASYNC110 - another process decides when
+                await asyncio.sleep(0.5)
         return head
 
 
@@ -252,7 +249,7 @@ async def killed(folder: Path, times: int, seed: int) -> None:
                     await till.look()
                     grid.bootstraps[0].process.send_signal(signal.SIGKILL)
                 began = time.monotonic()
-                await asyncio.to_thread(grid.bootstraps[0].process.wait, 10)
+                await asyncio.to_thread(grid.bootstraps[0].wait)
                 await asyncio.to_thread(grid.start_bootstrap)
                 restarts.append(time.monotonic() - began)
                 await till.meet()

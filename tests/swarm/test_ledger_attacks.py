@@ -170,9 +170,9 @@ async def test_a_client_that_stops_paying_and_one_that_walks_away_again_and_agai
         wire = await idler.wire(grid.nodes[0])
         escrow = await idler.escrow(grid.nodes[0].account, wire.session, tokens(grid, 500))
         assert isinstance(await wire.open(escrow), Ready)
+        began = time.monotonic()
         assert await wire.steps(1000) == WINDOW_TOKENS
         assert isinstance(wire.stopped, Owing) and "waits for a voucher" in wire.stopped.text
-        began = time.monotonic()
 
         node, taken, held = grid.nodes[1], 0, 0
         line = await walker.wire(node)

@@ -148,7 +148,11 @@ async def test_an_altered_byte_in_a_keepers_database_is_named(grid: BookGrid, tm
         await one.submit(payer, *(transfer(one, payer, Identity.ephemeral()) for _ in range(40)))
     home = number_of(grid, home_of(payer.public_key.hex(), grid.signed.charter.keepers))
     log = grid.maintainers[home].public_key.hex()
-    assert (await asyncio.to_thread(me.json, "ledger", "verify"))["statements"] == 41
+
+    def shown() -> bool:
+        return bool(me.json("ledger", "verify")["statements"] == 41)
+
+    await until(lambda: asyncio.to_thread(shown))  # the keeper signs what it took some moments later
     sound = gridllm(grid.homes[home], "ledger", "verify", "--database", str(grid.ledger_file(home)), cold=False)
     assert sound.returncode == 0, sound.stderr
     grid.running[home].stop()
