@@ -27,6 +27,7 @@ from gridllm.planning.placement import BlockRange, cache_tokens_beside, choose_s
 log = logging.getLogger(__name__)
 
 SETTLE_S: Final = 0.5  # for announcements of nodes that start at the same moment to reach each other
+SETTLE_TIMES: Final = 3.0  # what announcing took here, where that is longer: others' announcements take as long
 SETTLE_ROUNDS: Final = 4
 MIN_CACHE_TOKENS: Final = 64
 
@@ -153,15 +154,22 @@ async def _settle(blocks: int, size: BlockSize, memory_bytes: int, wishes: Wishe
         return wishes.blocks
     peer = presence.record().peer
     span = choose_span(await presence.others(), blocks, capacity, peer, presence.since)
+    presence.since = time.time()  # whoever is earlier chooses first, and must be seen by those who come after it
     for _ in range(SETTLE_ROUNDS if capacity < blocks else 0):
         presence.span = span
+        began = time.monotonic()
         await presence.announce()
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(settle_s(time.monotonic() - began))
         again = choose_span(await presence.others(), blocks, capacity, peer, presence.since)
         if again == span:
             break
         span = again
     return span
+
+
+def settle_s(announcing_s: float) -> float:
+    """How long to wait for others' announcements, when one's own took ``announcing_s``."""
+    return max(SETTLE_S, SETTLE_TIMES * announcing_s)
 
 
 async def _load(

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 SURVEY_S: Final = 20.0  # between looks at who follows in the chain
 FIRST_SURVEY_S: Final = 2.0
 REBALANCE_S: Final = (120.0, 300.0)  # drawn anew each time, so that nodes do not look at the same moment
+FIRST_REBALANCE_S: Final = (10.0, 30.0)  # soon: of nodes that started together, two may have chosen the same blocks
 TURN_S: Final = 300.0  # of several nodes that could move, another one's turn comes this often
 
 
@@ -65,8 +66,10 @@ class Surroundings:
             blocks: of the whole model.
             stays: whether it may not move now.
         """
+        pause_s = FIRST_REBALANCE_S
         while True:
-            await asyncio.sleep(random.uniform(*REBALANCE_S))  # noqa: S311 - spreads load
+            await asyncio.sleep(random.uniform(*pause_s))  # noqa: S311 - spreads load
+            pause_s = REBALANCE_S
             if stays():
                 continue
             try:

@@ -73,6 +73,7 @@ async def test_a_grid_that_cannot_be_entered_is_said_at_once(tmp_path: Path) -> 
 
 
 async def test_moves_to_blocks_that_lost_their_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "FIRST_REBALANCE_S", (0.05, 0.1))
     monkeypatch.setattr(surroundings, "REBALANCE_S", (0.05, 0.1))
     monkeypatch.setattr(surroundings, "TURN_S", 0.05)
     network = MemoryNetwork()

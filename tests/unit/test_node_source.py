@@ -20,6 +20,7 @@ from tests.unit.notes import until
 async def test_a_move_to_blocks_whose_files_nobody_has_ends_where_it_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(surroundings, "FIRST_REBALANCE_S", (0.05, 0.1))
     monkeypatch.setattr(surroundings, "REBALANCE_S", (0.05, 0.1))
     monkeypatch.setattr(surroundings, "TURN_S", 0.05)
     asked: list[BlockRange | None] = []
