@@ -20,7 +20,8 @@ from gridllm.models.manifest import Manifest
 from gridllm.node import standing, tenancy
 from gridllm.node.enrolment import Enrolment
 from gridllm.node.hosting import Hosting
-from gridllm.node.succession import making_way
+from gridllm.node.stay import Stay
+from gridllm.node.succession import making_way, succession
 from gridllm.wire.messages import Leaving
 from tests.certificates import certified
 from tests.unit.node_heirs import Caller, crown, heir, hurry, records_of, said, served
@@ -47,9 +48,15 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_old_and_new_sessions_on_one_node_and_none_is_dropped(
-    tmp_path: Path, folder: Path, entry: ModelEntry
+    tmp_path: Path, folder: Path, entry: ModelEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with living(tmp_path, champions={entry.root: folder}, grace_s=0.5) as life:
+    stands = [False]
+
+    async def is_whole(_: Stay) -> bool:
+        return stands[0]
+
+    monkeypatch.setattr(succession, "is_whole", is_whole)
+    async with living(tmp_path, champions={entry.root: folder}, grace_s=0.2) as life:
         await life.serving()
         assert said(life, "no champion yet; demo is served until it has")
         caller = Caller(life)
@@ -69,6 +76,7 @@ async def test_old_and_new_sessions_on_one_node_and_none_is_dropped(
         await caller.open(life.entry, LATE, 2)  # until the new one has stood for a while
         assert torch.equal(await caller.step(life.entry, LATE, 1), before)
         caller.close(LATE)
+        stands[0] = True
         await until(lambda: said(life, "demo takes no new sessions here; "))
         assert await caller.refused(life.entry, LATE, 2) == "draining"
         assert [one.state for one in await records_of(life, life.entry)] == ["draining"]
