@@ -26,11 +26,12 @@ from gridllm.swarm.interface import CallHandler, Stored, Stream, StreamHandler
 from gridllm.swarm.lifetime import Lifetime
 from gridllm.swarm.p2pd import Daemon
 from gridllm.swarm.stream import FrameStream
+from gridllm.swarm.way_back import WayBack
 from gridllm.wire.messages import MAX_BODY_BYTES
 
 log = logging.getLogger(__name__)
 
-DHT_TIMEOUT_S: Final = 8.0
+DHT_TIMEOUT_S: Final = 10.0
 MAINTENANCE_S: Final = 10.0
 CONTROL_S: Final = 2.0  # for a question that only the daemon on this machine answers
 UNLISTED: Final = "The libp2p daemon does not list its connections"
@@ -105,6 +106,7 @@ class Libp2pSwarm:
         self._namespace = namespace
         self._client_only = client_only
         self._records: Records | None = None
+        self._way_back = WayBack(self._first, self.connect, self._greet, lambda: self._held.lonely)
         self._streams: set[FrameStream] = set()
         self._life = Lifetime()
         self._left = False
@@ -212,7 +214,8 @@ class Libp2pSwarm:
 
     async def fetch(self, key: str) -> Mapping[tuple[PeerId, str], Stored]:
         """See ``interface.Swarm``."""
-        return await self._life.within(DHT_TIMEOUT_S, None, self._held.fetch(key))
+        held = self._held
+        return await self._life.within(DHT_TIMEOUT_S, None, self._way_back.read(lambda: held.fetch(key)))
 
     # inside
 
@@ -249,10 +252,12 @@ class Libp2pSwarm:
                 if not self._client_only:
                     await self._refresh_addresses()
                 if self._first and self._held.lonely:
-                    for peer in await reach_any(self.connect, self._first):
-                        await self._life.within(5.0, peer, self._held.greet(peer))
+                    await self._way_back.find()
             except SwarmError as error:
                 log.debug("Maintenance of the swarm: %s", error)
+
+    async def _greet(self, peer: PeerId) -> None:
+        await self._life.within(5.0, peer, self._held.greet(peer))
 
     async def _watch(self) -> None:
         """Notice the daemon's death: nothing else would, and calls would hang."""

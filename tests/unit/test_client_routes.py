@@ -18,7 +18,7 @@ from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.messages import Resume
 from gridllm.wire.record import NodeRecord
 from gridllm_client.links import LinkPool
-from gridllm_client.routes import Routes
+from gridllm_client.routes import STALE_S, Routes
 from gridllm_client.runtime import Runtime
 
 ROOT = ModelRoot("cd" * 32)
@@ -44,6 +44,7 @@ class Listed:
     def __init__(self, *records: NodeRecord) -> None:
         self.records = list(records)
         self.reads = 0
+        self.silent = False
         self.announced: dict[str, float] = {}
         self.strangers: list[NodeRecord] = []  # not admitted
 
@@ -56,6 +57,8 @@ class Listed:
     async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
         self.reads += 1
         await asyncio.sleep(0)
+        if self.silent:
+            raise Unreachable("None of the 3 members known here answered.")
         return list(self.records)
 
 
@@ -108,6 +111,28 @@ async def test_a_dead_nodes_last_record_is_not_believed(network: MemoryNetwork):
     listed.announced[b.peer] = 111.0
     assert (await routes.plan(0, 4))[0].record == b, "it has announced itself since, and is tried before the other"
     assert (await routes.plan(0, 4, desperate=False))[0].record == b
+
+
+async def test_while_the_directory_is_silent_what_was_read_last_is_used(network: MemoryNetwork):
+    """As long as an announcement lasts: a network that stands still for seconds ends no generation that has links."""
+    listed, clock = Listed(record("peer-aaaa")), Clock()
+    routes = routes_over(listed, network, clock)
+    await routes.plan(0, 4)
+    listed.silent = True
+    clock.now += STALE_S - 1
+    assert (await routes.plan(0, 4))[0].record.peer == "peer-aaaa"
+    assert listed.reads == 2, "it asked"
+    with pytest.raises(Unreachable):
+        await routes.plan(0, 8)
+    clock.now += 2
+    with pytest.raises(Unreachable):
+        await routes.plan(0, 4)
+    listed.silent = False
+    await routes.plan(0, 4)
+    listed.silent = True
+    routes.forget()  # nodes may be admitted no longer
+    with pytest.raises(Unreachable):
+        await routes.plan(0, 4)
 
 
 async def test_of_nodes_that_may_be_dead_each_gets_its_turn(network: MemoryNetwork):

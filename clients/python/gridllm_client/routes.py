@@ -11,14 +11,16 @@ from typing import Final, Protocol
 
 from gridllm.admission.certificate import Certificate
 from gridllm.admission.gate import Gatekeeper
-from gridllm.errors import GridError, RouteError
+from gridllm.errors import GridError, RouteError, SwarmError
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.planning.health import Health
 from gridllm.planning.routing import Leg, plan_chain
+from gridllm.swarm.directory import TTL_S
 from gridllm.wire.record import NodeRecord
 from gridllm_client.links import LinkPool
 
 FRESH_S: Final = 3.0  # records younger than this are not fetched again
+STALE_S: Final = TTL_S  # while the directory does not answer, older ones still do: announcements last as long
 RTT_S: Final = 60.0  # measured round trips are believed this long
 PING_CALL: Final = "gridllm.ping"
 PING_TIMEOUT_S: Final = 1.0
@@ -150,7 +152,11 @@ class Routes:
         return RouteError(f"{error} They have {nodes} not admitted; gridllm status --all says why.", error.uncovered)
 
     async def records(self, *, fresh: bool) -> list[NodeRecord]:
-        """Records of the model's nodes, at most ``FRESH_S`` old, or read anew."""
+        """Records of the model's nodes, at most ``FRESH_S`` old, or read anew.
+
+        Raises:
+            SwarmError: the directory does not answer; unless ``fresh``, only where those read last are too old, too.
+        """
         if not fresh and self._clock() - self._read_at < FRESH_S:
             return self._records
         if self._reading is None:
@@ -160,6 +166,10 @@ class Routes:
             records = await asyncio.shield(reading)
             if self._reading is reading:
                 self._records, self._read_at = records, self._clock()
+        except SwarmError:
+            if fresh or self._clock() - self._read_at >= STALE_S:
+                raise
+            records = self._records
         finally:
             if self._reading is reading and reading.done():
                 self._reading = None
