@@ -21,7 +21,7 @@ README = Path(__file__).parents[2] / "README.md"
 HEADING = "## The leaderboard"
 FOUNDING = ("--open", "--newcomers", "lowest", "--submit", "0.02")  # credits to have given: some thirty tokens' worth
 LONGEST_PATH = 9  # lines
-GRADED_S = 180.0  # on a machine that does much else
+GRADED_S = 300.0  # on a machine that does much else
 
 
 def blocks() -> list[list[list[str]]]:
@@ -49,7 +49,7 @@ def test_the_path_is_short() -> None:
             if any(line.startswith(one) for one in order)] == order  # fmt: skip
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 def test_readmes_lines_lead_from_joining_to_a_place(tmp_path: Path) -> None:
     founder, author = blocks()
     model, home = tmp_path / "my-model", tmp_path / "author"
@@ -66,7 +66,7 @@ def test_readmes_lines_lead_from_joining_to_a_place(tmp_path: Path) -> None:
             leaderboard.wait_for("Ready")
             for words in author:
                 if words[:2] == ["leaderboard", "rank"]:
-                    grader.wait_for("my-model", timeout_s=GRADED_S)  # asking all the time would slow the grader down
+                    grader.wait_for(": score ", timeout_s=GRADED_S)  # asking all the time would slow the grader down
                 follow(grid, home, filled_in(grid, model, words))
             assert grader.stop() == 0 and leaderboard.stop() == 0
 
