@@ -77,7 +77,7 @@ class Limits:
                 for place in (place for place, place_wait_s in waits.items() if not place_wait_s):
                     self._places.give_back(place)
         if wait_s:
-            raise TooSoon(f"{whose} measured, or asked for it, too often of late; come again in {spell_wait(wait_s)}.")
+            raise TooSoon(f"{whose} measured, or asked for it, too often lately; try again in {spell_wait(wait_s)}.")
 
     def give_back(self, peer: PeerId, addresses: Iterable[str]) -> None:
         """Undo ``count``: this authority had no time."""

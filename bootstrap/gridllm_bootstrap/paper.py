@@ -56,7 +56,7 @@ class Paper:
             UsageError: this is no charter.
         """
         if not isinstance(self.content, Charter):
-            raise UsageError("This file holds a notice, and no charter.")
+            raise UsageError("This file holds a notice, not a charter.")
         _, payload = read_unverified(self.raw, Charter, CHARTER_TYPE)
         return SignedCharter(self.content, grid_id(payload), self.raw)
 

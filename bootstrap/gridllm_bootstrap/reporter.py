@@ -71,7 +71,7 @@ class Reporter:
             self._console.print(f"Machines are measured here, {office.at_once} at a time.", markup=False)
         elif required:
             self._console.print(
-                "This first peer measures no machines: no maintainer's key is used here. Others of the grid may."
+                "This first peer measures no machines, since it has no maintainer's key. Others of the grid may."
             )
         return None
 

@@ -20,7 +20,7 @@ class Figures(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     decode_blocks_per_s: Rate = 0.0  # one token of one session through one block; 0: not measured
-    batch_blocks_per_s: Rate = 0.0  # eight sessions in a pass, tokens of all together
+    batch_blocks_per_s: Rate = 0.0  # eight sessions in a pass, tokens of all eight together
     prefill_blocks_per_s: Rate = 0.0  # tokens of a prompt
     memory_bytes: Annotated[int, Field(ge=0, le=2**50)] = 0  # held all at once
     disk_bytes: Annotated[int, Field(ge=0, le=2**60)] = 0  # free; as the candidate reports it

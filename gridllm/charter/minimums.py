@@ -23,7 +23,7 @@ class Minimums(Strict):
     disk_bytes: Annotated[int, Field(ge=0, le=2**60)] = 0  # free; reported by the candidate, not proven
     upload_mbit_s: Annotated[float, Field(ge=0, le=1e6)] = 0.0  # as its receiver measured it
     download_mbit_s: Annotated[float, Field(ge=0, le=1e6)] = 0.0  # from the request to the proof of receipt
-    reachable: bool = False  # others can dial it, no relay between
+    reachable: bool = False  # others can dial it without a relay
     version: Annotated[str, Field(pattern=r"^(\d{1,5}(\.\d{1,5}){0,3})?$")] = ""  # oldest gridllm version
 
 

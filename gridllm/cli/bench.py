@@ -131,7 +131,7 @@ def _show(subject: Subject, situation: Situation, examined: Examined, *, as_json
         print_json({"grid": subject.grid} | bench_json(rows, examined.figures, fixes, situation))
     else:
         console = stdout()
-        of = f"the grid {subject.grid_name}" if subject.grid_name else "a grid as it is founded (none is joined yet)"
+        of = f"the grid {subject.grid_name}" if subject.grid_name else "a new grid's defaults (none is joined yet)"
         console.print(f"{situation.model} in {situation.dtype} on {situation.device}, beside the minimums of {of}:\n")
         console.print(bench_table(rows, examined.figures), crop=False)
         console.print(f"\n{summary(rows)}", markup=False)

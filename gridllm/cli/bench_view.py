@@ -99,7 +99,7 @@ def remedies(rows: Sequence[Row], situation: Situation) -> list[str]:
             f"Free {lacking} on the disk of the cache folder, or set GRIDLLM_CACHE_DIR to one on another disk."
         )
     if short.keys() & {"upload_mbit_s", "download_mbit_s"}:
-        found.append("Use a faster line, or stop what uses it at present.")
+        found.append("Use a faster connection, or stop what is using it now.")
     if "reachable" in short:
         found.append("Open a port to this machine and announce it with --announce-maddrs.")
     if "version" in short:
@@ -134,7 +134,7 @@ def _more_memory(row: Row, situation: Situation) -> str:
     asked, free = spell("memory_bytes", row.asked), spell("memory_bytes", situation.free_bytes)
     if situation.free_bytes >= int(row.asked) > situation.memory_bytes:
         return f"Offer more memory: --memory {asked.replace(' ', '')} ({free} are free)."
-    return f"Free memory, until {asked} can be held besides what the system needs."
+    return f"Free memory until {asked} can be held beside what the system needs."
 
 
 def figures_table(figures: Figures, admission: Admission, roles: Sequence[Role] = ROLES) -> Table:

@@ -69,9 +69,7 @@ def seek_certificate(
     memory_bytes = None if memory is None else parse_size(memory)
     wishes = Wishes(None, memory_bytes, None, device_of(settings), dtype, None, 0.0)
     console = stderr()
-    console.print(
-        "Measuring this machine, so that it may serve. To generate, that is not needed: Ctrl-C leaves it out."
-    )
+    console.print("Measuring this machine, so that it may serve. Generating does not need it: Ctrl-C skips it.")
     watcher = make_watcher(console)
     try:
         with hold(identity):

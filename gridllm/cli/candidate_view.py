@@ -75,7 +75,7 @@ class Outcome:
             if self.reason == Revoked.code:
                 mend = "run gridllm serve after that time"
             elif self.figures is not None:
-                mend = "mend what is short (gridllm bench shows it) and join again"
+                mend = "fix what falls short (gridllm bench shows it) and join again"
             else:
                 mend = "run gridllm serve, which waits until it can be measured"
             raise AdmissionError(

@@ -122,12 +122,12 @@ def send(
     settings, signed, pins = _opened(identity, grid)
     to, micro, outbox = account_named(payee), parse_credits(amount), outbox_of(settings, signed, pins)
     if to == outbox.account:
-        raise UsageError("That is your own account; give another one to send credit to.")
+        raise UsageError("That is your own account; name another one to send credit to.")
     if not 0 < micro < 2**62 or len(memo) > MAX_MEMO:
         raise UsageError(f"Send a positive amount, with a memo of up to {MAX_MEMO} characters.")
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("Nobody is there to be asked whether to send; add --yes.")
+            raise UsageError("This is not a terminal, so nobody can confirm the transfer; add --yes.")
         run_async(_warn(signed, pins, to))
         typer.confirm(f"Send {count_credits(micro)} to {to} in {signed.charter.name}?", abort=True, err=True)
     run_async(_send(signed, pins, outbox, to, micro, memo, warn=yes, as_json=as_json))
@@ -159,7 +159,7 @@ def parse_since(text: str, now_s: float) -> int:
     try:
         return max(0, int(now_s - parse_duration(text)))
     except UsageError as error:
-        raise UsageError(f"{text!r} is no time to begin at; write it like 7d, 12h or 2026-11-01.") from error
+        raise UsageError(f"{text!r} is not a starting time; write it like 7d, 12h or 2026-11-01.") from error
 
 
 def outbox_of(settings: Settings, signed: SignedCharter, pins: Pins) -> Outbox:

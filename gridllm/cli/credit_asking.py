@@ -48,7 +48,7 @@ async def gather_history(keepers: Keepers, account: str, since: int, limit: int)
             for row in rows:
                 lines.add(row)
         except StatementError as error:
-            raise LedgerError(f"The keeper {keeper[:16]}… tells what is no statement: {error}") from error
+            raise LedgerError(f"The keeper {keeper[:16]}… sent something that is not a statement: {error}") from error
         enough = len(lines.lines) > limit  # one more: what older statements tell of the last bill is then likely seen
         if enough or not rows or (before is not None and rows[-1].cursor >= before):
             break
@@ -65,8 +65,8 @@ async def warn_if_unknown(keepers: Keepers, account: str) -> None:
         return  # sending says so
     if not any((view.granted, view.earned, view.spent, view.received, view.sent, view.escrowed)):
         stderr().print(
-            "That account is in no book yet: it has neither earned, nor used, nor been sent anything. "
-            "If its id is mistyped, what you send is lost.",
+            "That account is not in the ledger yet: it has neither earned, used nor received "
+            "anything. If its id is mistyped, what you send is lost.",
             markup=False,
         )
 
@@ -97,8 +97,6 @@ async def deliver(keepers: Keepers, outbox: Outbox, payee: str, micro: int, memo
         except Refusal as refusal:
             stderr().print(f"{earlier}, whose answer never came, was declined: {refusal}", markup=False)
     if same is not None:
-        stderr().print(
-            "This transfer was signed before, and its answer never came: it is handed in again.", markup=False
-        )
+        stderr().print("This transfer was signed earlier and never answered; sending it again.", markup=False)
     pending = same or outbox.write(payee, micro, memo)
     return pending, await outbox.hand_in(keepers, pending)

@@ -43,7 +43,7 @@ def economy_lines(charter: Charter) -> list[str]:
 def _first_credit(charter: Charter) -> str:
     if not charter.admission.required:  # nobody is certified, so nobody starts with anything
         return "the first credit is what maintainers grant: gridllm bootstrap grant"
-    return f"whoever is admitted to serve starts with {count_credits(charter.economy.starter)}"
+    return f"each machine admitted to serve starts with {count_credits(charter.economy.starter)}"
 
 
 def _newcomers(charter: Charter) -> str:

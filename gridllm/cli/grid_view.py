@@ -68,7 +68,7 @@ def model_renderable(view: ModelView, width: int = WIDE) -> Group:
         parts.append(_node_table(view, width - rest))
     parts.append(coverage_text(view))
     if view.outsiders:
-        parts += [Text("announced, but not admitted: nobody uses them", style="dim"), _outsider_table(view.outsiders)]
+        parts += [Text("announced but not admitted; nobody uses them", style="dim"), _outsider_table(view.outsiders)]
     return Group(*parts)
 
 
@@ -86,7 +86,7 @@ def coverage_text(view: ModelView) -> Text:
         text.append(f"  nobody serves {spell_ranges(view.gaps)}", style="bold red")
         text.append(f"; help with: gridllm serve --model {view.name}")
     elif min(view.counts) == 1:
-        text.append("  complete; a second node for each block would carry sessions over a failure", style="yellow")
+        text.append("  complete; a second node for each block would keep sessions going if one fails", style="yellow")
     else:
         text.append(f"  complete, at least {min(view.counts)} nodes for each block", style="green")
     return text

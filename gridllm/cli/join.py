@@ -162,8 +162,8 @@ async def ask_for_charter(peer: PeerId, address: str, *, timeout_s: float) -> tu
             signed = await fetch_charter(swarm, peer, timeout_s=timeout_s)
         except CallTimeout as error:
             raise CallTimeout(
-                f"Peer {peer} took the call but sent no charter within {timeout_s:g} s; it may be overloaded: try "
-                "again, or join through another peer."
+                f"Peer {peer} took the call but sent no charter within {timeout_s:g} s; it may be overloaded; "
+                "try again, or join through another peer."
             ) from error
         except (SwarmError, Refusal) as error:
             raise CharterError(

@@ -34,5 +34,5 @@ def check_metered(signed: SignedCharter) -> None:
 
     if not signed.charter.economy.required:
         raise LedgerError(
-            f"The grid {signed.charter.name!r} keeps no ledger: nothing is metered there, and nothing costs credit."
+            f"The grid {signed.charter.name!r} keeps no ledger: nothing is metered, and nothing costs credit."
         )

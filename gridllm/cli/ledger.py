@@ -56,7 +56,7 @@ def verify(
     pins = Pins(data_dir)
     if database is not None:
         if keeper or file is not None:
-            raise UsageError("--database is checked by itself; leave out --keeper and --from.")
+            raise UsageError("--database is checked on its own; leave out --keeper and --from.")
         verify_database(database, data_dir, grid, as_json=as_json)
         return
     if file is None:

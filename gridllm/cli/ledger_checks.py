@@ -53,8 +53,8 @@ async def verify_live(signed: SignedCharter, pins: Pins, holders: list[str], *, 
             seen.save({log.keeper: log.raw for log in audit.report.logs.values() if log.head is not None})
         for root in unlisted(manifests, signed, pins):
             stderr().print(
-                f"Entries name the model {root}, which is not listed now: it was once, or the keepers that took them "
-                "must say why. What its service costs follows from its manifest.",
+                f"Entries name the model {root}, which is not listed now: it was listed once, or the keepers that "
+                "took these entries must say why. Its prices follow from its manifest.",
                 markup=False,
             )
     _show(audit, signed, fault, pins, as_json=as_json)

@@ -75,7 +75,7 @@ def serve(
     follows = model == CHAMPION
     if follows and path is not None:
         raise UsageError(
-            "--path has one model's files, and @champion changes; leave it out: they are fetched from seeds."
+            "--path holds one model's files, and @champion changes; leave it out: files are fetched from seeds."
         )
     catalogue = Catalogue(signed, board)
     # Without a champion the grid's first model: who leads by now is asked once the node is in the grid.

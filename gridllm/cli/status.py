@@ -49,7 +49,7 @@ def status(
     from gridllm.settings import load_settings
 
     if watch and as_json:
-        raise UsageError("--watch and --json do not go together; call --json as often as you need it.")
+        raise UsageError("--watch and --json cannot be combined; run --json as often as you need it.")
     settings = load_settings()
     pins = Pins(settings.data_dir)
     signed = pins.current(grid)

@@ -179,7 +179,7 @@ async def test_people_are_told_where_books_are_kept(grid: BookGrid) -> None:
     assert "cannot be kept in 'mysql'" in wrong.stderr
     nobody = gridllm(home, "bootstrap", "run", "--no-keeper", "--ledger", "sqlite:////tmp/x")
     assert nobody.returncode != 0
-    assert "no key of a keeper" in nobody.stderr
+    assert "no keeper's key" in nobody.stderr
     from tests.command import Running
 
     with Running(home, "bootstrap", "run") as running:

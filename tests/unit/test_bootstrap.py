@@ -142,7 +142,7 @@ class TestFounding:
         for wishes, says in (
             (EconomyWishes(window=0), "--window 0 cannot be"),
             (EconomyWishes(tiers=("other=1",)), "write it like tiny=50"),
-            (EconomyWishes(keepers=("ab" * 32,)), "is no maintainer of this grid"),
+            (EconomyWishes(keepers=("ab" * 32,)), "is not a maintainer of this grid"),
         ):
             with pytest.raises(UsageError, match=says):
                 found_grid(

@@ -133,7 +133,7 @@ async def test_who_comes_too_often_waits_and_others_do_not() -> None:
         for _ in range(2):  # refused attempts count
             with pytest.raises(WrongModel):
                 await heard(await say(swarm, office, wrong))
-        with pytest.raises(TooSoon, match="come again in"):
+        with pytest.raises(TooSoon, match="try again in"):
             await heard(await say(swarm, office, encode(hello(SIGNED, swarm))))
         assert (await verdict_of(made)).admitted
 

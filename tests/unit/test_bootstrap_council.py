@@ -159,7 +159,7 @@ class TestCharter:
     @pytest.mark.parametrize(
         ("council", "error", "says"),
         [
-            (Council(("xyz",)), UsageError, "no maintainer's public key"),
+            (Council(("xyz",)), UsageError, "not a maintainer's public key"),
             (Council((), 2), UsageError, "threshold of 2 does not fit 1"),
             (Council((), 0), UsageError, "threshold of 0"),
             (Council((), 1, ("/ip4/1.2.3.4/tcp/1",)), AddressError, "lacks the peer id"),

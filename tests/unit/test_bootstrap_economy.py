@@ -57,13 +57,13 @@ def test_any_flag_about_credit_says_that_there_is_a_ledger() -> None:
         (EconomyWishes(newcomers="allowance"), "say how much, like --allowance 5"),
         (EconomyWishes(newcomers="nothing", allowance="5"), "--allowance is only for --newcomers allowance"),
         (EconomyWishes(allowance="5"), "leave out --allowance"),
-        (EconomyWishes(classes=("5", "5")), "Two --class are of the same amount"),
+        (EconomyWishes(classes=("5", "5")), "Two --class flags have the same amount"),
         (EconomyWishes(trust="-1"), "--trust: '-1' is not an amount"),
         (EconomyWishes(escrow_life="8d"), "--escrow-life '8d' cannot be; choose 1 min to 7 d"),
         (EconomyWishes(decode_price="0.00001"), "too fine"),
         (EconomyWishes(window=0), "--window 0 cannot be; choose 1 to"),
         (EconomyWishes(escrow_life="1s"), "--escrow-life"),
-        (EconomyWishes(keepers=("me",)), "--keeper 'me' is no maintainer's public key"),
+        (EconomyWishes(keepers=("me",)), "--keeper 'me' is not a maintainer's public key"),
     ],
 )
 def test_what_cannot_be(wishes: EconomyWishes, told: str) -> None:

@@ -114,7 +114,7 @@ class TestMaking:
         assert latest.admission.serve == signed.charter.admission.serve
 
     def test_no_change_is_no_amendment(self, signed: SignedCharter) -> None:
-        with pytest.raises(UsageError, match="hold already"):
+        with pytest.raises(UsageError, match="in force already"):
             amendment(signed, NoticeBoard(signed), Change({}, required=True), MAINTAINERS[0])
 
     def test_a_later_revocation_outranks_an_earlier_one(self, signed: SignedCharter) -> None:

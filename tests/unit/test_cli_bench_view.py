@@ -91,7 +91,7 @@ def test_figures_nobody_asked_for_are_shown() -> None:
         ({"decode_blocks_per_s": 9.0}, {"dtype": "bfloat16"}, "--dtype float32"),
         ({"decode_blocks_per_s": 9.0}, {}, "a smaller role: relay (carries"),
         ({"memory_bytes": GIB}, {"memory_bytes": GIB, "free_bytes": 4 * GIB}, "--memory 2.0GiB (4.0 GiB are free)"),
-        ({"memory_bytes": GIB}, {"memory_bytes": GIB, "free_bytes": GIB}, "Free memory, until 2.0 GiB"),
+        ({"memory_bytes": GIB}, {"memory_bytes": GIB, "free_bytes": GIB}, "Free memory until 2.0 GiB"),
         ({"version": "0.0.9"}, {}, "Install gridllm 0.1"),
     ],
 )
@@ -105,7 +105,7 @@ def test_each_shortfall_has_its_remedy(figures: dict[str, object], situation: di
 def test_lines_and_disks_have_theirs() -> None:
     admission = Admission(serve=Minimums(upload_mbit_s=5, reachable=True, disk_bytes=3 * GIB))
     fixes = " ".join(remedies(rows_of(GOOD, admission), HERE))
-    for part in ("faster line", "--announce-maddrs", "Free 1.0 GiB"):
+    for part in ("faster connection", "--announce-maddrs", "Free 1.0 GiB"):
         assert part in fixes
 
 

@@ -198,7 +198,7 @@ def test_beginnings() -> None:
     assert parse_since("12h", now) == now - 12 * 3600
     assert parse_since("2026-11-01", now) == 1793491200
     assert parse_since("2000000h", now) == 0
-    with pytest.raises(UsageError, match="is no time to begin at"):
+    with pytest.raises(UsageError, match="is not a starting time"):
         parse_since("yesterday", now)
 
 
@@ -225,7 +225,7 @@ def test_an_account_in_no_book_is_remarked_upon_before_the_question(
     granted(desk)
 
     def refuse(*_: Any, **__: Any) -> None:
-        assert "in no book yet" in capsys.readouterr().err
+        assert "not in the ledger yet" in capsys.readouterr().err
         raise typer.Abort
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
@@ -233,11 +233,11 @@ def test_an_account_in_no_book_is_remarked_upon_before_the_question(
     with pytest.raises(typer.Abort):
         send(FRIEND.peer, "1")
     send(FRIEND.peer, "1", yes=True)
-    assert "in no book yet" in capsys.readouterr().err
+    assert "not in the ledger yet" in capsys.readouterr().err
     desk.exchange()
     send(FRIEND.peer, "1", yes=True)
     told = capsys.readouterr()
-    assert "in no book yet" not in told.err
+    assert "not in the ledger yet" not in told.err
     assert "Sent 1 credit to" in told.out
 
 
@@ -254,7 +254,7 @@ def test_a_transfer_whose_answer_is_lost_pays_once(desk: Desk, capsys: pytest.Ca
     assert left(desk) == 1
     send(FRIEND.peer, "2.5", yes=True)
     out, err = capsys.readouterr()
-    assert "its answer never came: it is handed in again" in err
+    assert "never answered; sending it again" in err
     assert "nothing was sent now" in out
     assert desk.home.books.account(hex_of(FRIEND)).balance == 2_500_000
     assert left(desk) == 0

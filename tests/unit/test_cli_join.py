@@ -58,7 +58,7 @@ def test_not_admitted_ends_with_the_table_and_what_to_do(capsys: pytest.CaptureF
     error = NotAdmittedHere("too_slow", "It reaches 7 blocks/s where 50 are asked.", Figures(decode_blocks_per_s=7.0))
     outcome = Outcome(None, error=error)
     with pytest.raises(
-        AdmissionError, match="7 blocks/s where 50 are asked. The grid stays joined.*mend what is short"
+        AdmissionError, match="7 blocks/s where 50 are asked. The grid stays joined.*fix what falls short"
     ):
         outcome.show(ADMISSION)
     assert "7 blocks/s" in capsys.readouterr().out

@@ -107,7 +107,7 @@ def test_a_refusal_says_what_there_is_and_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "text"),
     [
-        ({"micro": 0}, Malformed, "of nothing"),
+        ({"micro": 0}, Malformed, "of 0"),
         ({"model": "cd" * 32}, BadPayment, "no model"),
         ({"start": 3, "end": 3}, BadPayment, "no span"),
         ({"end": 9}, BadPayment, "no span"),

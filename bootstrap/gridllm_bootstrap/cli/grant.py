@@ -68,12 +68,12 @@ def book_grant(home: Home, signed: SignedCharter, paper: Paper, *, as_json: bool
 
     granted = paper.content
     if not isinstance(granted, Grant):
-        raise TypeError("This paper is no grant.")
+        raise TypeError("This document is not a grant.")
     try:
-        with step("Handing it to a keeper"):
+        with step("Sending it to a keeper"):
             keeper = run_async(book(signed, home.pins, paper.raw, granted.account))
     except SwarmError as error:
-        again = "" if file is None else f" Hand it in later with: gridllm bootstrap sign {file}"
+        again = "" if file is None else f" Send it later with: gridllm bootstrap sign {file}"
         raise SwarmError(f"{error}{again}") from error
     if file is not None:
         file.unlink(missing_ok=True)

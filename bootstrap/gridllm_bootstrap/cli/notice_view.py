@@ -87,7 +87,7 @@ def print_missing(case: Case, file: Path) -> None:
     many = "signature is" if case.missing == 1 else "signatures are"
     console = stdout()
     console.print(f"\n{case.missing} more {many} needed. Give this file to other maintainers:  {file}", markup=False)
-    console.print("Each runs gridllm bootstrap sign on it and hands it on; the last one's signature makes it count.")
+    console.print("Each runs gridllm bootstrap sign on it and passes it on; the last signature puts it into force.")
 
 
 def print_told(told: int) -> None:
@@ -97,7 +97,7 @@ def print_told(told: int) -> None:
         console.print(f"[bold green]Posted[/]: told {told} peer{'' if told == 1 else 's'}, who pass it on.")
     else:
         console.print(
-            "[bold yellow]Kept, but nobody answered[/]: it goes out as soon as this machine runs gridllm bootstrap run."
+            "[bold yellow]Kept, but nobody answered[/]: it is sent as soon as this machine runs gridllm bootstrap run."
         )
 
 

@@ -173,7 +173,7 @@ def say(
         made.append(paper_of(make(board, maintainer)))
         return made[0].raw if alone else None
 
-    with step("Telling the grid" if alone else "Asking the grid what was said before"):
+    with step("Telling the grid" if alone else "Asking the grid for earlier notices"):
         told = _post(home, signed, compose)
     file = None
     if not alone:

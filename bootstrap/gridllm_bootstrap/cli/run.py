@@ -69,10 +69,10 @@ def run(
         books = bookkeeping(signed, maintainer, ledger or home.ledger_url(grid_name))
     if ledger is not None and books is None:
         raise UsageError(
-            "--ledger says where books lie, and none are kept here: no key of a keeper of this grid is here."
+            "--ledger names a database, but no ledger is kept here: this machine has no keeper's key of this grid."
         )
     again = home.run_command(grid_name)
-    with hold(identity, otherwise="leave it running: a grid's first peer runs once"):
+    with hold(identity, otherwise="leave it running: a grid's first peer runs only once"):
         run_async(
             serve_until_stopped(
                 identity, signed, home.pins, listening, as_json=as_json, again=again, office=office, books=books

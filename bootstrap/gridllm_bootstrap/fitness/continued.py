@@ -90,4 +90,4 @@ async def continued_fitness(
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("Nodes that clients find slow are no longer measured again: %s", error, exc_info=error)
+        log.error("Nodes that clients report as slow are no longer measured again: %s", error, exc_info=error)

@@ -147,7 +147,7 @@ class SpeedReports:
         except GridError:
             addresses = ()
         if not addresses:
-            raise NotAdmitted("This authority does not see where the report comes from: the client has left.")
+            raise NotAdmitted("This authority cannot see where the report comes from: the client has left.")
         # One of its places, so that there are no more voices than places; on this machine each has its own.
         return min(places_of(addresses), default=client)
 
@@ -167,7 +167,7 @@ class SpeedReports:
             # Our own reckoning: the client may know older certificates, or none.
             expected = expected_s(report.chain, report.tokens, speeds)
         except GridError as error:
-            raise NotAdmitted(f"The report's chain is none of certified nodes: {error}") from error
+            raise NotAdmitted(f"The report's chain is not one of certified nodes: {error}") from error
         served = ratio(report.seconds, expected, report.network_s)
         reading = Reading(now_s - max(report.issued - report.began, report.seconds), now_s, served)
         for leg in report.chain:

@@ -21,13 +21,13 @@ __all__ = ["WHAT", "Shape", "default_admission", "why"]
 
 WHAT: Final = {
     "decode_blocks_per_s": "blocks a second for the next token of one session",
-    "batch_blocks_per_s": "the same for eight sessions in one pass, tokens of all together",
+    "batch_blocks_per_s": "the same for eight sessions in one pass, tokens of all eight together",
     "prefill_blocks_per_s": "blocks a second for the tokens of a prompt, all at once",
     "memory_bytes": "held all at once, for weights and caches",
     "disk_bytes": "free for the model's files, as the machine reports it",
     "upload_mbit_s": "what it sends, timed by the receiver",
     "download_mbit_s": "what it receives, timed up to the proof that it came",
-    "reachable": "others can dial it, no relay between",
+    "reachable": "others can dial it without a relay",
     "version": "the oldest gridllm that may take part",
 }
 """Field of ``Minimums`` → what it is."""

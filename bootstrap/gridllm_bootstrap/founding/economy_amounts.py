@@ -113,9 +113,9 @@ def _seconds(flag: str, text: str | None, bounds: tuple[int, int]) -> int | None
 def _classes(typed: Sequence[str]) -> tuple[int, ...]:
     classes = sorted(_amount("--class", text) for text in typed)
     if len(set(classes)) != len(classes):
-        raise UsageError("Two --class are of the same amount; give each class another one.")
+        raise UsageError("Two --class flags have the same amount; give each class its own.")
     if 0 in classes:
-        raise UsageError("--class 0 sets nobody apart; give it an amount above 0, or leave it out.")
+        raise UsageError("--class 0 distinguishes nobody; give it an amount above 0, or leave it out.")
     if len(classes) > MAX_CLASSES:
         raise UsageError(f"There are {len(classes)} --class; {MAX_CLASSES} are the most.")
     return tuple(classes)
@@ -128,7 +128,7 @@ def _tiers(typed: Sequence[str], models: Sequence[str]) -> tuple[dict[str, Any],
         if not separator or name not in models:
             raise UsageError(f"--tier {text!r} names no model of this grid; write it like {models[0]}=50.")
         if name in tiers:
-            raise UsageError(f"The model {name!r} has two --tier; leave out one of them.")
+            raise UsageError(f"The model {name!r} has two --tier flags; leave out one of them.")
         tiers[name] = _amount("--tier", amount)
         if not tiers[name]:
             raise UsageError(f"--tier {text!r} asks for nothing; give an amount above 0, or leave it out.")
@@ -139,11 +139,11 @@ def _keepers(keys: Sequence[str]) -> tuple[str, ...]:
     for key in keys:
         if len(key) != KEY_DIGITS or set(key) - set("0123456789abcdef"):
             raise UsageError(
-                f"--keeper {key[:80]!r} is no maintainer's public key (64 hex digits); each gets theirs with: gridllm "
-                "bootstrap key"
+                f"--keeper {key[:80]!r} is not a maintainer's public key (64 hex digits); each maintainer gets one "
+                "with: gridllm bootstrap key"
             )
     if len(set(keys)) != len(keys):
-        raise UsageError("The same --keeper is there twice; leave out one of them.")
+        raise UsageError("The same --keeper is given twice; leave out one of them.")
     if len(keys) > MAX_KEEPERS:
         raise UsageError(f"There are {len(keys)} --keeper; {MAX_KEEPERS} are the most.")
     return tuple(keys)

@@ -89,7 +89,7 @@ class EconomyWishes:
             UsageError: an amount, name or combination that cannot be.
         """
         if self.ledger is False and self._said:
-            raise UsageError("Without a ledger nothing costs or opens anything: leave out --no-ledger or the others.")
+            raise UsageError("Without a ledger, credit means nothing: leave out --no-ledger or the other flags.")
         parsed(self, models)
 
     def settled(self, models: Sequence[ModelEntry], *, usual: bool = False) -> Economy:
@@ -118,7 +118,7 @@ class EconomyWishes:
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             where = " ".join(map(str, fault["loc"])) or "combination of flags"
-            raise UsageError(f"The grid's {where} cannot be so: {fault['msg']}.") from error
+            raise UsageError(f"The grid's {where} is not valid: {fault['msg']}.") from error
 
     @property
     def _said(self) -> bool:

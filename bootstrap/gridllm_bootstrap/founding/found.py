@@ -60,8 +60,8 @@ class Council:
         for key in self.others:
             if not re.fullmatch(r"[0-9a-f]{64}", key):
                 raise UsageError(
-                    f"{key[:80]!r} is no maintainer's public key (64 hex digits); each gets theirs with: gridllm "
-                    "bootstrap key"
+                    f"{key[:80]!r} is not a maintainer's public key (64 hex digits); each maintainer gets one "
+                    "with: gridllm bootstrap key"
                 )
         return list(dict.fromkeys((own, *self.others)))
 
@@ -210,7 +210,9 @@ def _check_keepers(keepers: Sequence[str], maintainers: Sequence[str]) -> None:
     """Raises UsageError: one is no maintainer."""
     for key in keepers:
         if key not in maintainers:
-            raise UsageError(f"The keeper {key[:80]!r} is no maintainer of this grid; name it with --maintainer, too.")
+            raise UsageError(
+                f"The keeper {key[:80]!r} is not a maintainer of this grid; name it with --maintainer, too."
+            )
 
 
 def _key_or_new(path: Path) -> Identity:

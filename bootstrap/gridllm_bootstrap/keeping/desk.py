@@ -164,10 +164,10 @@ class Keeper:
 
     def _admit(self, count: int, *, escrows: bool = False) -> None:
         if self._closing:
-            raise Draining("This keeper is about to stop; ask again in some seconds.")
+            raise Draining("This keeper is about to stop; ask again in a few seconds.")
         crowded = escrows and self._turns.escrows_waiting + count > MOST_WAITING // 2
         if crowded or self._waiting + count > MOST_WAITING:
-            raise Full("This keeper has more to do than it can now; ask again in some seconds.")
+            raise Full("This keeper is overloaded; ask again in a few seconds.")
         self._waiting += count
 
     def _queue(self, task: Task, weight: int = 1, *, escrows: bool = False) -> Answer:

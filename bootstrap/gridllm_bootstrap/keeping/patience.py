@@ -51,7 +51,7 @@ class Patience:
             places = await self._at(peer)
             wait_s = max((self._places.take(one, UNIT_EVERY_S / PLACE_TIMES, units) for one in places), default=0.0)
         if wait_s:
-            raise TooSoon(f"This {self._who} has others to answer as well; ask again in {spell_wait(wait_s)}.")
+            raise TooSoon(f"This {self._who} is busy with other callers; ask again in {spell_wait(wait_s)}.")
 
     @contextmanager
     def turn(self, peer: PeerId, statements: int) -> Iterator[None]:
@@ -61,7 +61,7 @@ class Patience:
             TooSoon: enough of them are being decided already.
         """
         if self._deciding[peer] + statements > MOST_OF_ONE:
-            raise TooSoon("This keeper decides other statements of yours at present; wait for its answer to them.")
+            raise TooSoon("This keeper is still deciding other statements of yours; wait for its answer.")
         self._deciding[peer] += statements
         try:
             yield

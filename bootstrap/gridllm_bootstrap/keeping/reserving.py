@@ -34,7 +34,7 @@ def reserve(clerk: Clerk, batch: Batch, account: str, wishes: Sequence[Wish], no
     clerk.check_home(account)
     drafts = [_draft(clerk, account, wish, now_s) for wish in wishes]
     if len({draft.tab for draft in drafts}) != len(drafts):
-        raise Malformed("Two wishes are for one node's bill in one session; ask for their sum.")
+        raise Malformed("Two requests are for one node's bill in one session; ask for their sum.")
     tabs = [batch.tab(draft.tab) for draft in drafts]
     if any(tab.released for tab in tabs):
         raise BadPayment("A node has closed its bill in this session; open another session with it.")
@@ -87,7 +87,7 @@ def day_of(now_s: float) -> int:
 def _draft(clerk: Clerk, account: str, wish: Wish, now_s: float) -> Escrow:
     """The wish as a statement, not raised to what is there already. Raises Malformed, BadPayment."""
     if not wish.micro:
-        raise Malformed("An escrow of nothing opens nothing; ask for what the session may cost.")
+        raise Malformed("An escrow of 0 opens no session; ask for what the session may cost.")
     try:
         clerk.rulebook.parameters(wish.model, wish.start, wish.end)
     except LedgerError as error:
@@ -109,7 +109,7 @@ def _draft(clerk: Clerk, account: str, wish: Wish, now_s: float) -> Escrow:
         )
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise Malformed(f"A wish for an escrow cannot be: {fault['msg']}.") from error
+        raise Malformed(f"An escrow cannot be requested like this: {fault['msg']}.") from error
 
 
 def _in_steps(clerk: Clerk, draft: Escrow, before: int) -> Escrow:

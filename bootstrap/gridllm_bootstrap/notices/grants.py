@@ -29,7 +29,7 @@ def grant_of(signed: SignedCharter, to: str, micro: int, reason: str) -> Grant:
         )
     account = account_named(to)
     if not 0 < micro < MAX_MICRO:
-        raise UsageError("A grant is of more than nothing, and of less than 4,611,686,018,427 credits.")
+        raise UsageError("A grant must be above 0 and below 4,611,686,018,427 credits.")
     if not 1 <= len(reason.strip()) <= MAX_REASON_CHARS:
         raise UsageError(f"Say in up to {MAX_REASON_CHARS} characters why, with --why: everyone can read it.")
     return Grant(

@@ -38,7 +38,7 @@ class Change:
         given = {name: value for name, value in fields.items() if value is not None}
         result = changed(admission, self.minimums).model_copy(update=given)
         if result == admission:
-            raise UsageError("These are the minimums that hold already; nothing was signed.")
+            raise UsageError("These minimums are in force already; nothing was signed.")
         return result
 
 

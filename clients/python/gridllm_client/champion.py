@@ -115,7 +115,7 @@ class Reign:
                 return
             elif not told:
                 told = True
-                what = f"waiting for nodes to go over from {stood.name} to the new champion {heir.name}"
+                what = f"waiting for nodes to switch from {stood.name} to the new champion {heir.name}"
                 tell(ChainEvent("waiting", what))
             await asyncio.sleep(min(LOOK_S / 4, patience_s))
 
@@ -127,7 +127,7 @@ class Reign:
         try:
             self._spare = await self._load(former)
         except GridError as error:
-            log.info("The champion before cannot be used: %s", error)
+            log.info("The previous champion cannot be used: %s", error)
             return None
         return self._spare
 

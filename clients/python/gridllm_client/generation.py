@@ -106,7 +106,7 @@ async def tokens_of(
         GridError: what ``Session.forward`` raises.
     """
     if not prompt:
-        raise UsageError("The prompt holds no token; write at least one word.")
+        raise UsageError("The prompt has no tokens; write at least one word.")
     ids = list(prompt)
     fresh, position = ids, 0
     threaded = ends.hidden_size * ends.config.vocab_size > INLINE_WEIGHTS

@@ -149,7 +149,7 @@ class Grid:
         from gridllm_client.champion import Reign
 
         if path is not None:
-            raise UsageError(f"{CHAMPION} is one model today and another tomorrow, so no folder can be given for it.")
+            raise UsageError(f"{CHAMPION} changes over time, so no folder can be given for it.")
         loader, net = self._loader, self._net
 
         async def load(entry: ModelEntry) -> Loaded:

@@ -82,7 +82,7 @@ class Mender:
     def unadmitted(self, peer: PeerId, fault: CertificateError) -> None:
         """A hop may not serve any longer."""
         self.trouble.doubted.add(peer)
-        self.replace(peer, f"node {short(peer)} is admitted no longer ({fault.rule})")
+        self.replace(peer, f"node {short(peer)} is no longer admitted ({fault.rule})")
 
     def refused(self, peer: PeerId, refusal: Refusal, blamed: PeerId | None) -> None:
         """Turn a hop's refusal into what it means for the chain."""
@@ -140,7 +140,7 @@ class Mender:
                 break
             if self._attempts_left <= 0 or time.monotonic() - started - waited_s > self._patience.repair_s:
                 raise RouteError(
-                    f"The chain could not be brought into order in {time.monotonic() - started:.0f} s and {attempt} "
+                    f"The chain could not be repaired in {time.monotonic() - started:.0f} s and {attempt} "
                     f"attempts{f'; the last failed with: {last}' if last else ''}. Try again later.",
                     tuple((start, end) for peer, start, end in self._chain.shape if peer in self.trouble.gone),
                 )
@@ -164,7 +164,7 @@ class Mender:
             return  # lost another one meanwhile
         if self.stalls > 1 and (stuck := stuck_hop(reports, call.step)) is not None:
             self.stalls = 0
-            self.replace(stuck, f"node {short(stuck)} took the step in and passed nothing on")
+            self.replace(stuck, f"node {short(stuck)} took the step and passed nothing on")
             return
         try:
             for piece, hidden in self._replay.from_positions(need):

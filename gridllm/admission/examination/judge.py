@@ -138,7 +138,7 @@ def judge_minimums(figures: Figures, admission: Admission, asked: Sequence[Role]
     )
     smaller = f" It is fit to {' or '.join(met)}: ask for that role." if met else ""
     return Finding(
-        reason, f"To {role}, this machine falls short: {found}. gridllm bench shows what would mend it.{smaller}"
+        reason, f"To {role}, this machine falls short: {found}. gridllm bench shows what would help.{smaller}"
     )
 
 

@@ -51,7 +51,7 @@ async def examine(stream: Stream, examination: Examination, pace: Pace | None = 
         finding = caught.finding
     except CallTimeout as error:
         finding = Finding(
-            "silent", f"The machine gave no answer in time: {error} Stop what keeps it busy, and try again."
+            "silent", f"The machine gave no answer in time: {error} Stop whatever keeps it busy, and try again."
         )
     figures = Figures(**sitting.figures)
     return Examined(figures, "", "") if finding is None else Examined(figures, finding.reason, finding.text)

@@ -81,7 +81,7 @@ def run(
         list_above=parse_size(list_above),
         reload=lambda newer: tasks_at(place.tasks, newer),
     )
-    with hold(identity, otherwise="leave it running: a grid has one leaderboard"):
+    with hold(identity, otherwise="leave it running: a grid has only one leaderboard"):
         run_async(
             serve_until_stopped(
                 office,

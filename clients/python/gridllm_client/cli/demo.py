@@ -54,7 +54,7 @@ def demo(
                 _show(fleet, console, prompt, max_new_tokens, nodes, temperature, seed)
             finally:
                 console.print("\n[dim]Stopping everything…[/]")
-        console.print(f"Done in {time.monotonic() - started:.0f} s; nothing of it is running any more.")
+        console.print(f"Done in {time.monotonic() - started:.0f} s; everything it started has stopped.")
 
 
 def _show(

@@ -117,7 +117,7 @@ def _check_at_once(dtype: str | None, path: Path | None) -> None:
     if dtype is not None and dtype not in ITEM_BYTES:
         raise UsageError(f"Data type {dtype!r} is not supported; use one of {', '.join(ITEM_BYTES)}.")
     if path is not None and not path.expanduser().is_dir():
-        raise ModelError(f"There is no model folder {path}; leave --path out, and the files are fetched.")
+        raise ModelError(f"There is no model folder {path}; without --path the files are fetched.")
 
 
 def _stream(
