@@ -26,6 +26,7 @@
         ├── Malformed  UnknownSession  SessionExists  NotUpstream  WrongModel  WrongSpan
         ├── BadTensor  BadPosition  TooLarge  StaleEpoch
         ├── Full  Draining  NextHopLost  NodeFault
+        ├── GaveWay                a place that was held too idly is another's now
         ├── NotHeld                a seed lacks that tensor or file
         ├── NotAdmitted            no valid certificate: said by nodes
         ├── NotEntitled  Unpaid  BadPayment            about credit: said by nodes
@@ -243,6 +244,12 @@ class Full(Refusal):
     """No room left in the KV cache or the queue; try another node."""
 
     code = "full"
+
+
+class GaveWay(Refusal):
+    """The peer held a place of a bounded pool while others waited, and took little; come again in a while."""
+
+    code = "gave_way"
 
 
 class Draining(Refusal):

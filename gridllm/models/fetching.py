@@ -1,7 +1,7 @@
 """Fetches weights from seeds: several at once, each tensor checked against the manifest before it counts.
 
 A seed that dies in the midst of a tensor is replaced by another, which goes on where it stopped; one that lies is not
-asked again. In memory are a few pieces for each seed.
+asked again. A line that is too slow for all streams is left to fewer of them. In memory are a few pieces for each seed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from gridllm.errors import ModelError, NoRoomError, NotHeld, PeerLost, Refusal, SwarmError, WireError, WrongModel
+from gridllm.errors import (
+    Full,
+    GaveWay,
+    ModelError,
+    NoRoomError,
+    NotHeld,
+    Refusal,
+    SwarmError,
+    WireError,
+    WrongModel,
+)
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.models.borrowed import Borrowing
 from gridllm.models.cached import CachedModel, Item, Part
+from gridllm.models.line import Line
 from gridllm.models.manifest import MAX_SMALL_FILE_BYTES, Manifest
 from gridllm.models.parcels import Parcels
-from gridllm.swarm.interface import Stream, Swarm
-from gridllm.wire.weights import PIECE_BYTES, WEIGHTS_STREAM, Declined, Want, decode_answer, encode
+from gridllm.models.reading import Reading, TooMany
+from gridllm.swarm.interface import Swarm
+from gridllm.wire.weights import PIECE_BYTES, WEIGHTS_STREAM, Want
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +40,10 @@ SEEDS_AT_ONCE: Final = 8
 STREAMS_PER_SEED: Final = 2  # small tensors are all waiting; two wait at once
 WINDOW: Final = 4  # pieces asked for ahead on each stream
 CONNECT_S: Final = 5.0
-PIECE_S: Final = 20.0  # for one piece: 100 kbit/s at least
 STRIKES: Final = 3  # failures of a seed in a row; then it is left alone until the next look
-PAUSE_S: Final = 0.5  # after a failure; doubling
+PAUSE_S: Final = 0.5  # after a failure; doubling, and half more or less, so that those who were sent away come singly
 LOOKS: Final = 3  # in the directory, without a byte in between
+CROWDED_LOOKS: Final = 40  # as many, while a seed that has others to serve may have time soon: some minutes
 LOOK_EVERY_S: Final = 2.0
 
 Addresses = Mapping[PeerId, tuple[str, ...]]
@@ -101,22 +113,24 @@ class _Fetch:
         self._parcels = Parcels([Part(item) for item in items])
         self._total = sum(item.size or 0 for item in items)
         self._done = 0
+        self._line = Line(SEEDS_AT_ONCE * STREAMS_PER_SEED)
         self._liars: set[PeerId] = set()
         self._why = ""  # what went wrong last
+        self._crowded = False  # a seed has it, and was busy with others when it was asked last
 
     async def run(self) -> None:
         """Until everything is here. Raises ModelError."""
         idle = 0
         try:
             while self._parcels.left:
-                before = self._done
+                before, self._crowded = self._done, False
                 seeds = await self._seeds()
                 try:
                     await self._fetch_from_all(seeds)
                 except ExceptionGroup as group:
                     raise group.exceptions[0] from group
                 idle = 0 if self._done > before else idle + 1
-                if self._parcels.left and idle >= LOOKS:
+                if self._parcels.left and idle >= (CROWDED_LOOKS if self._crowded else LOOKS):
                     raise ModelError(self._explanation())
                 if self._parcels.left:
                     await asyncio.sleep(LOOK_EVERY_S)
@@ -135,12 +149,10 @@ class _Fetch:
 
     async def _fetch_from_all(self, seeds: list[tuple[PeerId, tuple[str, ...]]]) -> None:
         """Side by side, until everything is here or no seed goes on. Raises an ExceptionGroup of ModelErrors."""
+        wanted = [seed for _ in range(STREAMS_PER_SEED) for seed in seeds][: self._line.most]
+        self._line.recover()
         async with asyncio.TaskGroup() as tasks:
-            hands = {
-                tasks.create_task(self._fetch_from(peer, addresses))
-                for peer, addresses in seeds
-                for _ in range(STREAMS_PER_SEED)
-            }
+            hands = {tasks.create_task(self._fetch_from(peer, addresses)) for peer, addresses in wanted}
             while hands and self._parcels.left:
                 _, hands = await asyncio.wait(hands, return_when=asyncio.FIRST_COMPLETED)
             for hand in hands:  # still dialling a seed that is not needed any more
@@ -155,70 +167,53 @@ class _Fetch:
             try:
                 await self._one_stream(peer, addresses, lacks)
                 return
-            except (_Liar, WrongModel):
+            except (_Liar, TooMany, WrongModel):
                 return
             except (SwarmError, WireError, Refusal) as error:
                 self._why = f"{peer}: {error}"
+                self._crowded = self._crowded or isinstance(error, Full | GaveWay)
                 log.info("Weights from %s: %s", peer, error)
             strikes = 1 if self._done > before else strikes + 1
-            await asyncio.sleep(PAUSE_S * 2 ** (strikes - 1))
+            await asyncio.sleep(PAUSE_S * 2 ** (strikes - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
 
     async def _one_stream(self, peer: PeerId, addresses: tuple[str, ...], lacks: set[str]) -> None:
-        """Returns once nothing is left to ask this seed for. Raises Swarm-, Wire-, ModelError, Refusal, _Liar."""
+        """Until nothing is left to ask this seed for. Raises Swarm-, Wire-, ModelError, Refusal, _Liar, TooMany."""
         await self._swarm.connect(peer, addresses, timeout_s=CONNECT_S)
         stream = await self._swarm.open_stream(peer, WEIGHTS_STREAM, timeout_s=CONNECT_S, max_body_bytes=PIECE_BYTES)
+        reading = Reading(stream, self._line)
+        self._line.join(reading)
         try:
             while peer not in self._liars:
                 part = await self._parcels.take(lacks)
                 if part is None:
                     return
                 try:
-                    await self._fetch_part(stream, part)
+                    await self._fetch_part(reading, part)
                     await self._check(part, peer)
                 except NotHeld:
                     lacks.add(part.item.name)
                 finally:
                     self._done -= await self._parcels.put_back(part)
         finally:
+            self._line.leave(reading)
             await stream.close()
 
-    async def _fetch_part(self, stream: Stream, part: Part) -> None:
+    async def _fetch_part(self, reading: Reading, part: Part) -> None:
         """Ask for what it still lacks, a few pieces ahead."""
         item, asked, waiting = part.item, part.offset, 0
         while not part.complete:
             while waiting < WINDOW and (not waiting if part.size is None else asked < part.size):
-                await self._ask(stream, Want(self._root, item.name, asked, item.file))
+                await reading.ask(Want(self._root, item.name, asked, item.file))
                 asked, waiting = asked + PIECE_BYTES, waiting + 1
-            size, body = await self._answer(stream, waiting)
+            size, body = await reading.answer(waiting)
             waiting -= 1
             if part.size is None and size <= MAX_SMALL_FILE_BYTES:
                 part.size = size
             if size != part.size or len(body) != min(PIECE_BYTES, size - part.offset):
-                raise WireError(f"Seed {stream.peer} sent {len(body)} bytes of {size} where others were asked for.")
-            part.senders.add(stream.peer)
+                raise WireError(f"Seed {reading.peer} sent {len(body)} bytes of {size} where others were asked for.")
+            part.senders.add(reading.peer)
             await asyncio.to_thread(part.add, body)
             self._count(len(body))
-
-    async def _ask(self, stream: Stream, want: Want) -> None:
-        try:
-            async with asyncio.timeout(PIECE_S):
-                await stream.write(encode(want))
-        except TimeoutError:
-            raise PeerLost(f"Seed {stream.peer} takes no questions any more.") from None
-
-    async def _answer(self, stream: Stream, waiting: int) -> tuple[int, bytearray]:
-        """The next piece. A refusal is raised once the answers behind it are off the stream, too."""
-        try:
-            async with asyncio.timeout(PIECE_S):
-                header, body = await stream.read()
-                answer = decode_answer(header)
-                if isinstance(answer, Declined):
-                    for _ in range(waiting - 1):
-                        await stream.read()
-                    raise Refusal.from_wire(answer.code, answer.text)
-        except TimeoutError:
-            raise PeerLost(f"Seed {stream.peer} sent nothing for {PIECE_S:.0f} s.") from None
-        return answer.size, body
 
     async def _check(self, part: Part, peer: PeerId) -> None:
         """Keep a part that is complete; one that is false is fetched again, and its only sender asked no more."""

@@ -1,16 +1,17 @@
 """Hands out weights to whoever asks: the tensors and tokenizer files of manifests, read from disk piece by piece.
 
 What is sent need not be trusted (the reader checks digests), so anyone may seed and anyone may ask; bounded are the
-streams, the reads at once, and with them memory.
+streams, the reads at once, and with them memory. Streams that are silent or slow give way to whoever waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 from gridllm.errors import (
     BadPosition,
     Full,
+    GaveWay,
     GridError,
     Malformed,
     ModelError,
@@ -31,19 +33,23 @@ from gridllm.ids import ModelRoot, PeerId
 from gridllm.models.headers import Slot
 from gridllm.models.manifest import MAX_SMALL_FILE_BYTES, TOKENIZER_FILES, Manifest
 from gridllm.models.weights import Checkpoint
+from gridllm.swarm.giving_way import Terms
 from gridllm.swarm.interface import Stream, Swarm
-from gridllm.swarm.places import Crowd, SeenAt, nowhere, whereabouts
+from gridllm.swarm.places import SeenAt, nowhere
+from gridllm.swarm.seats import Seat, Seats
 from gridllm.wire.weights import PIECE_BYTES, WEIGHTS_STREAM, Declined, Piece, Want, decode_want, encode
 
 log = logging.getLogger(__name__)
 
 STREAMS: Final = 64  # at once; each holds at most one piece and about 1 MB that waits to be sent
 STREAMS_PER_PEER: Final = 2
-SILENT_SHARE: Final = 0.5  # of all streams: those of one address that ask nothing just now: names are free
 READS_AT_ONCE: Final = 4  # they are granted in turn, one piece at a time: no peer gets ahead of the others
-IDLE_S: Final = 60.0  # a stream without a question for so long is closed
-STALLED_S: Final = 60.0  # so is one whose peer takes nothing
+IDLE_S: Final = 180.0  # a stream without a question for so long is closed, though nobody waits
+STALLED_S: Final = 180.0  # so is one whose peer takes nothing
+WAITED_FOR: Final = Terms(first_s=5.0, bytes_per_s=PIECE_BYTES / 20, least_s=2.0, most_s=20.0, turn_s=30.0)
+"""While others wait: a piece in 20 s, as long as our own reader waits for one (``reading.PIECE_S``)."""
 MAX_QUESTION_BYTES: Final = 4096  # a question has no body at all
+FULL: Final = "This peer hands out weights to as many as it can at present; ask another, or come again."
 
 
 class Shelf:
@@ -98,6 +104,7 @@ class Seeding:
         reads_at_once: int = READS_AT_ONCE,
         may: Callable[[PeerId, str], bool] = lambda _peer, _root: True,
         first: Callable[[PeerId], bool] = lambda _peer: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
@@ -108,16 +115,14 @@ class Seeding:
         self._may = may
         self._first = first
         self.sent_bytes = 0
-        self._streams = streams
         self._reading = asyncio.Semaphore(reads_at_once)  # first come, first served
-        self._open: Counter[PeerId] = Counter()
-        self._silent = Crowd(max(1, int(streams * SILENT_SHARE)))  # streams that wait for a question
+        self._seats = Seats(streams, STREAMS_PER_PEER, WAITED_FOR, FULL, clock=clock)
         self._seen_at: SeenAt = nowhere
 
     @property
     def readers(self) -> int:
         """Peers that fetch now."""
-        return len(self._open)
+        return len(self._seats.peers)
 
     async def serve(self, swarm: Swarm) -> None:
         """Answer from now on, for as long as ``swarm`` lives.
@@ -130,32 +135,26 @@ class Seeding:
 
     async def _on_stream(self, stream: Stream) -> None:
         peer = stream.peer
-        full = self._open.total() >= self._streams and not self._first(peer)
-        if full or self._open[peer] >= STREAMS_PER_PEER:
-            await _write(stream, _declined(Full("This peer hands out weights to many at present; ask another.")))
-            return
-        self._open[peer] += 1
         try:
-            places = set() if self._first(peer) else await whereabouts(self._seen_at, peer)
-            if self._silent.fills(places):
-                await _write(stream, _declined(Full("Too many streams from your address ask nothing; ask another.")))
-                return
-            await self._answer_all(stream, places)
+            async with self._seats.one(peer, self._seen_at, first=self._first(peer)) as seat:
+                try:
+                    await self._answer_all(stream, seat)
+                except GaveWay as refusal:
+                    _part(stream, refusal)
+                    await stream.close()  # until then it counts among those who leave: what waits for it is bounded
+        except Full as refusal:
+            _part(stream, refusal)
         except (GridError, TimeoutError) as error:
             log.debug("Stream of weights to %s ended: %s", peer, error)
-        finally:
-            self._open[peer] -= 1
-            self._open += Counter()  # drops what is at zero
 
-    async def _answer_all(self, stream: Stream, places: set[str]) -> None:
+    async def _answer_all(self, stream: Stream, seat: Seat) -> None:
         while True:
-            with self._silent.one(places):
-                async with asyncio.timeout(IDLE_S):
-                    header, _ = await stream.read()
+            async with seat.waiting(IDLE_S):
+                header, _ = await stream.read()
             try:
                 want = decode_want(header)
             except WireError as error:
-                await _write(stream, _declined(Malformed(str(error))))
+                _part(stream, Malformed(str(error)))
                 return
             body = b""
             try:
@@ -164,7 +163,9 @@ class Seeding:
                 answer: Piece | Declined = Piece(size)
             except Refusal as refusal:
                 answer = _declined(refusal)
-            await _write(stream, answer, body)
+            async with seat.waiting(STALLED_S):
+                await stream.write(encode(answer), body)
+            seat.moved(len(body))
             self.sent_bytes += len(body)
 
     def _admit(self, peer: PeerId, want: Want) -> None:
@@ -243,6 +244,7 @@ def _declined(refusal: Refusal) -> Declined:
     return Declined(refusal.code, str(refusal)[:1024])
 
 
-async def _write(stream: Stream, answer: Piece | Declined, body: bytes = b"") -> None:
-    async with asyncio.timeout(STALLED_S):
-        await stream.write(encode(answer), body)
+def _part(stream: Stream, refusal: Refusal) -> None:
+    """Say why the stream ends. Who does not listen is not waited for."""
+    with contextlib.suppress(GridError):
+        stream.send(encode(_declined(refusal)))

@@ -1,4 +1,4 @@
-"""Strangers of one address, who have as many names as they like, do not hold all streams of a seed."""
+"""Strangers, who have as many names as they like, do not hold a seed's streams while others wait for one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from gridllm.errors import Full
+from gridllm.errors import Full, GaveWay
 from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
-from gridllm.models.seeding import Seeding, Shelf
+from gridllm.models.seeding import WAITED_FOR, Seeding, Shelf
 from gridllm.swarm.interface import Stream
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm.wire.weights import WEIGHTS_STREAM, Declined, Piece, Want, decode_answer, encode
@@ -17,20 +17,21 @@ from tests.unit.notes import until
 from tests.unit.test_models_seeding import demo
 
 STREAMS = 8
-SHARE = STREAMS // 2
 
 
 class Crowded:
-    """A seed with few streams; whoever is not named in ``hosts`` comes from one address."""
+    """A seed with few streams, in a time that the test sets; whoever is not in ``hosts`` comes from one address."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, common: str, *, first: bool = False) -> None:
         self.network = MemoryNetwork()
         self.home = self.network.join(Identity.ephemeral())
+        self.now_s = 0.0
         folder, manifest, root = demo()
         shelf = Shelf()
         shelf.put(root, manifest, folder)
         self.author = self.network.join(Identity.ephemeral())
-        self.seeding = Seeding(shelf, streams=STREAMS, first=lambda peer: first and peer == self.author.peer)
+        before = (lambda peer: peer == self.author.peer) if first else lambda _: False
+        self.seeding = Seeding(shelf, streams=STREAMS, first=before, clock=lambda: self.now_s)
         self.hosts: dict[PeerId, str] = {}
 
         async def seen_at(peer: PeerId) -> tuple[str, ...]:
@@ -41,13 +42,13 @@ class Crowded:
     async def open(self, who: MemorySwarm | None = None) -> Stream:
         return await (who or self.network.join(Identity.ephemeral())).open_stream(self.home.peer, WEIGHTS_STREAM)
 
-    async def crowd(self, count: int, *, ask: bool = False) -> list[Stream]:
-        """So many streams, each of another name, that are silent, or are so after one question."""
+    async def crowd(self, *, ask: bool = False) -> list[Stream]:
+        """All streams, each of another name, that are silent, or are so after one question."""
         await self.seeding.serve(self.home)
-        held = [await self.open() for _ in range(count)]
+        held = [await self.open() for _ in range(STREAMS)]
         for stream in held if ask else []:
             assert isinstance(await answer(stream), Piece)
-        await until(lambda: self.seeding.readers == count)
+        await until(lambda: len(self.seeding._seats) == STREAMS)
         return held
 
 
@@ -59,52 +60,61 @@ async def answer(stream: Stream, *, asked: bool = True) -> Piece | Declined:
         return decode_answer((await stream.read()).header)
 
 
-@pytest.mark.parametrize("ask", [False, True], ids=["silent", "asked-once"])
-async def test_strangers_of_one_address_leave_streams_to_those_of_others(
-    monkeypatch: pytest.MonkeyPatch, ask: bool
+@pytest.mark.parametrize(("ask", "patience_s"), [(False, WAITED_FOR.first_s), (True, WAITED_FOR.most_s)])
+async def test_the_silent_give_way_once_somebody_waits(
+    monkeypatch: pytest.MonkeyPatch, ask: bool, patience_s: float
 ) -> None:
-    grid = Crowded(monkeypatch, "203.0.113.7")
-    held = await grid.crowd(SHARE, ask=ask)
-    await until(lambda: len(grid.seeding._silent) == SHARE)
-    declined = await answer(await grid.open(), asked=False)
-    assert isinstance(declined, Declined) and declined.code == Full.code and "your address" in declined.text
-    grid.hosts[grid.author.peer] = "203.0.113.8"
-    assert isinstance(await answer(await grid.open(grid.author)), Piece)
-    for stream in held:
-        await stream.close()
-    await until(lambda: len(grid.seeding._silent) == 1)
-    assert isinstance(await answer(await grid.open()), Piece), "the address has its share again"
-
-
-async def test_whoever_goes_first_does_so_from_a_crowded_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = Crowded(monkeypatch, "203.0.113.7", first=True)
-    await grid.crowd(SHARE)
-    await until(lambda: len(grid.seeding._silent) == SHARE)
-    assert isinstance(await answer(await grid.open(grid.author)), Piece)
-
-
-async def test_a_grid_on_one_machine_has_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Crowded(monkeypatch, "127.0.0.1")
-    await grid.crowd(STREAMS - 1, ask=True)
+    held = await grid.crowd(ask=ask)
+    refused = await answer(await grid.open(), asked=False)
+    assert isinstance(refused, Declined) and refused.code == Full.code
+    grid.now_s += 10 * patience_s + 1  # since when nobody asked, and nobody waited
     assert isinstance(await answer(await grid.open()), Piece)
+    sent_away = await answer(held[0], asked=False)
+    assert isinstance(sent_away, Declined) and sent_away.code == GaveWay.code and "come again" in sent_away.text
+    assert len(grid.seeding._seats) == STREAMS
+    assert isinstance(await answer(held[1]), Piece), "there was one who waited, and one gave way"
+
+
+async def test_strangers_of_one_address_leave_streams_to_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Crowded(monkeypatch, "203.0.113.7")
+    held = await grid.crowd()
+    for _ in range(20):
+        grid.now_s += WAITED_FOR.first_s - 1
+        for stream in held:
+            assert isinstance(await answer(stream), Piece)
+    grid.hosts[grid.author.peer] = "203.0.113.8"
+    refused = await answer(await grid.open(), asked=False)
+    assert isinstance(refused, Declined) and refused.code == Full.code, "from the same address"
+    assert isinstance(await answer(await grid.open(grid.author)), Piece)
+
+
+async def test_whoever_goes_first_need_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Crowded(monkeypatch, "203.0.113.7", first=True)
+    await grid.crowd(ask=True)
+    assert isinstance(await answer(await grid.open(grid.author)), Piece)
+    assert len(grid.seeding._seats) == STREAMS + 1
 
 
 async def test_readers_at_work_are_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = Crowded(monkeypatch, "203.0.113.7")
+    grid = Crowded(monkeypatch, "127.0.0.1")
     going_on = asyncio.Event()
     piece = grid.seeding._piece
+    asked = []
 
     async def slowly(want: Want) -> tuple[int, bytes]:
+        asked.append(want)
         await going_on.wait()
         return await piece(want)
 
     monkeypatch.setattr(grid.seeding, "_piece", slowly)
-    await grid.seeding.serve(grid.home)
-    streams: list[Stream] = []
-    for number in range(STREAMS):
-        streams.append(await grid.open())
-        await streams[-1].write(encode(Want(demo()[2], next(iter(demo()[1].tensors)), 0)))
-        await until(lambda want=number + 1: grid.seeding.readers == want and not len(grid.seeding._silent))
+    streams = await grid.crowd()
+    for stream in streams:
+        await stream.write(encode(Want(demo()[2], next(iter(demo()[1].tensors)), 0)))
+    await until(lambda: len(asked) == STREAMS)
+    grid.now_s += 1000  # this seed's disk is slow
+    refused = await answer(await grid.open(), asked=False)
+    assert isinstance(refused, Declined) and refused.code == Full.code
     going_on.set()
     for stream in streams:
         assert isinstance(await answer(stream, asked=False), Piece)
