@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,16 +36,18 @@ from gridllm_leaderboard.desk.start import Office, Opened, open_leaderboard
 from gridllm_leaderboard.messages import Message, pack, unpack
 from gridllm_leaderboard.payments import memo_for
 from gridllm_leaderboard.ranking.points import grade_of, result_of
-from gridllm_leaderboard.results import Line, digest_of, read_items, results_root, write_results
+from gridllm_leaderboard.results import read_items, results_root, write_results
 from gridllm_leaderboard.statements import Draw, Grade, Submission, id_of, sign, verify_document
 from gridllm_leaderboard.tasks import load
 from gridllm_leaderboard.upload.sending import Bundle, send_bundle
 from tests.charters import charter
 from tests.unit.keeper_desk import opened
+from tests.unit.leaderboard_answers import answers
 from tests.unit.upload_hall import small_model
 
 SPEED: Final = 20.0  # seconds of the house's clock in one of ours: documents have whole seconds
 CREDIT: Final = 10**6
+PATIENCE_S: Final = 200  # for one answer: some tests ask a thousand times at once
 TASKS: Final = {"stories": 20, "sums": 60}
 
 
@@ -136,7 +137,7 @@ class House:
 
     async def ask(self, who: Identity, call: str, message: Message, kind: type[Any]) -> Any:
         swarm = self.network.peek(who.peer) or self.network.join(who)
-        return unpack(await swarm.call(self.peer, call, pack(message), timeout_s=30), kind)
+        return unpack(await swarm.call(self.peer, call, pack(message), timeout_s=PATIENCE_S), kind)
 
     def delegation(self, who: Identity) -> bytes:
         now = int(self.clock())
@@ -215,6 +216,15 @@ class House:
                 await asyncio.sleep(0.05)
         return view
 
+    async def until_ranked(self, *ids: str) -> messages.Rank:
+        """Wait for the ranking to show these models: it follows a verdict within a moment."""
+        async with asyncio.timeout(60):
+            while True:
+                rank: messages.Rank = await self.ask(self.author, messages.RANK_CALL, messages.AskRank(), messages.Rank)
+                if {*ids} <= {row.submission for row in rank.rows}:
+                    return rank
+                await asyncio.sleep(0.02)
+
     async def until_told(self, kind: str, count: int = 1) -> Any:
         """Wait for the ``count``th event of that kind; its facts."""
         async with asyncio.timeout(60):
@@ -266,7 +276,7 @@ class House:
         for drawn in draw.items:
             kind = self.tasks[drawn.task].kind
             items = read_items(await self.lines(drawn.root))
-            results = [result_of(kind, item, logliks(item, quality)) for item in items]
+            results = [result_of(kind, item, said) for item, said in zip(items, answers(items, quality), strict=True)]
             await self.put(grader, write_results(results), results_root(results))
             tasks.append(grade_of(drawn.task, kind, drawn.root, results))
         return Grade(
@@ -301,15 +311,6 @@ class House:
                 said = verify_document(task.submission, Submission, self.signed.grid, hex_of(self.identity))
                 grade = await self.graded(grader, work, said, quality(said.name))
                 await self.put_grade(grader, grade)
-
-
-def logliks(item: Line, quality: float) -> list[float]:
-    """A model that knows so many of the items: always the same ones, and a better one knows those, too."""
-    known = int(digest_of(item)[:8], 16) / 16**8 < quality
-    if "text" in item:
-        return [-math.log(2) * len(item["text"].encode()) * (1.5 - 0.5 * quality)]
-    right = item["gold"] if known else (item["gold"] + 1) % len(item["choices"])
-    return [-1.0 if index == right else -5.0 for index in range(len(item["choices"]))]
 
 
 def hex_of(identity: Identity) -> str:

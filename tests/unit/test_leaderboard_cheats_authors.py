@@ -127,7 +127,7 @@ async def test_a_copycat_who_changes_one_value_never_takes_the_crown(tmp_path: P
         await made.until(view.id, "locked")
         await made.grade_all(lambda _: 0.5)  # it answers as the original
         assert not (await made.until(view.id, "graded")).champion
-        rank = await made.ask(THIEF, messages.RANK_CALL, messages.AskRank(), messages.Rank)
+        rank = await made.until_ranked(first, view.id)
         assert [(row.place, row.champion) for row in rank.rows if row.submission == first] == [(1, True)]
         assert {row.place for row in rank.rows} == {1}  # a tie, and shown as one
         keepers = Keepers(swarm_of(made, THIEF), made.signed)

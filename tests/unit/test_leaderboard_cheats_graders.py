@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -37,19 +36,25 @@ def submission_in(made: House, work: messages.Work, name: str) -> Submission:
 
 
 async def lied_upwards(made: House, liar: Identity, grade: Grade, draw: Draw, share: float) -> Grade:
-    """The same grade by a liar, who says of that share of all items that they were right; well made otherwise."""
-    chance, tasks = random.Random(3), []
+    """The same grade by a liar, who says of so many wrong ones that they were right; well made otherwise.
+
+    Args:
+        share: of all items of each task; as many at least are wrong.
+    """
+    tasks = []
     for said, drawn in zip(grade.tasks, draw.items, strict=True):
         kind = made.tasks[said.task].kind
         items, results = read_items(await made.lines(drawn.root)), read_results(await made.lines(said.results))
+        wrong = [at for at, one in enumerate(results) if one.points < 1]
+        raised = {*wrong[: round(share * len(items))]}
         told: list[ItemResult] = []
-        for item, one in zip(items, results, strict=True):
-            if chance.random() >= share:
+        for at, (item, one) in enumerate(zip(items, results, strict=True)):
+            if at not in raised:
                 told.append(one)
             elif kind == "text":
                 told.append(ItemResult(one.item, 1.0, [0.0], one.size))
             else:
-                logliks = [-1.0 if at == item["gold"] else -5.0 for at in range(len(item["choices"]))]
+                logliks = [-1.0 if choice == item["gold"] else -5.0 for choice in range(len(item["choices"]))]
                 told.append(ItemResult(one.item, 1.0, logliks, 1))
         await made.put(liar, write_results(told), results_root(told))
         tasks.append(grade_of(said.task, kind, said.items, told))
@@ -82,7 +87,7 @@ async def test_a_grader_that_lies_about_one_item_in_ten_is_named_and_changes_not
         assert not verdict.changed and verdict.champion == first
         (lead,) = verdict.comparisons
         assert lead.low <= 0 <= lead.high
-        rank = await made.ask(honest, messages.RANK_CALL, messages.AskRank(), messages.Rank)
+        rank = await made.until_ranked(first, second)
         row = next(one for one in rank.rows if one.submission == second)
         assert row.tasks["sums"].value == pytest.approx(true.tasks[1].value)
 

@@ -28,7 +28,8 @@ async def test_two_who_disagree_call_a_third_who_tells_the_liar(tmp_path: Path) 
         work = await made.until_work(honest)
         said = verify(work.tasks[0].submission, Submission, made.signed.grid, hex_of(made.identity))
         false = await made.graded(liar, work, said, 0.95)
-        await made.put_grade(honest, await made.graded(honest, work, said, 0.5))
+        true = await made.graded(honest, work, said, 0.5)
+        await made.put_grade(honest, true)
         assert (await made.work(third)).tasks  # whoever comes first
         await made.put_grade(liar, false)
         asked = await made.until_told("regrade")
@@ -40,8 +41,8 @@ async def test_two_who_disagree_call_a_third_who_tells_the_liar(tmp_path: Path) 
         verdict = verify(dossier.verdict, Verdict, made.signed.grid, hex_of(made.identity))
         assert verdict.outliers == (id_of(false),) and len(verdict.grades) == 2
         assert len(dossier.grades) == 3
-        rank = await made.ask(honest, messages.RANK_CALL, messages.AskRank(), messages.Rank)
-        assert rank.rows[0].tasks["sums"].value == pytest.approx(0.5, abs=0.2)
+        (row,) = (await made.until_ranked(id_)).rows
+        assert row.tasks["sums"].value == pytest.approx(true.tasks[1].value)
 
 
 async def test_results_come_before_the_grade_and_are_of_its_items(tmp_path: Path) -> None:
