@@ -12,7 +12,7 @@ import pytest
 
 from gridllm.errors import CharterError, GridError, ModelError, NodeFault, NotEntitled, RouteError, UsageError
 from gridllm_client import champion as champion_module
-from gridllm_client import routes as routes_module
+from gridllm_client import listing
 from gridllm_client.attempts import pieces_from
 from gridllm_client.cli.generate import generate
 from gridllm_client.generation import Generation
@@ -37,7 +37,7 @@ def crowned(books: list[Book], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The charter's model is served, and champion."""
     monkeypatch.setattr(champion_module, "LOOK_S", 0.05)
     monkeypatch.setattr(champion_module, "RETRY_S", 0.2)
-    monkeypatch.setattr(routes_module, "FRESH_S", 0.1)
+    monkeypatch.setattr(listing, "FRESH_S", 0.1)
     grid = CrownedGrid.founded(books, tmp_path / "home")
     grid.runtime.run(grid.serve(books[0]))
     grid.runtime.run(grid.crown(books[0]))

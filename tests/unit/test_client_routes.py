@@ -18,7 +18,8 @@ from gridllm.swarm.memory import MemoryNetwork
 from gridllm.wire.messages import Resume
 from gridllm.wire.record import NodeRecord
 from gridllm_client.links import LinkPool
-from gridllm_client.routes import STALE_S, Routes
+from gridllm_client.listing import STALE_S
+from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
 
 ROOT = ModelRoot("cd" * 32)

@@ -7,41 +7,23 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from gridllm.admission.certificate import Certificate
 from gridllm.admission.gate import Gatekeeper
-from gridllm.errors import GridError, RouteError, SwarmError
+from gridllm.errors import GridError, RouteError
 from gridllm.ids import ModelRoot, PeerId
 from gridllm.planning.health import Health
 from gridllm.planning.routing import Leg, plan_chain
-from gridllm.swarm.directory import TTL_S
 from gridllm.wire.record import NodeRecord
 from gridllm_client.links import LinkPool
+from gridllm_client.listing import Listing, Nodes
 
-FRESH_S: Final = 3.0  # records younger than this are not fetched again
-STALE_S: Final = TTL_S  # while the directory does not answer, older ones still do: announcements last as long
 RTT_S: Final = 60.0  # measured round trips are believed this long
 PING_CALL: Final = "gridllm.ping"
 PING_TIMEOUT_S: Final = 1.0
 MAX_PINGS: Final = 8  # candidates measured before a chain is chosen
 LAST_RESORT: Final = 8  # banned nodes that are tried again when nobody else serves their blocks
-
-
-class Nodes(Protocol):
-    """The part of the directory that clients use."""
-
-    async def nodes(self, model: ModelRoot) -> list[NodeRecord]:
-        """Fresh records of the nodes that serve ``model``."""
-        ...
-
-    def announced_at(self, peer: PeerId) -> float:
-        """When the node announced itself last, as far as was read: Unix time; 0 when never."""
-        ...
-
-    def shut_out(self, model: ModelRoot) -> list[NodeRecord]:
-        """Records read last of nodes that are not admitted."""
-        ...
 
 
 class Routes:
@@ -72,9 +54,7 @@ class Routes:
         self._pool = pool
         self._clock = clock
         self._wall_clock = wall_clock
-        self._records: list[NodeRecord] = []
-        self._read_at = float("-inf")
-        self._reading: asyncio.Task[list[NodeRecord]] | None = None
+        self._listing = Listing(directory, model, clock)
         self._rtts: dict[PeerId, tuple[float, float]] = {}  # peer → (milliseconds, when measured)
         self._failed_at: dict[PeerId, float] = {}  # Unix time
         self._failed_as: dict[PeerId, float] = {}  # peer → ``since`` of its record when it failed
@@ -152,32 +132,12 @@ class Routes:
         return RouteError(f"{error} They have {nodes} not admitted; gridllm status --all says why.", error.uncovered)
 
     async def records(self, *, fresh: bool) -> list[NodeRecord]:
-        """Records of the model's nodes, at most ``FRESH_S`` old, or read anew.
-
-        Raises:
-            SwarmError: the directory does not answer; unless ``fresh``, only where those read last are too old, too.
-        """
-        if not fresh and self._clock() - self._read_at < FRESH_S:
-            return self._records
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._directory.nodes(self.model))
-        reading = self._reading
-        try:
-            records = await asyncio.shield(reading)
-            if self._reading is reading:
-                self._records, self._read_at = records, self._clock()
-        except SwarmError:
-            if fresh or self._clock() - self._read_at >= STALE_S:
-                raise
-            records = self._records
-        finally:
-            if self._reading is reading and reading.done():
-                self._reading = None
-        return records
+        """Records of the model's nodes, as ``Listing.records`` gives them."""
+        return await self._listing.records(fresh=fresh)
 
     def forget(self) -> None:
-        """What was read no longer counts, nor what is being read: nodes may be admitted no longer."""
-        self._read_at, self._reading = float("-inf"), None
+        """What was read of the nodes no longer counts: they may be admitted no longer."""
+        self._listing.forget()
 
     def check(self, record: NodeRecord) -> Certificate | None:
         """The certificate by which a node is admitted now; None in an open grid.
@@ -198,7 +158,7 @@ class Routes:
         """Stay away from a node for a while; longer each time."""
         now = self._clock()
         self._failed_at[peer] = self._wall_clock()
-        self._failed_as[peer] = next((r.since for r in self._records if r.peer == peer), 0.0)
+        self._failed_as[peer] = next((r.since for r in self._listing.latest if r.peer == peer), 0.0)
         if peer not in self.health.banned(now):
             self.health.failed(peer, now)
 
