@@ -35,10 +35,12 @@ class Attacker:
         for member in self._members:
             raw = self._node.protocol.serializer.dumps(value)
             key_id = self._node.protocol.node_id.generate(source=f"/{key}")
-            said = await self._node.protocol.call_store(
-                member, [key_id], [raw], [time.time() + ahead_s], subkeys=[subkey]
-            )
-            assert said is not None
+            said = None
+            async with asyncio.timeout(60):
+                while said is None:  # two seconds went by without an answer
+                    said = await self._node.protocol.call_store(
+                        member, [key_id], [raw], [time.time() + ahead_s], subkeys=[subkey]
+                    )
             answers += said
         return answers
 

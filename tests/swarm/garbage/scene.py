@@ -20,7 +20,7 @@ from gridllm.node.service.switchboard import PING_CALL
 from gridllm.swarm.directory import Directory
 from gridllm.wire.messages import Open, RowSlice
 from gridllm_client.grid import Grid
-from tests.swarm.garbage.stranger import RawLink, Stranger
+from tests.swarm.garbage.stranger import ANSWER_S, RawLink, Stranger
 from tests.swarm.grid import ProcessGrid
 
 CACHE_TOKENS = 2048
@@ -97,9 +97,13 @@ class Scene:
     async def link(self) -> RawLink:
         return await self.stranger.link(self.node)
 
+    async def call(self, name: str, payload: bytes) -> bytes:
+        """One call of the stranger's to the node."""
+        return await self.stranger.swarm.call(self.node, name, payload, timeout_s=ANSWER_S)
+
     async def lives(self) -> None:
         """The node answers."""
-        assert await self.stranger.swarm.call(self.node, PING_CALL, b"there?", timeout_s=60) == b"there?"
+        assert await self.call(PING_CALL, b"there?") == b"there?"
 
     async def introduce(self, stranger: Stranger) -> None:
         """Connect a stranger to the nodes."""

@@ -13,13 +13,16 @@ from gridllm.errors import GridError
 from gridllm.swarm.stream import FrameStream
 from gridllm.wire.weights import PIECE_BYTES, WEIGHTS_STREAM, Declined, Piece, Want, decode_answer, encode
 from tests.swarm.garbage.scene import Scene, fuzz
+from tests.swarm.garbage.stranger import ANSWER_S
 
 pytestmark = pytest.mark.timeout(420)
 
 
 async def ask(scene: Scene, header: bytes, body: bytes = b"") -> Piece | Declined | None:
     """The node's answer; None when it ended the stream without one."""
-    stream = await scene.stranger.swarm.open_stream(scene.node, WEIGHTS_STREAM, max_body_bytes=PIECE_BYTES)
+    stream = await scene.stranger.swarm.open_stream(
+        scene.node, WEIGHTS_STREAM, timeout_s=ANSWER_S, max_body_bytes=PIECE_BYTES
+    )
     try:
         await stream.write(header, body)
         async with asyncio.timeout(60):
@@ -44,7 +47,7 @@ async def eventually(scene: Scene, want: Want) -> Piece | Declined:
 @given(raw=st.binary(max_size=600))
 def test_random_bytes(scene: Scene, raw: bytes) -> None:
     async def send() -> None:
-        stream = await scene.stranger.swarm.open_stream(scene.node, WEIGHTS_STREAM)
+        stream = await scene.stranger.swarm.open_stream(scene.node, WEIGHTS_STREAM, timeout_s=ANSWER_S)
         assert isinstance(stream, FrameStream)
         assert stream._transport is not None
         stream._transport.write(raw)
