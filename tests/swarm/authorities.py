@@ -20,7 +20,7 @@ from gridllm.swarm.interface import Swarm
 from gridllm.swarm.libp2p import open_swarm
 from tests.command import Running, gridllm
 from tests.ports import free_port
-from tests.swarm.grid import LOOPBACK
+from tests.swarm.grid import BUSY_S, LOOPBACK
 
 NAME = "club"
 
@@ -139,9 +139,10 @@ async def candidate(*addresses: str, identity: Identity | None = None) -> AsyncI
     first = PeerId(addresses[0].rsplit("/", 1)[-1])
     asking = await open_swarm(Identity.ephemeral(), initial_peers=[addresses[0]], client_only=True)
     try:
-        signed = await fetch_charter(asking, first)
+        signed = await fetch_charter(asking, first, timeout_s=BUSY_S)
         entry = signed.charter.models[0]
-        manifest = verify_manifest(await fetch_manifest(asking, first, entry.model_root), entry.model_root)
+        raw = await fetch_manifest(asking, first, entry.model_root, timeout_s=BUSY_S)
+        manifest = verify_manifest(raw, entry.model_root)
     finally:
         await asking.close()
     swarm = await open_swarm(

@@ -18,6 +18,7 @@ from tests.ports import free_port
 
 SERVING = "serving blocks "
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+BUSY_S = 60.0  # for one answer on a machine that does much else
 
 
 @dataclass

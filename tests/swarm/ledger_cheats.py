@@ -29,7 +29,7 @@ from gridllm.wire.messages import AnyMessage, Close, Open, Output, Owing, Pay, P
 from tests.command import COMMAND, Running, gridllm
 from tests.ports import free_port
 from tests.swarm.book_grid import BookGrid, Guest
-from tests.swarm.grid import LOOPBACK, SERVING
+from tests.swarm.grid import BUSY_S, LOOPBACK, SERVING
 
 PATIENCE_S = 120.0  # the machine may be busy with other tests
 
@@ -168,7 +168,7 @@ class Crook(Guest):
 
     async def wire(self, node: Node) -> Wire:
         """A link to the node."""
-        await self.keepers.swarm.connect(node.peer, (node.address,), timeout_s=60)
+        await self.keepers.swarm.connect(node.peer, (node.address,), timeout_s=BUSY_S)
         made = Wire(self, node)
         await made.begin()
         self.lines.append(made)
@@ -200,7 +200,7 @@ class Wire:
         return self.crook.trade.cost(self.meter.count)
 
     async def begin(self) -> None:
-        stream = await self.crook.keepers.swarm.open_stream(self.node.peer, LINK_STREAM)
+        stream = await self.crook.keepers.swarm.open_stream(self.node.peer, LINK_STREAM, timeout_s=BUSY_S)
         self.link = Link(stream, on_message=self._hear, opener=True)
         self._task = asyncio.create_task(self._run())
 

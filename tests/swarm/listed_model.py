@@ -20,7 +20,7 @@ from gridllm.models.manifest import build_manifest, manifest_bytes, root
 from gridllm.models.seeding import Seeding, Shelf
 from gridllm.models.sizes import block_parameters
 from gridllm.swarm.libp2p import open_swarm
-from tests.swarm.grid import LOOPBACK, ProcessGrid
+from tests.swarm.grid import BUSY_S, LOOPBACK, ProcessGrid
 from tests.unit.contests import BOARD, listing, rules
 
 
@@ -75,4 +75,4 @@ class Listing:
 
     async def post(self, raw: bytes) -> None:
         """Tell the first peer, which tells everybody."""
-        await push_notice(self._swarm, self.first, raw)
+        await push_notice(self._swarm, self.first, raw, timeout_s=BUSY_S)

@@ -19,6 +19,7 @@ from gridllm.charter.board import NoticeBoard
 from gridllm.errors import Malformed, OutOfTurn
 from gridllm.ids import PeerId
 from tests.swarm.authorities import Candidate, Council, Watching, candidate
+from tests.swarm.grid import BUSY_S
 from tests.unit.keeper_stations import until
 
 pytestmark = pytest.mark.timeout(400)
@@ -57,16 +58,16 @@ async def test_garbage_at_every_call_and_then_admission_by_two(council: Council)
     rng = random.Random(5)
     async with candidate(council.addresses[0]) as one:
         authority = PeerId(council.addresses[0].rsplit("/", 1)[-1])
-        await one.swarm.connect(authority, (council.addresses[0],))
+        await one.swarm.connect(authority, (council.addresses[0],), timeout_s=BUSY_S)
         for _ in range(5):
             with pytest.raises(Malformed):
-                await one.swarm.call(authority, CERTIFY_CALL, rng.randbytes(rng.randrange(300)))
+                await one.swarm.call(authority, CERTIFY_CALL, rng.randbytes(rng.randrange(300)), timeout_s=BUSY_S)
         for header, refusal in (
             (rng.randbytes(100), Malformed),
             (b"", Malformed),
             (encode(Started()), OutOfTurn),
         ):
-            stream = await one.swarm.open_stream(authority, ADMISSION_STREAM)
+            stream = await one.swarm.open_stream(authority, ADMISSION_STREAM, timeout_s=BUSY_S)
             await stream.write(header)
             with pytest.raises(refusal):
                 await Conversation(stream).read(timeout_s=60)

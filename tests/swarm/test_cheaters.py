@@ -31,7 +31,7 @@ from gridllm_client import Grid
 from tests.command import Running, gridllm
 from tests.swarm import cheater_node, cheater_process
 from tests.swarm.cheaters import REASONS
-from tests.swarm.grid import ProcessGrid
+from tests.swarm.grid import BUSY_S, ProcessGrid
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -199,8 +199,8 @@ def served_by(client: Grid, peer: PeerId) -> int:
     async def ask() -> bytes:
         swarm = client._net.swarm
         assert swarm is not None
-        await swarm.connect(peer, ())
-        return await swarm.call(peer, METRICS_CALL, b"")
+        await swarm.connect(peer, (), timeout_s=BUSY_S)
+        return await swarm.call(peer, METRICS_CALL, b"", timeout_s=BUSY_S)
 
     return int(msgspec.msgpack.decode(client._runtime.run(ask()))["tokens"])
 
@@ -215,8 +215,8 @@ async def test_an_honest_node_takes_no_push_from_them_and_pushes_to_none(
     )
     heard: asyncio.Queue[AnyMessage] = asyncio.Queue()
     try:
-        await swarm.connect(honest[0], ())
-        stream = await swarm.open_stream(honest[0], LINK_STREAM)
+        await swarm.connect(honest[0], (), timeout_s=BUSY_S)
+        stream = await swarm.open_stream(honest[0], LINK_STREAM, timeout_s=BUSY_S)
         link = Link(stream, on_message=lambda _, message, __: heard.put_nowait(message), opener=True)
         running = asyncio.create_task(link.run())
         span: dict[str, Any] = {"model": entry.root, "dtype": entry.dtype, "start": 0, "end": 8, "rows": 1, "epoch": 1}

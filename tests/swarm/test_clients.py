@@ -20,7 +20,7 @@ from gridllm.node.service.switchboard import METRICS_CALL
 from gridllm.swarm.libp2p import open_swarm
 from tests.command import Running
 from tests.swarm import client_process
-from tests.swarm.grid import ProcessGrid, process_grid
+from tests.swarm.grid import BUSY_S, ProcessGrid, process_grid
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -74,7 +74,7 @@ def counters(grid: ProcessGrid) -> list[dict[str, float]]:
     async def read() -> list[dict[str, float]]:
         swarm = await open_swarm(Identity.ephemeral(), initial_peers=[grid.address], client_only=True)
         try:
-            answers = [await swarm.call(PeerId(node.peer), METRICS_CALL, b"") for node in grid.nodes]
+            answers = [await swarm.call(PeerId(node.peer), METRICS_CALL, b"", timeout_s=BUSY_S) for node in grid.nodes]
         finally:
             await swarm.close()
         return [msgspec.msgpack.decode(answer) for answer in answers]

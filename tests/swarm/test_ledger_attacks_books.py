@@ -187,7 +187,7 @@ async def until_said(one: Crook, payload: bytes) -> None:
     async with asyncio.timeout(60):
         while True:
             try:
-                await swarm.call(peer, messages.SUBMIT_CALL, payload)
+                await swarm.call(peer, messages.SUBMIT_CALL, payload, timeout_s=10)
             except (TooSoon, CallTimeout):  # the flood may not be worked off yet
                 await asyncio.sleep(0.5)
 

@@ -26,7 +26,7 @@ from gridllm.wire.messages import AnyMessage, Hop, Open, Refused
 from gridllm_bootstrap.home import Home
 from gridllm_client import Grid
 from tests.command import Running, gridllm
-from tests.swarm.grid import ProcessGrid, process_grid
+from tests.swarm.grid import BUSY_S, ProcessGrid, process_grid
 from tests.swarm.outsider import OUTSIDER
 
 pytestmark = pytest.mark.timeout(420)
@@ -116,8 +116,8 @@ def served_by(client: Grid, peer: PeerId) -> int:
     async def ask() -> bytes:
         swarm = client._net.swarm
         assert swarm is not None
-        await swarm.connect(peer, ())
-        return await swarm.call(peer, METRICS_CALL, b"")
+        await swarm.connect(peer, (), timeout_s=BUSY_S)
+        return await swarm.call(peer, METRICS_CALL, b"", timeout_s=BUSY_S)
 
     return int(msgspec.msgpack.decode(client._runtime.run(ask()))["tokens"])
 
@@ -130,8 +130,8 @@ async def test_nodes_neither_hear_it_nor_push_to_it(grid: ProcessGrid, outsider:
     )
     heard: asyncio.Queue[AnyMessage] = asyncio.Queue()
     try:
-        await swarm.connect(node, ())
-        stream = await swarm.open_stream(node, LINK_STREAM)
+        await swarm.connect(node, (), timeout_s=BUSY_S)
+        stream = await swarm.open_stream(node, LINK_STREAM, timeout_s=BUSY_S)
         link = Link(stream, on_message=lambda _, message, __: heard.put_nowait(message), opener=True)
         running = asyncio.create_task(link.run())
         stolen = (await record_of(grid, grid.nodes[0].peer)).certificate
