@@ -15,6 +15,7 @@ from gridllm.errors import Malformed, ModelError, NotAccepted, OutOfTurn, PeerLo
 from gridllm.models.cached import Item
 from gridllm.models.manifest import Manifest
 from gridllm.swarm.interface import Stream
+from gridllm.swarm.seats import Seat
 from gridllm_leaderboard.checking.facts import Facts, check_manifest, facts_of
 from gridllm_leaderboard.upload.interface import Expected
 from gridllm_leaderboard.upload.wire import PIECE_BYTES, Begin, Declined, Piece, Plan, Want, encode, from_author
@@ -40,9 +41,11 @@ class _Step:
 class Intake:
     """Everything of one upload. ``run`` once."""
 
-    def __init__(self, vault: Vault, stream: Stream, expected: Expected, begin: Begin) -> None:
+    def __init__(self, vault: Vault, stream: Stream, expected: Expected, begin: Begin, seat: Seat) -> None:
+        """``seat``: the place that the upload holds; it may have to give way."""
         self._vault = vault
         self._stream = stream
+        self._seat = seat
         self._expected = expected
         self._begin = begin
         self._root = expected.root
@@ -140,7 +143,7 @@ class Intake:
         await writing.flush()
 
     async def _piece(self, due: _Step) -> bytearray:
-        async with asyncio.timeout(PIECE_S):
+        async with self._seat.waiting(PIECE_S):
             header, body = await self._stream.read()
         message = from_author(header)
         if isinstance(message, Declined):
@@ -149,10 +152,11 @@ class Intake:
             raise OutOfTurn("An upload's pieces come in the order in which they were asked for.")
         if len(body) != due.count:
             raise Malformed(f"A piece of an upload has {len(body)} bytes where {due.count} were asked for.")
+        self._seat.moved(len(body))
         return body
 
     async def _say(self, message: Want | Plan) -> None:
-        async with asyncio.timeout(STALLED_S):
+        async with self._seat.waiting(STALLED_S):
             await self._stream.write(encode(message))
 
 

@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import logging
 import os
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gridllm.errors import Full, ModelError, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon, WireError
+from gridllm.errors import Full, GaveWay, ModelError, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon, WireError
 from gridllm.ids import PeerId
 from gridllm.models.manifest import MAX_SMALL_FILE_BYTES, Manifest, manifest_bytes
 from gridllm.models.weights import Checkpoint
@@ -92,7 +93,7 @@ class Bundle:
         """
         place = self._places.get(digest)
         if place is None or offset > place.size:
-            raise ModelError("The leaderboard asks for what this model does not have.")
+            raise ModelError("The leaderboard asks for something that this model does not have.")
         count = min(PIECE_BYTES, place.size - offset)
         if place.file is None:
             return self._manifest[offset : offset + count]
@@ -114,7 +115,7 @@ async def send_bundle(
     bundle: Bundle,
     progress: Progress | None = None,
 ) -> None:
-    """Until the leaderboard has all of it. After a break it goes on where it was.
+    """Until the leaderboard has all of it. After a break it resumes where it was.
 
     Args:
         submission: its id.
@@ -138,13 +139,13 @@ async def send_bundle(
                 return
             finally:
                 await stream.close()
-        except (SwarmError, WireError, Full, TooSoon) as error:
+        except (SwarmError, WireError, Full, GaveWay, TooSoon) as error:
             log.info("The upload was interrupted: %s", error)
             if sending.sent > before:
                 pause, give_up_at = PAUSE_S, loop.time() + GIVE_UP_S
             if loop.time() >= give_up_at:
                 raise
-        await asyncio.sleep(pause)
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - those who were sent away come singly
         pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
