@@ -35,6 +35,9 @@ class Surroundings:
         self._signed = signed
         self._pins = pins
         self._remembered: dict[PeerId, tuple[str, ...]] = {}
+        self._looked = (
+            False  # once, whether other blocks need this node more: who has moved does not move again so soon
+        )
 
     def acquaintances(self) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Whom to exchange the maintainers' notices with: first peers, and nodes met now or before."""
@@ -66,10 +69,10 @@ class Surroundings:
             blocks: of the whole model.
             stays: whether it may not move now.
         """
-        pause_s = FIRST_REBALANCE_S
         while True:
+            pause_s = REBALANCE_S if self._looked else FIRST_REBALANCE_S
             await asyncio.sleep(random.uniform(*pause_s))  # noqa: S311 - spreads load
-            pause_s = REBALANCE_S
+            self._looked = True
             if stays():
                 continue
             try:

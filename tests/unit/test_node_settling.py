@@ -85,7 +85,8 @@ async def test_two_that_chose_alike_part_soon_and_later_looks_are_rare(monkeypat
     class Twins:
         """Another node comes to serve the same blocks, after two looks."""
 
-        looks = 0
+        def __init__(self, looks: int = 0) -> None:
+            self.looks = looks
 
         def record(self) -> NodeRecord:
             return node(ME, 0, ROOM)
@@ -98,7 +99,8 @@ async def test_two_that_chose_alike_part_soon_and_later_looks_are_rare(monkeypat
     monkeypatch.setattr(surroundings, "should_move", lambda others, *_, **__: None if others[0].start else (4, 8))
     around = Surroundings(None, None)  # type: ignore[arg-type]
     assert await around.needed_elsewhere(Twins(), BLOCKS, lambda: False) == (4, 8)  # type: ignore[arg-type]
-    bounds = [surroundings.FIRST_REBALANCE_S, surroundings.REBALANCE_S, surroundings.REBALANCE_S]
-    assert len(pauses) == 3
+    assert await around.needed_elsewhere(Twins(2), BLOCKS, lambda: False) == (4, 8)  # type: ignore[arg-type]
+    bounds = [surroundings.FIRST_REBALANCE_S, *[surroundings.REBALANCE_S] * 3]
+    assert len(pauses) == 4, "and who has moved does not look so soon again"
     assert all(low <= pause <= high for pause, (low, high) in zip(pauses, bounds, strict=True))
     assert surroundings.FIRST_REBALANCE_S[1] < surroundings.REBALANCE_S[0]
