@@ -35,9 +35,7 @@ class Surroundings:
         self._signed = signed
         self._pins = pins
         self._remembered: dict[PeerId, tuple[str, ...]] = {}
-        self._looked = (
-            False  # once, whether other blocks need this node more: who has moved does not move again so soon
-        )
+        self._looked = False  # whether to move; the first look alone is soon, so that nobody moves twice in a minute
 
     def acquaintances(self) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Whom to exchange the maintainers' notices with: first peers, and nodes met now or before."""
