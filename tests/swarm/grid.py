@@ -159,7 +159,7 @@ class ProcessGrid:
         self.nodes.append(Node(Running(self.home, *args, cold=self.cold), time.monotonic()))
         return number
 
-    def add(self, *spans: str, extra: Sequence[str] = (), timeout_s: float = 90.0) -> list[int]:
+    def add(self, *spans: str, extra: Sequence[str] = (), timeout_s: float = 150.0) -> list[int]:
         """Start nodes together and wait until all of them serve; returns their numbers.
 
         Args:
@@ -200,7 +200,7 @@ class ProcessGrid:
         every = [*(node.running for node in self.nodes), *self.bootstraps.values()]
         for running in every:
             running.__exit__(None, None, None)
-        _, alive = psutil.wait_procs(self._everyone, timeout=30)
+        _, alive = psutil.wait_procs(self._everyone, timeout=60)
         assert not alive, f"left behind: {alive}"
 
 

@@ -73,7 +73,7 @@ def outsider(grid: ProcessGrid, tmp_path_factory: pytest.TempPathFactory) -> Ite
     key = tmp_path_factory.mktemp("outsider") / "key"
     args = grid.serve_args("--identity", str(key), "--blocks", "0:8")
     with Running(grid.home, *args, program=OUTSIDER) as running:
-        line = running.wait_for("serving blocks ", 90)
+        line = running.wait_for("serving blocks ")
         yield PeerId(line.split(" as ", 1)[1].split(" ", 1)[0])
 
 
