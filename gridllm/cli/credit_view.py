@@ -104,7 +104,7 @@ def _how(view: CreditView) -> Iterator[str]:
     each = count_credits(economy.prices.decode * (BILLION // PARAMETERS))
     yield f"serve blocks, with: gridllm serve — {each} for each token through a billion parameters"
     if economy.starter and view.signed.charter.admission.required:
-        yield f"a machine admitted to serve receives {count_credits(economy.starter)}, once"
+        yield f"a machine admitted to serve receives {count_credits(economy.starter)} when it first serves"
     yield "credit that others send can be spent, but is not a contribution"
 
 
