@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ def plan_chain(
     before: NodeRecord | None = None,
     after: PeerId | None = None,
     seed: int | str | None = None,
+    name: str = "",
 ) -> Chain:
     """The fastest chain of nodes over blocks [start, end); each node occurs at most once.
 
@@ -69,6 +71,7 @@ def plan_chain(
         tokens: room in the KV cache a node must have.
         before: the living node that pushes into this stretch; None: the client itself.
         after: the living node that this stretch pushes to; None: the client itself.
+        name: the model's, for who has to start a node; "": the one that nodes serve unasked.
 
     Raises:
         RouteError: some blocks are served by no usable node; names them.
@@ -92,7 +95,7 @@ def plan_chain(
     if not chains:
         holes.append(((start, end),))
         uncovered = min(holes, key=lambda ranges: sum(b - a for a, b in ranges))
-        raise _no_route(known, uncovered, banned, model, dtype, tokens)
+        raise _no_route(known, uncovered, banned, model, dtype, tokens, name)
     return min(chains, key=lambda chain: chain.ms_per_token)
 
 
@@ -167,14 +170,16 @@ def _no_route(
     model: ModelRoot | None,
     dtype: str | None,
     tokens: int,
+    name: str,
 ) -> RouteError:
     touching = [r for r in known if any(r.start < b and a < r.end for a, b in uncovered)]
     reasons = Counter(why for r in touching if (why := _unusable(r, banned, model, dtype, tokens)) is not None)
     passed_over = ", ".join(f"{number} {why}" for why, number in sorted(reasons.items()))
     aside = f" (nodes there that cannot be used now: {passed_over})" if passed_over else ""
     first = uncovered[0]
+    of, which = (f" of {name}", f"--model {shlex.quote(name)} ") if name else ("", "")
     return RouteError(
-        f"No usable node serves blocks {spell_ranges(uncovered)}{aside}; {WAIT_ADVICE}start one: "
-        f"gridllm serve --blocks {first[0]}:{first[1]}.",
+        f"No usable node serves blocks {spell_ranges(uncovered)}{of}{aside}; {WAIT_ADVICE}start one: "
+        f"gridllm serve {which}--blocks {first[0]}:{first[1]}.",
         uncovered,
     )

@@ -117,6 +117,15 @@ def test_passes_over_what_cannot_serve_and_says_why(changes: dict, arguments: di
     assert caught.value.uncovered == ((4, 8),)
 
 
+def test_who_lacks_nodes_is_told_which_model_to_serve() -> None:
+    """By the default, ``gridllm serve`` serves the grid's first model: of no help to who asked for the champion."""
+    with pytest.raises(RouteError, match=r"blocks 2:4; .*gridllm serve --blocks 2:4\.") as caught:
+        plan_chain([node(1, 0, 2)], 0, 4)
+    assert "--model" not in str(caught.value)
+    with pytest.raises(RouteError, match=r"blocks 2:4 of my model; .*gridllm serve --model 'my model' --blocks 2:4\."):
+        plan_chain([node(1, 0, 2)], 0, 4, name="my model")
+
+
 def test_models_and_dtypes_never_mix() -> None:
     other = "b" * 64
     with pytest.raises(RouteError):

@@ -66,7 +66,7 @@ class Loader:
             folder = await asyncio.to_thread(folder_of, entry) or await self._fetched(entry, manifest)
         ends = await asyncio.to_thread(Ends.load, folder, manifest, dtype)
         terms = Terms(model=entry.model_root, blocks=entry.blocks, hidden_size=entry.hidden_size, dtype=dtype)
-        routes = Routes(net.directory, net.pool, entry.model_root, dtype_name, gate=net.gate)
+        routes = Routes(net.directory, net.pool, entry.model_root, dtype_name, name=entry.name, gate=net.gate)
         if net.wallet is not None:
             net.wallet.learn(entry.model_root, block_parameters(manifest))
         return Loaded(entry.name, terms, routes, ends)

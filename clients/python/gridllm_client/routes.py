@@ -36,6 +36,7 @@ class Routes:
         model: ModelRoot,
         dtype: str,
         *,
+        name: str = "",
         gate: Gatekeeper | None = None,
         health: Health | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -44,10 +45,12 @@ class Routes:
         """
         Args:
             directory: lists admitted nodes only.
+            name: the model's, as errors tell people to serve it; "": the one that nodes serve unasked.
             gate: by which a node in use is checked again; None: all are admitted.
         """
         self.model = model
         self.dtype = dtype
+        self._name = name
         self.health = health if health is not None else Health()
         self._directory = directory
         self._gate = gate
@@ -106,6 +109,7 @@ class Routes:
                 before=before,
                 after=after,
                 seed=seed,
+                name=self._name,
             ).hops
 
         with contextlib.suppress(RouteError):
