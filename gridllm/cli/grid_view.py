@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from gridllm.planning.coverage import coverage, gaps, spell_ranges
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from gridllm.admission.certificate import Certificate
+    from gridllm.cli.columns import Column
     from gridllm.errors import CertificateError
     from gridllm.ids import ModelRoot, PeerId
     from gridllm.wire.record import NodeRecord
 
 BAR_CELLS: Final = 32  # a model with more blocks gets several to a cell
-REST_CELLS: Final = 78  # what the other columns take
-CERTIFICATE_CELLS: Final = 7  # of the column that only grids with certificates show
-VERSION_CELLS: Final = 8  # of the column that narrow terminals do without
-LEAST_BAR_CELLS: Final = 4
+LEAST_BAR_CELLS: Final = 4  # a narrower bar shows nothing
 WIDE: Final = 120
 SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 STATE_STYLES: Final = {"serving": "green", "joining": "cyan", "draining": "yellow"}
@@ -64,8 +62,7 @@ def model_renderable(view: ModelView, width: int = WIDE) -> Group:
     )
     parts: list[Text | Table] = [heading]
     if view.records:
-        rest = REST_CELLS + (CERTIFICATE_CELLS if view.certificates else 0)
-        parts.append(_node_table(view, width - rest))
+        parts.append(_node_table(view, width))
     parts.append(coverage_text(view))
     if view.outsiders:
         parts += [Text("announced but not admitted; nobody uses them", style="dim"), _outsider_table(view.outsiders)]
@@ -163,40 +160,45 @@ def age_of(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _node_table(view: ModelView, left_cells: int) -> Table:
-    """``left_cells``: what the bar may take. Where that is too little, version and then bar are left out, so that
-    figures are never cut off; ``status --json`` has them.
-    """
-    from rich.table import Table
+def _node_table(view: ModelView, width: int) -> Table:
+    """The columns that ``width`` has room for, and where it has more, a bar of each span; ``--json`` has them all."""
+    from gridllm.cli.columns import GAP, Column, fitting, table_of
+
+    columns = fitting(_node_columns(view), width)
+    left_cells = width - sum(column.width + GAP for column in columns)
+    if left_cells >= LEAST_BAR_CELLS:
+        most = min(BAR_CELLS, left_cells)
+        bars = [span_bar(record.start, record.end, view.blocks, most) for record in _in_order(view.records)]
+        columns[1:2] = [Column("blocks", bars), replace(columns[1], title="")]
+    return table_of(columns)
+
+
+def _node_columns(view: ModelView) -> list[Column]:
     from rich.text import Text
 
-    versions = left_cells >= LEAST_BAR_CELLS
-    left_cells += 0 if versions else VERSION_CELLS
-    bars = left_cells >= LEAST_BAR_CELLS
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for title in ("node", "blocks", *([""] if bars else []), "state", "dtype"):
-        table.add_column(title, no_wrap=True)
-    right = ["blocks/s", "cache free", "rtt", *(["version"] if versions else []), "up"]
-    for title in (*right, *(["cert"] if view.certificates else [])):
-        table.add_column(title, no_wrap=True, justify="right")
-    for record in _in_order(view.records):
-        stored = SHORT_DTYPES.get(record.dtype, record.dtype)
-        stored += "" if record.quantization == "none" else f"/{record.quantization}"
-        table.add_row(
-            # Text, not str: what a stranger wrote into a record must not be read as rich's markup.
-            Text(short_peer(record.peer)),
-            *([span_bar(record.start, record.end, view.blocks, min(BAR_CELLS, left_cells))] if bars else []),
-            f"{record.start}:{record.end}",
-            Text(record.state, style=STATE_STYLES[record.state]),
-            Text(printable(stored)),
-            f"{record.blocks_per_s:.0f}" if record.blocks_per_s else "?",
-            _cache(record),
-            _rtt(view, record),
-            *([Text(printable(record.version))] if versions else []),
-            age_of(view.now_s - record.since),
-            *([_left(view, record)] if view.certificates else []),
-        )
-    return table
+    from gridllm.cli.columns import Column
+
+    records = _in_order(view.records)
+    speeds = [f"{record.blocks_per_s:.0f}" if record.blocks_per_s else "?" for record in records]
+    columns = [
+        Column("node", [short_peer(record.peer) for record in records]),
+        Column("blocks", [f"{record.start}:{record.end}" for record in records]),
+        Column("state", [Text(record.state, style=STATE_STYLES[record.state]) for record in records]),
+        Column("dtype", [_dtype(record) for record in records], turn=5),
+        Column("blocks/s", speeds, turn=2, right=True),
+        Column("cache free", [_cache(record) for record in records], turn=1, right=True),
+        Column("rtt", [_rtt(view, record) for record in records], turn=3, right=True),
+        Column("version", [printable(record.version) for record in records], turn=7, right=True),
+        Column("up", [age_of(view.now_s - record.since) for record in records], turn=6, right=True),
+    ]
+    if view.certificates:
+        columns.append(Column("cert", [_left(view, record) for record in records], turn=4, right=True))
+    return columns
+
+
+def _dtype(record: NodeRecord) -> str:
+    stored = SHORT_DTYPES.get(record.dtype, record.dtype)
+    return printable(stored if record.quantization == "none" else f"{stored}/{record.quantization}")
 
 
 def _left(view: ModelView, record: NodeRecord) -> str:

@@ -29,10 +29,10 @@ def view(*records: Any, blocks: int = 12, rtt_ms: Any = None) -> ModelView:
 
 SNAPSHOT = """\
 demo  12 blocks, root aaaaaaaaaaaaaaaa…, 2 of 3 nodes serve
-node      blocks            state    dtype blocks/s   cache free       rtt version    up
-…est00001 ████──────── 0:4  serving  f32        100 100% of 1000    0.8 ms       0 3 min
-…est00002 ───█████──── 3:8  serving  bf16         ?  25% of 1000     35 ms       0  10 s
-…est00003 ────────████ 8:12 draining f32        100 100% of 1000 no answer       0 3 min
+node       blocks              state     dtype  blocks/s    cache free        rtt  version     up
+…est00001  ████────────  0:4   serving   f32         100  100% of 1000     0.8 ms        0  3 min
+…est00002  ───█████────  3:8   serving   bf16          ?   25% of 1000      35 ms        0   10 s
+…est00003  ────────████  8:12  draining  f32         100  100% of 1000  no answer        0  3 min
 coverage  11121111····  nobody serves 8:12; help with: gridllm serve --model demo"""
 
 
@@ -47,19 +47,26 @@ def test_snapshot() -> None:
 
 
 @pytest.mark.parametrize("certified", [False, True])
-def test_no_figure_is_cut_off_at_80_columns(certified: bool) -> None:
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(80, {"version"}), (60, {"version", "up", "dtype", "cert"}), (40, {"rtt"})]
+)
+def test_a_narrow_terminal_gets_whole_columns_and_no_figure_is_cut_off(
+    width: int, left_out: set[str], certified: bool
+) -> None:
     records = [node(1, 0, 4, free_tokens=65536, total_tokens=65536), node(3, 8, 12, blocks_per_s=12345.0)]
-    shown = view(*records, rtt_ms={peer(1): 123.0})
+    shown = view(*records, rtt_ms={peer(1): 123.0, peer(3): 5.0})
     if certified:
         papers = certificate(closed_grid(), Identity.ephemeral().peer)
         shown = replace(shown, certificates={record.peer: papers for record in records}, now_s=papers.expires - 5000.0)
-    console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    console.print(model_renderable(shown, 80))
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console.print(model_renderable(shown, width))
     assert isinstance(console.file, io.StringIO)
-    table = console.file.getvalue().splitlines()[1:4]
-    assert "100% of 66k" in table[1]
-    assert "…" not in "".join(table).replace("…est", "")
-    assert ("cert" in table[0]) == certified
+    title, *rows = [line for line in console.file.getvalue().splitlines() if line.startswith(("node", "…est"))]
+    assert len(rows) == len(records)
+    assert "100% of 66k" in rows[0]
+    assert "…" not in "".join(rows).replace("…est", "")
+    assert not left_out & set(title.split())
+    assert ("cert" in title) == (certified and width == 80)
 
 
 def test_an_empty_grid_is_one_red_gap() -> None:
