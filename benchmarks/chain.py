@@ -145,12 +145,7 @@ def main() -> None:
         sizes = {name: measure_size(name, options.nodes, options.repeats, Path(scratch)) for name in options.sizes}
     result = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {
-            "cpu": _cpu(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
+        "machine": machine(),
         "repeats": options.repeats,
         "load_before": os.getloadavg()[2],
         "sizes": sizes,
@@ -159,6 +154,16 @@ def main() -> None:
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     if options.docs is not None:
         write_report(result, options.docs)
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
 
 
 def _cpu() -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -22,28 +21,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
-from benchmarks.chain import LONG_PROMPT, SHORT_PROMPT, _cpu, prompt, spans
+from benchmarks.chain import LONG_PROMPT, SHORT_PROMPT, machine, prompt
 from benchmarks.metering_cost import direct_cost
+from benchmarks.metering_grid import MODELS, metered_grid
 from benchmarks.metering_report import write_report
 from benchmarks.metering_worker import BLOCK
-from benchmarks.models import SIZES, make_model
 from benchmarks.pairs import Load, Pairs
 from benchmarks.process import Worker, cpu_seconds, family
-from gridllm.demo_model import demo_model_path
-from tests.command import gridllm, home_environ
-from tests.swarm.grid import ProcessGrid, process_grid
+from tests.swarm.grid import ProcessGrid
 
-MODELS: Final = {"demo": 8, "small": SIZES["small"].layers, "medium": SIZES["medium"].layers}  # blocks
 NODES: Final = 2
 CLIENTS: Final = 8
 NEW_TOKENS: Final = 64
 STRETCH_S: Final = 2.0  # at least, of generations in a row
 BLOCKS: Final = 8  # of two sessions that grow by turns
 QUIET_S: Final = 1.6  # after a stretch: nodes hand in a second after a session closed
-FOUNDING: Final = ("--open", "--ledger", "--newcomers", "lowest")
-CREDITS: Final = "100000000"
 
 
 class Bench:
@@ -155,26 +147,12 @@ def measure(bench: Bench, seconds: float) -> dict[str, Any]:
 
 def measure_model(name: str, seconds: float, scratch: Path) -> dict[str, Any]:
     """A grid of this model, its clients, and the local model."""
-    folder = str(demo_model_path() if name == "demo" else make_model(name, scratch))
-    home = scratch / f"grid-{name}"
-    home.mkdir()
-    with process_grid(
-        home,
-        *spans(MODELS[name], NODES),
-        model="demo" if name == "demo" else folder,
-        dtype="float32",
-        extra=["--cache-tokens", "16384"],
-        admission=FOUNDING,
-        cold=True,
-    ) as grid:
-        account = json.loads(gridllm(grid.home, "id", "--json").stdout)["peer"]
-        grid.maintain("grant", account, CREDITS, "--why", "a measurement")
-        env = home_environ(grid.home)
-        local = Worker("benchmarks.local", folder)
-        clients = [Worker("benchmarks.metering_worker", name, folder, env=env) for _ in range(CLIENTS)]
+    with metered_grid(name, NODES, scratch) as metered:
+        local = Worker("benchmarks.local", metered.folder)
+        clients = [metered.client() for _ in range(CLIENTS)]
         for worker in (local, *clients):
             worker.wait()
-        found = measure(Bench(local, clients, grid), seconds)
+        found = measure(Bench(local, clients, metered.grid), seconds)
         for worker in (local, *clients):
             worker.close()
     return found
@@ -191,16 +169,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=None, help="page for the table, such as docs/performance.md")
     options = parser.parse_args()
     models: dict[str, Any] = {}
-    result = {
-        "machine": {
-            "cpu": _cpu(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
-        "direct": direct_cost(),
-        "models": models,
-    }
+    result = {"machine": machine(), "direct": direct_cost(), "models": models}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.models:

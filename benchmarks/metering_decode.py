@@ -13,24 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
-from benchmarks.chain import SHORT_PROMPT, _cpu, prompt, spans
-from benchmarks.metering import CREDITS, FOUNDING, MODELS
+from benchmarks.chain import SHORT_PROMPT, machine, prompt
+from benchmarks.metering_grid import MODELS, metered_grid
 from benchmarks.metering_worker import BLOCK
-from benchmarks.models import make_model
 from benchmarks.page import put
 from benchmarks.pairs import Load, Pairs
 from benchmarks.process import Worker, cpu_seconds, family
-from gridllm.demo_model import demo_model_path
-from tests.command import gridllm, home_environ
-from tests.swarm.grid import process_grid
 
 BLOCKS: Final = 12  # of each session, before others are opened: contexts stay short, and half of them are odd
 BOUND: Final = 0.03  # of decode speed, that metering may cost
@@ -53,35 +46,22 @@ def measure(client: Worker, nodes: list[int], seconds: float, *, control: bool) 
 
 
 def measure_chain(name: str, nodes: int, seconds: float, scratch: Path) -> dict[str, Any]:
-    """A grid of so many nodes of one thread each that serves this model, and one client with credit."""
-    folder = str(demo_model_path() if name == "demo" else make_model(name, scratch))
-    home = scratch / f"grid-{name}-{nodes}"
-    home.mkdir()
-    with process_grid(
-        home,
-        *spans(MODELS[name], nodes),
-        model="demo" if name == "demo" else folder,
-        dtype="float32",
-        extra=["--cache-tokens", "4096"],
-        admission=FOUNDING,
-        cold=True,
-    ) as grid:
-        account = json.loads(gridllm(grid.home, "id", "--json").stdout)["peer"]
-        grid.maintain("grant", account, CREDITS, "--why", "a measurement")
-        client = Worker("benchmarks.metering_worker", name, folder, env=home_environ(grid.home))
+    """A grid of so many nodes that serves this model, and one client with credit."""
+    with metered_grid(name, nodes, scratch) as metered:
+        client = metered.client()
         client.wait()
-        found = measure(client, grid.pids, seconds, control=False)
-        found["control"] = measure(client, grid.pids, seconds / 2, control=True)
+        found = measure(client, metered.grid.pids, seconds, control=False)
+        found["control"] = measure(client, metered.grid.pids, seconds / 2, control=True)
         client.close()
     return {"model": name, "nodes": nodes} | found
 
 
 def table(result: dict[str, Any]) -> str:
     """Markdown: one row for each chain."""
-    machine = result["machine"]
+    where = result["machine"]
     lines = [
-        f"Measured {result['when']} on {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}, torch "
-        f"{machine['torch']}; one thread per process, keeper and client on the same cores.",
+        f"Measured {result['when']} on {where['cores']} cores of {where['cpu']}, Python {where['python']}, torch "
+        f"{where['torch']}; one thread per process, keeper and client on the same cores.",
         "",
         "| chain | tokens/s, on | off | speed, on ÷ off (95 %) | CPU, on ÷ off (95 %) | pairs | load | others' cores |",
         "|---|---|---|---|---|---|---|---|",
@@ -110,10 +90,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/metering_decode.json"))
     parser.add_argument("--docs", type=Path, default=None, help="page for the table, such as docs/ledger-speed.md")
     options = parser.parse_args()
-    machine = {"cpu": _cpu(), "cores": os.cpu_count()}
-    machine |= {"python": platform.python_version(), "torch": torch.__version__}
     chains: list[dict[str, Any]] = []
-    result: dict[str, Any] = {"machine": machine, "bound": BOUND, "block": BLOCK, "chains": chains}
+    result: dict[str, Any] = {"machine": machine(), "bound": BOUND, "block": BLOCK, "chains": chains}
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.models:
             for nodes in options.nodes:
