@@ -86,8 +86,8 @@ def _client_call(tab: Tab, call: int, watch: Stopwatch) -> Count | None:
         tab.add(slices, call)
         bare = 0 < tab.covered < tab.owed
         count = tab.ahead()
-        tab.served()
-        count = count or tab.due()
+        if tab.served():
+            count = count or tab.rest()
     if bare:
         raise RuntimeError("The escrow is too small for this measurement.")
     return count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Final
 
 from gridllm.ledger.prices import Count
@@ -23,51 +22,49 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        self._prefill = 0
-        self._decode = 0
+        self.count = Count()
+        """Tokens so far."""
         self._call = -1  # the latest
         self._frames = 0  # of it
         self._tokens = 0  # of it
-        self._rows: frozenset[int] = frozenset()  # of it
+        self._rows: set[int] = set()  # of it
         self._replays: set[int] = set()  # calls that replayed steps belonged to since the last repair
 
-    @property
-    def count(self) -> Count:
-        """Tokens so far."""
-        return Count(self._prefill, self._decode)
+    def after(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> Count:
+        """What the count would be once a step's slices are in; ``call`` is its ``step`` number. Changes nothing."""
+        prefill, decode = self.count
+        tokens, rows = 0, set()
+        for s in slices:
+            tokens += s.tokens
+            rows.add(s.row)
+        if replay and self._is_replay(call):
+            return Count(prefill + tokens, decode)
+        if call == self._call and self._tokens + tokens >= LEAST_PIECE * self._frames:
+            rows -= self._rows
+        return Count(prefill + tokens - len(rows), decode + len(rows))
 
     def add(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> None:
-        """Count a step's slices; ``call`` is its ``step`` number."""
-        if replay and (call in self._replays or len(self._replays) < MOST_REPLAYED):
+        """Count a step's slices."""
+        self.count = self.after(slices, call, replay=replay)
+        if replay and self._is_replay(call):
             self._replays.add(call)
-            self._prefill += sum(s.tokens for s in slices)
             return
-        tokens = sum(s.tokens for s in slices)
         if call != self._call:
-            self._call, self._frames, self._tokens, self._rows = call, 0, 0, frozenset()
+            self._call, self._frames, self._tokens, self._rows = call, 0, 0, set()
         self._frames += 1
-        self._tokens += tokens
-        rows = frozenset(s.row for s in slices)
-        apart = self._tokens < LEAST_PIECE * (self._frames - 1)
-        calls = len(rows) if apart else len(rows - self._rows)
-        self._rows |= rows
-        self._decode += calls
-        self._prefill += tokens - calls
+        for s in slices:
+            self._tokens += s.tokens
+            self._rows.add(s.row)
 
     def replayed(self, tokens: int) -> None:
         """Count tokens that another node sent again."""
-        self._prefill += tokens
+        self.count = Count(self.count.prefill + tokens, self.count.decode)
 
     def adopt(self, count: Count) -> None:
         """Take over the other side's lower count, after a repair in which calls got lost."""
-        self._prefill, self._decode = count
+        self.count = count
         self._call = -1
         self._replays.clear()
 
-
-def after(meter: Meter, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> Count:
-    """What the count would be once the step is in; changes nothing."""
-    clone = copy(meter)
-    clone._replays = set(meter._replays)
-    clone.add(slices, call, replay=replay)
-    return clone.count
+    def _is_replay(self, call: int) -> bool:
+        return call in self._replays or len(self._replays) < MOST_REPLAYED

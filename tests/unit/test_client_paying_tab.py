@@ -74,8 +74,8 @@ class Served:
                 here[s.row] = s.position + s.tokens
         if lost_from is not None:
             self.repair(here)
-        self.tab.served()
-        self.pay(self.tab.due())
+        if self.tab.served():
+            self.pay(self.tab.rest())
         assert 2 * self.bill.unpaid < self.bill.window or not self.bill.unpaid
 
     def repair(self, here: list[int]) -> None:

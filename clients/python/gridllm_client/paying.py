@@ -142,15 +142,17 @@ class Payer:
         return True
 
     def came_back(self, hops: Sequence[Hop]) -> None:
-        """All outputs of the call are here."""
+        """All outputs of the call are here; what is due for them is paid as soon as this task waits.
+
+        That is once the next call is on its way, where one follows: vouchers are signed while nodes compute.
+        """
         self._anew.clear()
-        for hop in hops:
-            if (tab := hop.tab) is not None:
-                tab.served()
-                self._pay(hop, tab, tab.due())
+        due = [hop for hop in hops if hop.tab is not None and hop.tab.served()]
+        if due:
+            asyncio.get_running_loop().call_soon(self._settle_all, due)
 
     def settle(self, hop: Hop) -> None:
-        """A hop is about to be left: pay the rest."""
+        """Pay for all that came back of a hop; the rest, when it is about to be left."""
         if hop.tab is not None:
             self._pay(hop, hop.tab, hop.tab.rest())
 
@@ -162,7 +164,7 @@ class Payer:
         """
         tab = hop.tab
         if tab is None:
-            raise BadPayment("it asks to be paid, and was opened without")
+            raise BadPayment("it asks to be paid, but the session was opened without payment")
         before, count = tab.signed, tab.asked(owing.micro)
         if count is None:
             self._repeat(hop, tab)
@@ -265,6 +267,10 @@ class Payer:
         self._free = True
 
     # what is shown and sent
+
+    def _settle_all(self, hops: Sequence[Hop]) -> None:
+        for hop in hops:
+            self.settle(hop)
 
     def _payment(self, hop: Hop) -> Payment | None:
         access = self._wallet.access

@@ -56,6 +56,8 @@ class Tab:
     def __init__(self, key: TabKey, tariff: Tariff) -> None:
         self.key = key
         self.tariff = tariff
+        self.owed = 0
+        """Micro-credits for all tokens, those of the pending call included."""
         self.signed = 0
         """Micro-credits of the highest voucher signed."""
         self.escrow = 0
@@ -77,11 +79,6 @@ class Tab:
     def count(self) -> Count:
         """Tokens, those of the pending call included."""
         return self._meter.count
-
-    @property
-    def owed(self) -> int:
-        """Micro-credits for all of them."""
-        return self.tariff.cost(self._meter.count)
 
     @property
     def covered(self) -> int:
@@ -111,15 +108,18 @@ class Tab:
     def add(self, slices: Sequence[RowSlice], call: int) -> None:
         """A call is about to be sent."""
         self._meter.add(slices, call)
+        self._priced()
 
     def replayed(self, tokens: int) -> None:
         """Tokens are about to be sent again by whoever is upstream."""
         self._meter.replayed(tokens)
+        self._priced()
 
-    def served(self) -> None:
-        """All that was sent came back."""
+    def served(self) -> bool:
+        """All that was sent came back; whether to sign for the rest now, since half the window is owed."""
         self._repeats = 0
         self._served = self._meter.count
+        return 2 * (self.owed - self.signed) >= self.tariff.window
 
     def adopt(self, count: Count) -> None:
         """Take over the node's lower count after a repair: of a lost call it saw some or nothing.
@@ -135,6 +135,7 @@ class Tab:
                 f"{own.prefill} and {own.decode}"
             )
         self._meter.adopt(count)
+        self._priced()
         self._served = Count(*map(min, self._served, count))
 
     def ahead(self) -> Count | None:
@@ -142,22 +143,19 @@ class Tab:
 
         All that came back, and of the pending call what exceeds the window.
         """
-        own, window = self._meter.count, self.tariff.window
-        prefill, decode = own.prefill - self._served.prefill, own.decode - self._served.decode
-        if self.tariff.cost(own) - self.signed <= window:
+        window = self.tariff.window
+        if self.owed - self.signed <= window:
             return None
+        own = self._meter.count
+        prefill, decode = own.prefill - self._served.prefill, own.decode - self._served.decode
         late = self._fitting(decode, window, self.tariff.prices.decode)
         window = max(0, window - self.tariff.cost(Count(decode=late)) - 1)  # 1: that is rounded down
         early = self._fitting(prefill, window, self.tariff.prices.prefill)
         return Count(own.prefill - early, own.decode - late)
 
-    def due(self) -> Count | None:
-        """What to sign now that outputs came back; None: it can wait until half the window is owed."""
-        return self._served if 2 * self._unpaid() >= self.tariff.window else None
-
     def rest(self) -> Count | None:
-        """What to sign when the hop is left; None: nothing."""
-        return self._served if self._unpaid() else None
+        """What to sign for all that came back; None: that is signed for."""
+        return self._served if self.tariff.cost(self._served) > self.signed else None
 
     def asked(self, micro: int) -> Count | None:
         """What to sign for a node that waits for a voucher of at least ``micro``; None: it has one, or it is underway.
@@ -185,5 +183,5 @@ class Tab:
         """How many of ``tokens`` at the price ``each`` cost ``micro`` at most."""
         return min(tokens, micro * PARAMETERS // (self.tariff.parameters * each)) if each else tokens
 
-    def _unpaid(self) -> int:
-        return max(0, self.tariff.cost(self._served) - self.signed)
+    def _priced(self) -> None:
+        self.owed = self.tariff.cost(self._meter.count)

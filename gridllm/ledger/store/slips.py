@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,6 +12,7 @@ from sqlalchemy import Column, Engine, Float, Integer, LargeBinary, MetaData, St
 from sqlalchemy.dialects.sqlite import insert
 
 from gridllm.database.engine import reading, writing
+from gridllm.database.upsert import upsert
 from gridllm.disk import make_private_dir
 from gridllm.errors import LedgerError
 from gridllm.ledger.statements import TabKey
@@ -145,12 +146,12 @@ class SlipStore:
     def save(self, change: Change) -> None:
         """Write all of it; it is on disk when this returns."""
         with writing(self._engine) as connection:
-            _put(connection, slips, [_row(slip) for slip in change.slips])
-            _put(connection, walked, [day._asdict() for day in change.walked])
+            upsert(connection, slips, [_row(slip) for slip in change.slips])
+            upsert(connection, walked, [day._asdict() for day in change.walked])
             for tab in change.gone:
                 connection.execute(delete(slips).where(*(slips.c[name] == value for name, value in _key(tab).items())))
             connection.execute(delete(walked).where(walked.c.day < change.before_day))
-            _put(connection, totals, [{"name": "earned", "value": change.earned}])
+            upsert(connection, totals, [{"name": "earned", "value": change.earned}])
 
     def close(self) -> None:
         """Let go of the file."""
@@ -172,11 +173,3 @@ def _slip(row: Mapping[Any, Any]) -> Slip:
     said = {name: row[name] for name in _COLUMNS}
     said["released"] = bool(said["released"])
     return Slip(TabKey(*(row[name] for name in TabKey._fields)), **said)
-
-
-def _put(connection: Any, table: Table, rows: Iterable[dict[str, Any]]) -> None:
-    rows = list(rows)
-    if rows:
-        statement = insert(table)
-        new = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
-        connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new), rows)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from gridllm.charter.economy import MAX_MICRO, Prices
 from gridllm.errors import BadPayment
-from gridllm.ledger.metering import Meter, after
+from gridllm.ledger.metering import Meter
 from gridllm.ledger.prices import Count, price, window_price
 from gridllm.ledger.statements import Escrow, TabKey, Voucher
 from gridllm.quantities import spell_credits
@@ -97,12 +97,12 @@ class Bill:
 
     def allows(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False, now_s: float) -> bool:
         """Whether a step may be taken now; changes nothing."""
-        cost = self._price(after(self.meter, slices, call, replay=replay))
-        return self._is_free(cost) or (cost <= self.claimed + self.window and cost <= self._limit(now_s))
+        cost = self._price(self.meter.after(slices, call, replay=replay))
+        return (cost <= self.claimed + self.window and cost <= self._limit(now_s)) or self._is_free(cost)
 
     def take(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False) -> bool:
         """Count a step that was taken; False: it is served for nothing."""
-        if self._open_ended and self._is_free(self._price(after(self.meter, slices, call, replay=replay))):
+        if self._open_ended and self._is_free(self._price(self.meter.after(slices, call, replay=replay))):
             return False
         self.meter.add(slices, call, replay=replay)
         return True
@@ -113,7 +113,7 @@ class Bill:
 
     def owing(self, slices: Sequence[RowSlice], call: int, *, replay: bool = False, now_s: float) -> Due:
         """What a step that is not allowed waits for."""
-        cost = self._price(after(self.meter, slices, call, replay=replay))
+        cost = self._price(self.meter.after(slices, call, replay=replay))
         micro = min(max(self.claimed, cost - self.window, 0), MAX_MICRO - 1)
         if cost <= self._limit(now_s):
             text = (
