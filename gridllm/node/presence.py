@@ -45,6 +45,7 @@ class Presence:
         self.span: BlockRange = (0, 0)
         self.blocks_per_s = 0.0
         self.engine: Engine | None = None
+        self.silent_tokens: Callable[[], int] = lambda: 0  # KV cache of sessions that give way to any other
         self.since = time.time()  # of joining, then of serving
         self.certificate = b""  # admission certificate; shown to whoever reads the record
         self.returning = False  # leaves this swarm only to enter it again: the record stays
@@ -70,7 +71,7 @@ class Presence:
             state=self.state,
             dtype=self._dtype,
             blocks_per_s=self.blocks_per_s,
-            free_tokens=budget.free if budget is not None else 0,
+            free_tokens=budget.free + self.silent_tokens() if budget is not None else 0,
             total_tokens=budget.total if budget is not None else 0,
             next_hop_ms=dict(self._next_hop_ms),
             addresses=[one for one in self.swarm.addresses if len(one) <= MAX_ADDRESS_CHARS][:MAX_ADDRESSES],

@@ -66,6 +66,7 @@ class Stay:
         await self.service.start()
         await self._site.answer_authorities(self._renewal)
         presence.state, presence.since = "serving", time.time()
+        presence.silent_tokens = lambda: self.service.silent_tokens
         await presence.announce()
         self._report.serving(presence.record())
 

@@ -108,7 +108,7 @@ class Hall:
         def progress(done: int, total: int) -> None:
             self.progress.append((done, total))
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             return await obtain_weights(
                 self.reader,
                 name,

@@ -6,7 +6,7 @@ import pytest
 
 from gridllm.errors import Full
 from gridllm.node.service import callers
-from gridllm.node.service.callers import MAX_LINKS_PER_PEER, MAX_REQUESTS_PER_LINK, Callers
+from gridllm.node.service.callers import MAX_LINKS_PER_PEER, MAX_REQUESTS_PER_LINK, QUIET_S, Callers
 
 
 class Line:
@@ -43,6 +43,27 @@ def test_all_peers_together_have_a_bounded_number(monkeypatch: pytest.MonkeyPatc
     admitted(made, Line("a"), Line("b"), Line("c"))
     with pytest.raises(Full, match="try another"):
         admitted(made, Line("d"))
+
+
+def test_links_that_nobody_uses_give_way_the_longest_quiet_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "MAX_LINKS", 3)
+    made, lines = Callers(), [Line(name) for name in "abc"]
+    used, heard, asking = lines
+
+    def admit(name: str, now_s: float) -> object:
+        return made.admit(Line(name), now_s, lambda one: one is used)  # type: ignore[arg-type,comparison-overlap]
+
+    admitted(made, *lines)
+    made.heard(heard, 5.0)  # type: ignore[arg-type]
+    made.asked(asking)  # type: ignore[arg-type]
+    with pytest.raises(Full, match="try another"):
+        admit("d", QUIET_S + 4)  # one has a session, one a request, and one was heard lately
+    assert admit("d", QUIET_S + 5) is heard
+    made.answered(asking)  # type: ignore[arg-type]
+    assert admit("e", QUIET_S + 5) is asking
+    with pytest.raises(Full, match="try another"):
+        admit("f", QUIET_S + 6)
+    assert len(list(made)) == 3
 
 
 def test_requests_wait_in_bounded_number() -> None:

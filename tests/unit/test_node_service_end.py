@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from gridllm.ids import ModelRoot, SessionId
+from gridllm.ids import ModelRoot, PeerId, SessionId
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.wire.messages import AnyMessage, Hop, Open, Ready, Refused, Resume
 from tests.unit.memory_grid import ROOT, MemoryGrid, MemoryNode, memory_grid
@@ -43,6 +43,9 @@ class AnotherModel:
 
     def orphan(self, link: Link) -> None:
         pass
+
+    def callers(self) -> Iterator[tuple[Link, PeerId]]:
+        return iter(())
 
     def metrics(self) -> dict[str, Any]:
         return {}

@@ -100,7 +100,7 @@ class Openings:
         if self._till is not None:
             self._sessions.check(opened, link.peer)  # before signatures are verified
             terms = await self._till.admit(opened, link.peer)
-        session = self._sessions.open(opened, link)
+        session = self._sessions.open(opened, link, terms.priority)
         session.terms = terms
         try:
             if self._till is not None and terms.bill is not None:

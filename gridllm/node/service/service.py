@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from gridllm.admission.gate import Gatekeeper
@@ -70,6 +70,11 @@ class NodeService:
     def sessions(self) -> int:
         """Sessions open now."""
         return len(self._sessions)
+
+    @property
+    def silent_tokens(self) -> int:
+        """KV cache, in tokens, that a new session has though it is not free: of sessions that are silent."""
+        return self._sessions.silent_tokens
 
     async def start(self) -> None:
         """Begin to accept links."""
@@ -199,6 +204,10 @@ class NodeService:
             if session.next_link is link:
                 session.next_link = None
                 tell_next_lost(session, reason)
+
+    def callers(self) -> Iterator[tuple[Link, PeerId]]:
+        """See ``Line``."""
+        return ((session.client_link, session.upstream) for session in self._sessions)
 
     def metrics(self) -> dict[str, Any]:
         """See ``Line``."""

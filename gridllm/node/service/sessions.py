@@ -17,8 +17,10 @@ from gridllm.wire.tensor import name_of
 
 MAX_SESSIONS: Final = 1024
 MAX_SESSIONS_PER_CLIENT: Final = 256
+SILENT_S: Final = 60.0  # without a step: it gives way to a session of its class, or a higher one, that needs the room
 MAX_IDLE_S: Final = 600.0  # without a step; its client can open it anew and replay
 LINGER_S: Final = 30.0  # a session whose client's link broke waits this long for it to come back
+HIGHEST: Final = 2**31  # class: above all that there are
 REPLAY_BYTES: Final = 256 * 1024**2  # of all sessions; the largest buffer goes first
 
 
@@ -67,13 +69,14 @@ class Sessions:
             raise UnknownSession("This node holds no such session of yours; open one first.")
         return found
 
-    def open(self, opened: Open, link: Link) -> NodeSession:
-        """Check a request and create its session.
+    def open(self, opened: Open, link: Link, priority: int = 0) -> NodeSession:
+        """Check a request and create its session, of that class; silent ones give way where there is no room else.
 
         Raises:
             Draining, SessionExists, WrongModel, WrongSpan, Malformed, Full: nothing was created.
         """
-        self.check(opened, link.peer)
+        self.check(opened, link.peer, priority)
+        self._make_room(opened, priority)
         span = self._engine.span
         cache = self._engine.open_session(opened.rows, opened.start, opened.end)
         session = NodeSession(opened, link.peer, link, cache, span.hidden_size, span.dtype)
@@ -129,8 +132,42 @@ class Sessions:
         if all(session.orphaned_at is not None for session in self._by_id.values()):
             self.unused.set()
 
-    def check(self, opened: Open, client: PeerId) -> None:
-        """Check a request to open a session. Raises as ``open`` does."""
+    def _silent(self, priority: int) -> list[NodeSession]:
+        """Sessions of that class, or lower ones, that give way where they must: the longest silent first."""
+        since = asyncio.get_running_loop().time() - SILENT_S
+        found = [
+            one
+            for one in self
+            if one.used_at < since and not one.waiting and not one.held and one.terms.priority <= priority
+        ]
+        return sorted(found, key=lambda one: one.used_at)
+
+    @property
+    def silent_tokens(self) -> int:
+        """KV cache, in tokens, of sessions that give way to any other."""
+        return sum(sum(one.cache.capacities) for one in self._silent(0))
+
+    def _lacking(self, opened: Open) -> int:
+        """Tokens of KV cache beyond what is free."""
+        return opened.tokens * opened.rows - self._engine.budget.free
+
+    def _crowded(self, opened: Open) -> bool:
+        return self._lacking(opened) > 0 or len(self) >= MAX_SESSIONS
+
+    def _make_room(self, opened: Open, priority: int) -> None:
+        """Clients of sessions that end here open them anew and replay, on this node or another."""
+        if self._crowded(opened):
+            for session in self._silent(priority):
+                self.close(session.id, session.client)
+                if not self._crowded(opened):
+                    return
+
+    def check(self, opened: Open, client: PeerId, priority: int | None = None) -> None:
+        """Check a request to open a session. Raises as ``open`` does.
+
+        Args:
+            priority: its class; None: not known yet, perhaps the highest.
+        """
         span = self._engine.span
         dtype = name_of(span.dtype)
         if self.draining:
@@ -148,12 +185,13 @@ class Sessions:
             )
         if len(opened.need) != opened.rows:
             raise Malformed(f"Open names {len(opened.need)} needs for {opened.rows} rows.")
-        if opened.tokens * opened.rows > self._engine.budget.free:
+        silent = self._silent(HIGHEST if priority is None else priority) if self._crowded(opened) else []
+        if self._lacking(opened) > sum(sum(one.cache.capacities) for one in silent):
             raise Full(
                 f"This node's KV cache has room for {self._engine.budget.free} more tokens and the session expects "
                 f"{opened.tokens * opened.rows}; try another node."
             )
-        if len(self._by_id) >= MAX_SESSIONS:
+        if len(self) >= MAX_SESSIONS and not silent:
             raise Full(f"This node holds {MAX_SESSIONS} sessions already; try another node.")
         if Counter(s.client for s in self._by_id.values())[client] >= MAX_SESSIONS_PER_CLIENT:
             raise Full(f"You hold {MAX_SESSIONS_PER_CLIENT} sessions on this node already; close some first.")

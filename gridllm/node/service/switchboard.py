@@ -5,12 +5,14 @@ A node serves one model; two for a while, when it goes over from one to another.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from gridllm.errors import GridError, Refusal
+from gridllm.errors import GaveWay, GridError, Refusal
 from gridllm.ids import ModelRoot, PeerId, SessionId
 from gridllm.node.service.callers import Callers
 from gridllm.node.service.replies import refused, send
@@ -39,6 +41,10 @@ class Line(Protocol):
 
     def orphan(self, link: Link) -> None:
         """The link ended."""
+        ...
+
+    def callers(self) -> Iterator[tuple[Link, PeerId]]:
+        """Of each session the client's link, and the peer that its steps come from."""
         ...
 
     def metrics(self) -> dict[str, Any]:
@@ -79,7 +85,7 @@ class Switchboard:
     async def _on_stream(self, stream: Stream) -> None:
         link = Link(stream, on_message=self._on_message, opener=False)
         try:
-            self.links.admit(link)
+            await self._admit(link)
             await link.run()
         except Refusal as refusal:
             send(link, refused(refusal))
@@ -93,7 +99,18 @@ class Switchboard:
                 line.orphan(link)
             await link.close()
 
+    async def _admit(self, link: Link) -> None:
+        """Raises Full."""
+        callers = [one for line in self._lines for one in line.callers()]
+        links, peers = {used for used, _ in callers}, {peer for _, peer in callers}
+        now_s = asyncio.get_running_loop().time()
+        gone = self.links.admit(link, now_s, lambda one: one in links or one.peer in peers)
+        if gone is not None:
+            send(gone, refused(GaveWay("Others need a link to this node, and yours has no session; open it again.")))
+            await gone.close()
+
     def _on_message(self, link: Link, message: AnyMessage, body: bytearray) -> None:
+        self.links.heard(link, asyncio.get_running_loop().time())
         if len(self._lines) == 1:
             self._lines[0].take(link, message, body)
         elif self._lines:
