@@ -57,6 +57,10 @@ def paying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paying]:
     runtime.close(stack.aclose(), 20)
 
 
+def test_a_model_says_which_it_is(paying: Paying):
+    assert repr(paying.model) == "GridModel('tiny', float32)"
+
+
 def test_a_generation_tells_what_it_cost(paying: Paying):
     made = paying.model.complete("Once upon a time", max_new_tokens=12, temperature=0)
     calls, rest = len(made.ids), made.prompt_tokens - 1  # nobody computed with the last token

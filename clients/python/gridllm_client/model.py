@@ -52,6 +52,9 @@ class GridModel:
         self._reporter = reporter
         self._wallet = wallet
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.dtype})"
+
     @property
     def name(self) -> str:
         """The model's own name, as the grid lists it."""
