@@ -61,7 +61,7 @@ soak: $(VENV)/.dev  ## many random failures in a row (minutes)
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
 jitter: $(VENV)/.dev  ## the unit tests with random delays, which show what depends on luck; JITTER_SEED=n for others
-	@$(PYTEST) -p tests.jitter tests/unit $(PYTEST_ARGS)
+	@$(PYTEST) -p tests.jitter -p tests.leaps tests/unit $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -138,7 +138,7 @@ async def living(home: Path, network: MemoryNetwork | None = None, **changes: An
     finally:
         life.stops.stop.set()
         life.stops.hurry.set()
-        await asyncio.wait([life.task], timeout=20)
+        await asyncio.wait([life.task], timeout=60)
         assert life.task.done(), "it leaves when told to"
         for link in life.links:
             link.cancel()

@@ -25,6 +25,7 @@ from gridllm.errors import CallTimeout, Full, Malformed, OutOfTurn, PeerLost, Re
 from gridllm.identity.keys import Identity
 from gridllm.swarm.interface import Stream
 from gridllm.swarm.memory import MemoryNetwork
+from tests.unit.notes import until
 
 Script = Callable[[Conversation], Awaitable[None]]
 
@@ -110,7 +111,7 @@ async def test_an_answer_before_its_question_is_out_of_turn() -> None:
         await listen(talk)
 
     async with talking_to(script) as (talk, other):
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(talk.stream._frames))  # type: ignore[attr-defined]
         with pytest.raises(OutOfTurn, match="before the question"):
             await talk.ask(Echo(nonce=7), Filled, timeout_s=5)
         with pytest.raises(OutOfTurn):

@@ -157,7 +157,7 @@ async def test_a_slower_node_is_recertified_and_its_better_certificate_voided() 
 
 
 async def test_the_old_certificate_counts_until_the_new_one_is_known() -> None:
-    async with stage(void_after_s=0.5) as made:
+    async with stage(void_after_s=3.0) as made:
         made.rechecks.suspect(SUSPICION, old())
         await heard(made)
         made.rechecks.certified(old(issued=int(time.time()), figures=scaled(0.2)))

@@ -82,7 +82,7 @@ def test_ctrl_c_waits_for_no_thread() -> None:
         "def command():\n    threading.Thread(target=time.sleep, args=(3600,)).start()\n    raise KeyboardInterrupt\n"
         "cli.app.command('wait')(command)\nsys.argv = ['gridllm', 'wait']\nprint('said before')\ncli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stdout) == (130, "said before\n"), done.stderr
 
 
@@ -181,7 +181,7 @@ def test_help_needs_no_torch() -> None:
         "try: main(['--help'])\nexcept SystemExit as end: assert end.code == 0\n"
         "heavy = {'torch', 'transformers', 'hivemind', 'numpy'} & set(sys.modules)\nassert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert "cannot be loaded" not in done.stdout
 
@@ -191,7 +191,7 @@ def test_help_is_fast() -> None:
     best_s = 10.0
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "gridllm", "--help"], capture_output=True, timeout=60, check=True)
+        subprocess.run([sys.executable, "-m", "gridllm", "--help"], capture_output=True, timeout=200, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best_s = min(best_s, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert best_s < 0.5, f"gridllm --help took {best_s:.2f} s"

@@ -155,7 +155,7 @@ def test_a_stream_left_early_frees_its_session(local: Local):
     pieces.close()
 
     async def settle() -> int:
-        for _ in range(50):
+        for _ in range(3000):
             await asyncio.sleep(0.02)
             if not any(node.service.sessions for node in local.grid.listed):
                 break

@@ -21,6 +21,7 @@ from gridllm_client.links import LinkPool
 from gridllm_client.listing import STALE_S
 from gridllm_client.routes import Routes
 from gridllm_client.runtime import Runtime
+from tests.unit.notes import until
 
 ROOT = ModelRoot("cd" * 32)
 
@@ -166,6 +167,7 @@ async def test_a_node_lost_while_no_session_uses_its_link_counts_as_failed(netwo
     assert (await routes.plan(0, 4, desperate=False))[0].record.peer == node.peer, "closed by ourselves"
     await pool.get(node.peer, node.addresses)
     network.kill(node.peer)
+    await until(lambda: pool.known(node.peer) is None)
     await asyncio.sleep(0.05)
     with pytest.raises(RouteError):
         await routes.plan(0, 4, desperate=False)
@@ -249,7 +251,7 @@ def test_a_runtime_ends_from_anywhere():
         runtime.close(nothing(), 1.0)
 
     runtime.run(from_inside())
-    for _ in range(100):
+    for _ in range(1200):
         if not any(thread.name == "gridllm-client" for thread in threading.enumerate()):
             break
         threading.Event().wait(0.05)

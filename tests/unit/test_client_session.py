@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gridllm.errors import BadTensor, RouteError, UsageError
+from gridllm.swarm.link import Link
 from gridllm.wire.messages import Refused, RowSlice
 from gridllm_client.terms import ChainEvent, Patience
 from tests.unit.memory_grid import MemoryGrid, MemoryNode, memory_grid
@@ -53,7 +54,11 @@ async def test_open_says_what_chain_it_chose(grid: MemoryGrid):
 
 
 @pytest.mark.parametrize("victims", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
-async def test_lost_hops_are_replaced(grid: MemoryGrid, tiny: Tiny, victims: tuple[int, ...]):
+async def test_lost_hops_are_replaced(
+    grid: MemoryGrid, tiny: Tiny, victims: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+):
+    """By the connections' end, not by silence."""
+    monkeypatch.setitem(Link.__init__.__kwdefaults__, "silence_s", 300.0)
     events: list[ChainEvent] = []
     session, reference = grid.session(rows=2, on_event=events.append), Reference(tiny, 2)
     await session.open()
@@ -62,10 +67,9 @@ async def test_lost_hops_are_replaced(grid: MemoryGrid, tiny: Tiny, victims: tup
     lost = [session.chain[index][0] for index in victims]
     for peer in lost:
         grid.network.kill(peer)
-    started = time.monotonic()
-    for _ in range(3):
-        await step(session, reference, plain_step([0, 1], session.lengths))
-    assert time.monotonic() - started < 5, "by the connections' end, not by silence"
+    async with asyncio.timeout(60):
+        for _ in range(3):
+            await step(session, reference, plain_step([0, 1], session.lengths))
     assert {peer for event in events for peer in event.lost} == set(lost)
     assert not set(lost) & {peer for peer, _, _ in session.chain}
     session.close()
@@ -153,7 +157,7 @@ async def test_waiting_for_a_node(tiny: Tiny):
         grid.network.kill(session.chain[1][0])
 
         async def later() -> MemoryNode:
-            await asyncio.sleep(1.5)
+            await until(lambda: any(event.kind == "waiting" for event in events))
             return await grid.add(2, 4)
 
         coming = asyncio.create_task(later())
@@ -195,8 +199,9 @@ async def test_a_leaving_node_is_left_between_two_steps(grid: MemoryGrid, tiny: 
     session, reference = grid.session(), Reference(tiny, 1)
     await step(session, reference, [RowSlice(0, 0, 0, 9, 1)])
     node = next(n for n in grid.listed if n.record.peer == session.chain[0][0])
+    link = grid.pool.known(node.record.peer)
     draining = asyncio.create_task(node.service.drain(100))
-    await asyncio.sleep(0.05)
+    await until(lambda: link is not None and link.leaving)
     await step(session, reference, plain_step([0], session.lengths))
     assert node.record.peer not in {peer for peer, _, _ in session.chain}
     await asyncio.wait_for(draining, 60)

@@ -306,7 +306,7 @@ async def test_a_quiet_log_is_signed_anew_for_whoever_wants_a_later_head(tmp_pat
 
 async def newest(made: Line, after: int) -> Head:
     """The keeper's own head, once it has signed all that it holds."""
-    for _ in range(200):
+    for _ in range(3000):
         said = await made.ask(messages.HEADS_CALL, messages.Heads([], [], after), messages.Heads)
         if said.heads and not made.keeper._writer.headless:
             break

@@ -20,6 +20,7 @@ from gridllm_leaderboard.messages import AskRank, pack
 from gridllm_leaderboard.records import Entry, Mark
 from tests.leaderboard_seasons import digest, submitted
 from tests.ledgers import paid_grid
+from tests.unit.notes import until
 from tests.unit.test_leaderboard_decisions import rules
 
 COUNT = 10_000
@@ -120,6 +121,7 @@ async def test_an_account_is_asked_for_once_and_few_at_a_time(monkeypatch: pytes
     keepers = FakeKeepers()
     asking = Contributions(keepers, clock=lambda: now_s)  # type: ignore[arg-type]
     waiting = [asyncio.create_task(asking.of(f"a{number % 100}")) for number in range(300)]
+    await until(lambda: len(keepers.asked) >= contributions.AT_ONCE)
     await asyncio.sleep(0.05)
     assert len(keepers.asked) == contributions.AT_ONCE
     monkeypatch.setattr(contributions, "MOST_WAITING", 100)

@@ -224,7 +224,7 @@ async def test_a_newer_stream_takes_the_place_of_an_older(hall: Hall, tmp_path: 
 async def test_streams_are_bounded_and_silent_ones_are_ended(
     hall: Hall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiving, "FIRST_S", 0.2)
+    monkeypatch.setattr(receiving, "FIRST_S", 2.0)
     monkeypatch.setattr(intake, "PIECE_S", 0.2)
     silent = [await hall.stream() for _ in range(receiving.STREAMS_PER_PEER)]
     await asyncio.sleep(0.05)

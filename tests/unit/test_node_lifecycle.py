@@ -106,7 +106,7 @@ async def test_draining_tells_clients_and_waits_for_them(tmp_path: Path) -> None
         assert any("1 session" in line for line in life.notes.lines)
         assert not life.task.done()
         link.send(Close(bytes(16)))
-        await asyncio.wait([life.task], timeout=15)
+        await asyncio.wait([life.task], timeout=60)
         assert life.task.done()
         assert await life.records() == []
 
@@ -118,7 +118,7 @@ async def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         life.stops.stop.set()
         await until(lambda: any("Draining" in line for line in life.notes.lines))
         life.stops.hurry.set()
-        await asyncio.wait([life.task], timeout=15)
+        await asyncio.wait([life.task], timeout=60)
         assert life.task.done()
 
 

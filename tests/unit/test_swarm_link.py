@@ -63,7 +63,7 @@ async def test_messages_and_bodies_arrive_in_order() -> None:
     pair.opener.send(Close(SID))
     pair.opener.send(Leaving(3), b"body")
     pair.accepter.send(Leaving(4), memoryview(b"back"))
-    await asyncio.sleep(0.02)
+    await until(lambda: len(got) >= 3)
     assert [m for m in got if m[0] == pair.a.peer] == [
         (pair.a.peer, Close(SID), b""),
         (pair.a.peer, Leaving(3), b"body"),
@@ -167,7 +167,7 @@ async def test_what_does_not_parse_ends_the_link_by_name(header: bytes) -> None:
 
 
 async def test_a_flood_on_one_link_leaves_others_their_turn() -> None:
-    pair = await Pair(MemoryNetwork(), on_message=ignore).open()
+    pair = await Pair(MemoryNetwork(), on_message=ignore).open(heartbeat_s=1.0, silence_s=300.0)
     for _ in range(20 * BREATH_MESSAGES):
         pair.raw.send(encode(Close(SID)))
     turns = 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gridllm.swarm import lookup as lookup_module
 from gridllm.swarm.lookup import Lookup
+from tests.unit.notes import until
 
 RECORD = {"owner|node": (b"signed", 2e9)}
 
@@ -40,6 +41,7 @@ class FakeDht:
         self.records: dict[Id, dict[str, tuple[bytes, float]]] = {}
         self.frozen: set[Id] = set()
         self.busy: set[Id] = set()
+        self.free = asyncio.Event()  # those that were busy answer now
         self.dead: set[Id] = set()
         self.calls: list[Id] = []
 
@@ -50,7 +52,9 @@ class FakeDht:
     async def call_find(self, peer: str, keys: list[Id]) -> Any:
         node = Id(peer.removeprefix("peer "))
         self.calls.append(node)
-        await asyncio.sleep(2.0 if node in self.frozen else 0.1 if node in self.busy else 0)
+        if node in self.busy:
+            await self.free.wait()
+        await asyncio.sleep(20.0 if node in self.frozen else 0)
         if node in self.frozen | self.dead:
             return None
         held = self.records.get(node)
@@ -93,7 +97,7 @@ async def test_the_record_that_expires_last_wins() -> None:
 
 
 async def test_frozen_peers_cost_half_a_second_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup_module, "LAG_S", 0.1)
+    monkeypatch.setattr(lookup_module, "LAG_S", 0.3)
     dht = FakeDht()
     dht.known = [Id(n) for n in range(10, 16)]
     dht.records = dict.fromkeys(dht.known, RECORD)
@@ -111,20 +115,20 @@ async def test_frozen_peers_cost_half_a_second_once(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_peer_that_was_only_busy_is_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup_module, "LAG_S", 0.02)
+    monkeypatch.setattr(lookup_module, "LAG_S", 0.3)
     dht = FakeDht()
     dht.known = [Id(10), Id(11)]
     dht.records = {Id(10): RECORD}
     dht.busy = {Id(10)}
     lookup = Lookup(dht)
     assert not (await lookup.find(Id(0))).records
-    await asyncio.sleep(0.15)
-    dht.busy.clear()
+    dht.free.set()
+    await until(lambda: not lookup._lagging)
     assert (await lookup.find(Id(0))).records == RECORD
 
 
 async def test_peers_that_lagged_are_asked_when_nobody_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup_module, "LAG_S", 0.02)
+    monkeypatch.setattr(lookup_module, "LAG_S", 0.3)
     dht = FakeDht()
     dht.known = [Id(10), Id(11)]
     dht.records = {Id(10): RECORD}
