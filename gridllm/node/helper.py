@@ -83,7 +83,7 @@ class Helper:
                 if not self._helped:
                     raise  # it never worked: for the volunteer to mend
                 pause_s = FIRST_BACKOFF_S * 2 ** min(failures - 1, MOST_DOUBLINGS) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
-                self._report.note(f"{error} Entering the grid again in {pause_s:.1f} s.")
+                self._report.note(f"{error} Rejoining the grid in {pause_s:.1f} s.")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stop.wait()
@@ -150,7 +150,7 @@ class Helper:
             raws[entry.model_root] = raw
             wanted = manifest if mine else wanted
         if wanted is None:
-            raise ModelError(f"{us.entry.name!r} is no model of the grid {us.signed.charter.name!r}.")
+            raise ModelError(f"{us.entry.name!r} is not a model of the grid {us.signed.charter.name!r}.")
         await serve_charter(swarm, us.signed.raw, raws)
 
         async def echo(_peer: PeerId, payload: bytes) -> bytes:

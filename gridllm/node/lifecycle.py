@@ -110,7 +110,7 @@ class Volunteer:
                         "then run gridllm serve again."
                     )
                 pause_s = FIRST_BACKOFF_S * 2 ** min(failures - 1, RESTARTS) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
-                self._report.note(f"Lost the connection to the grid; entering again in {pause_s:.1f} s.")
+                self._report.note(f"Lost the connection to the grid; rejoining in {pause_s:.1f} s.")
                 if await self._or_stop(asyncio.sleep(pause_s)) is Ending.STOPPED:
                     return
         finally:
@@ -166,7 +166,7 @@ class Volunteer:
         self._chosen = True
         await hear_news(site.swarm, self._us.standing.gate.board, self._surroundings.acquaintances())
         if not following.crowned:
-            self._report.note(f"The leaderboard has no champion yet; {following.entry.name} is served until it has.")
+            self._report.note(f"The leaderboard has no champion yet; {following.entry.name} is served until then.")
         if following.entry.root != current.entry.root:
             self._tenancies = [Tenancy(*following.settle(following.entry), self._surroundings)]
 

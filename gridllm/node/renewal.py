@@ -102,7 +102,7 @@ class Renewal:
         if peer not in self._authorities:
             raise NotAdmitted("Only an admission authority of this grid may have this node measured.")
         if self._rechecked_at is not None and clock() < self._rechecked_at + RECHECK_EVERY_S:
-            raise TooSoon(f"This node takes that up once in {RECHECK_EVERY_S / 60:.0f} minutes, and was told already.")
+            raise TooSoon(f"This node does that once in {RECHECK_EVERY_S / 60:.0f} minutes, and was asked already.")
         self._rechecked_at = clock()
         self._wanted = True
         self._standing.called_by = peer

@@ -47,7 +47,7 @@ def advantages(grade: Grade) -> dict[str, Advantage]:
 def overlaps_of(grades: Sequence[Grade]) -> dict[str, float]:
     """The report on one submission, by task: the points (0 to 1) that it has too many on public items, at least.
 
-    0: nothing that noise does not explain. Above: it has seen these items. The median over graders.
+    0: nothing beyond noise. Above: it has seen these items. The median over graders.
     """
     found: dict[str, list[float]] = {}
     for grade in grades:

@@ -144,7 +144,7 @@ async def _reached(swarm: Swarm, signed: SignedCharter, rules: Rules) -> tuple[P
 
     deadline = asyncio.get_running_loop().time() + FIND_S
     error = SwarmError(
-        f"The leaderboard of {signed.charter.name!r} is not on line; try again when its maintainer runs: "
+        f"The leaderboard of {signed.charter.name!r} is offline; try again when its maintainer runs: "
         "gridllm leaderboard run"
     )
     while True:

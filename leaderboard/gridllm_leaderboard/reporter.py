@@ -68,7 +68,7 @@ def _sentence(kind: str, facts: Mapping[str, Any]) -> str:
         case "entered":
             return f"{whose}: {facts['name']}, by {facts['account'][:16]}…"
         case "checked":
-            return f"{whose} was looked at, and is {facts['state']}"
+            return f"{whose} was checked and is {facts['state']}"
         case "refused":
             return f"{whose} is refused: {facts['text']}"
         case "locked":

@@ -22,7 +22,7 @@ NEWS_S = 8.0  # likewise news of a leaderboard
 IDLE_S = 9.0  # a grader that has begun nothing in so long has nothing to grade
 TRIES = 40  # of one submission, kills not counted: a leaderboard that is just down is a reason to try again
 
-SUBMIT_STAGES = ("", "bringing its files", "looks at it", "its fee is due", "The fee of", "waits for the next round")
+SUBMIT_STAGES = ("", "bringing its files", "is checking it", "its fee is due", "The fee of", "waits for the next round")
 SUBMIT_LAST_S = (8.0, 5.0, 6.0, 1.0, 4.0)
 """What ``submit`` says when a stage begins, and within how long after it is killed."""
 GRADE_LAST_S = {"start": 5.0, "item": 3.0, "signed": 0.6}

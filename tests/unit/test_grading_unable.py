@@ -160,6 +160,6 @@ async def test_a_model_without_nodes_is_waited_for_before_it_leaves_the_round(
         troubles, _ = await troubles_of(grader, link)
         assert "The leaderboard is told, and nobody waits" in troubles[0]
         view = await made.until_why(
-            id_, "nodes did not run it, for 1 h; volunteers serve it with: gridllm serve --model 'model 1'"
+            id_, "nodes did not run it for 1 h; volunteers serve it with: gridllm serve --model 'model 1'"
         )
         assert view.state == "queued"

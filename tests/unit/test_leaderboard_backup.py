@@ -167,7 +167,7 @@ def test_who_waits_without_weights_is_asked_for_them_again(
     other.restore(tmp_path / "backup.tar")
     with other.store.reading() as view:
         found = view.entry(submitted(6).id)
-        assert found is not None and found.paid and found.state == "uploading" and "bring them again" in found.why
+        assert found is not None and found.paid and found.state == "uploading" and "upload them again" in found.why
         assert {entry.state for entry in view.entries(offset=1)} == {"graded", "withdrawn"}
 
 

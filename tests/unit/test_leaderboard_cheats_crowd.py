@@ -17,7 +17,7 @@ from tests.unit.cheats import swarm_of
 from tests.unit.leaderboard_house import CREDIT, House, hex_of, house
 
 CROWD = 1000
-ANSWERED_S = 20.0  # another's question, on a machine that does much else
+ANSWERED_S = 60.0  # another's question, on a machine that does much else
 
 
 def entries(made: House, authors: Sequence[Identity]) -> list[tuple[Identity, messages.Enter]]:
@@ -85,7 +85,7 @@ async def test_a_thousand_submissions_at_once_from_a_hundred_fresh_accounts(open
         said, slowest = await stormed(made, entries(made, crowd * (CROWD // 100)), crowd)
         taken = [one for one in said if one == "uploading"]
         assert len(taken) == (300 if open_to_all else 0)
-        why = "3 models in 24 hours" if open_to_all else "takes a contribution of 1"
+        why = "3 models in 24 hours" if open_to_all else "needs a contribution of 1"
         told = [one for one in said if why in one]
         assert len(told) >= 100 and all(why in one or "again" in one for one in said if one != "uploading")
         assert slowest < ANSWERED_S

@@ -74,7 +74,7 @@ def test_other_families_pass(family: str, tmp_path: Path) -> None:
     (lambda t: t.pop("model.layers.3.mlp.up_proj.weight"), "lack 1 tensors .* such as model.layers.3.mlp.up_proj"),
     (lambda t: t.update({"model.norm.weight": torch.ones(64)}), r"model.norm.weight has shape \[64\]; the config asks"),
     (lambda t: t.update({"model.norm.weight": torch.ones(192, dtype=torch.int8)}), "stored as I8"),
-    (lambda t: t.update({"luggage": torch.ones(2_000_000)}), "no part of the model, such as luggage"),
+    (lambda t: t.update({"luggage": torch.ones(2_000_000)}), "do not belong to the model, such as luggage"),
     (lambda t: t["model.norm.weight"].__setitem__(5, float("nan")), "model.norm.weight holds NaN or infinity"),
     (lambda t: t["model.embed_tokens.weight"].__setitem__((-1, -1), float("inf")), "embed_tokens.weight holds NaN"),
 ], ids=["missing", "shape", "dtype", "extra", "nan", "infinity"])  # fmt: skip

@@ -74,7 +74,7 @@ def test_one_that_can_be_is_taken() -> None:
         pytest.param(Held(0, None, submitted(2), None), "does not make another model", id="weights"),
         pytest.param(Held(0, None, None, submitted(2)), "called 'model-2' already", id="name"),
         pytest.param(Held(3, None, None, None), "may submit 3 models in 24 hours", id="cap"),
-        pytest.param(Held(0, None, None, None, 3), "of 3 submissions of yours are awaited", id="awaited"),
+        pytest.param(Held(0, None, None, None, 3), "of 3 submissions of yours are outstanding", id="awaited"),
     ],
 )
 def test_submissions_that_others_stand_in_the_way_of(held: Held, text: str) -> None:
@@ -83,7 +83,7 @@ def test_submissions_that_others_stand_in_the_way_of(held: Held, text: str) -> N
 
 
 def test_who_contributed_too_little_is_told_what_it_takes() -> None:
-    with pytest.raises(NotAccepted, match=r"takes a contribution of 5 credits.*yours is -1 credits.*gridllm serve"):
+    with pytest.raises(NotAccepted, match=r"needs a contribution of 5 credits.*yours is -1 credits.*gridllm serve"):
         check_contribution(-CREDIT, 5 * CREDIT)
 
 

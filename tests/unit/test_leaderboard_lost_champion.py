@@ -197,7 +197,7 @@ async def test_who_waits_and_whose_files_are_gone_is_asked_for_them(tmp_path: Pa
         shutil.rmtree(folder)
         await made.start()
         view = await made.until(id_, "uploading")
-        assert view.why == "The leaderboard has its files no more; bring them again."
+        assert view.why == "The leaderboard no longer has its files; upload them again."
         await made.bring(1, id_)
         await made.until(id_, "queued")
 

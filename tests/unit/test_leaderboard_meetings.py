@@ -137,7 +137,7 @@ async def test_who_brought_what_cannot_be_looked_at_now_is_told(tmp_path: Path) 
     async with house(tmp_path, round_s=10**6) as made:
         made.wanting = [RuntimeError("a fault of a library")] * 10_000
         id_ = await made.submit(1)
-        view = await made.until_why(id_, "it is tried again")
+        view = await made.until_why(id_, "it will be tried again")
         assert view.state == "checking"
         made.wanting.clear()
         view = await made.until(id_, "queued")

@@ -46,7 +46,7 @@ def test_a_backup_is_looked_through(board: Board, saved: Path, tmp_path: Path) -
     raw = saved.read_bytes()
     for length in (100, 3000, len(raw) // 2, len(raw) - 20_000):
         (tmp_path / "cut.tar").write_bytes(raw[:length])
-        with pytest.raises(LeaderboardError, match="cut short|not a leaderboard"):
+        with pytest.raises(LeaderboardError, match="truncated|not a leaderboard"):
             survey(tmp_path / "cut.tar")
     with pytest.raises(LeaderboardError, match="There is no backup"):
         survey(tmp_path / "nowhere.tar")
@@ -58,7 +58,7 @@ def test_a_backup_is_looked_through(board: Board, saved: Path, tmp_path: Path) -
         pytest.param({"grid": OTHER}, "another grid", id="grid"),
         pytest.param({"account": None}, "put your copy of it to", id="no key"),
         pytest.param({"account": OTHER}, "is the key of d4d4", id="another key"),
-        pytest.param({"rules": None}, "knows no rules", id="no rules"),
+        pytest.param({"rules": None}, "knows no leaderboard rules", id="no rules"),
         pytest.param({"rules": rules(account=OTHER)}, "gridllm leaderboard init", id="others' rules"),
         pytest.param({"filled": "The leaderboard's database is not empty"}, "--force", id="filled"),
     ],

@@ -52,7 +52,7 @@ def test_a_champions_portrait() -> None:
     board = Board()
     board.rows[board.ids["new"]] = msgspec.structs.replace(board.rows[board.ids["new"]], rules=1, current=False)
     older = " ".join(shown(portrait_renderable(_portrait(board))).split())
-    assert "place 1 among those graded by the tasks of rules 1, which hold no more, round 1" in older
+    assert "place 1 among those graded by the tasks of rules 1, no longer in force, round 1" in older
     assert "demo, root" in lines and "which this grid does not know" in lines
     assert "against old, on the same items: +" in lines and lines.count("counts") == 3 and ": better" in lines
     assert "by 0.500 points an item at least: it learnt them by heart" in lines

@@ -101,8 +101,8 @@ def test_a_ranking_for_programs() -> None:
 @pytest.mark.parametrize(
     ("state", "says"),
     [
-        ("uploading", "goes on where it was"),
-        ("checking", "looked at"),
+        ("uploading", "resumes where it was"),
+        ("checking", "being checked"),
         ("queued", "next round"),
         ("locked", "round 3"),
         ("graded", f"gridllm leaderboard show {named('m')[:12]}"),

@@ -177,7 +177,7 @@ async def test_a_helper_whose_swarm_fails_enters_again(tmp_path: Path) -> None:
         await aid.helping()
         aid.network.kill(aid.identity.peer)
         await until(lambda: len(aid.notes.records) == 2)
-        assert any("Entering the grid again" in line for line in aid.notes.lines)
+        assert any("Rejoining the grid" in line for line in aid.notes.lines)
 
 
 async def test_what_ends_a_helper_has_its_own_name() -> None:

@@ -93,7 +93,7 @@ async def counter_in(
         yield None
         return
     if identity is None:
-        raise LedgerError("In this grid nodes are paid, and this one has no key to be paid with.")
+        raise LedgerError("Nodes are paid in this grid, and this one has no key to be paid with.")
     keepers = Keepers(swarm, signed)
     async with Purse(path) as purse:
         handing = HandIn(purse, keepers, signed.grid, identity)

@@ -131,7 +131,7 @@ def _doubt(economy: Economy, shown: Shown | None, facts: Facts) -> str:
     if shown is None:
         return f"This grid serves nobody without an account that pays; show one (gridllm id). {earn}"
     if not facts.silent:
-        return f"Nothing is set aside for this session: ask the account's keeper for an escrow. {earn}"
+        return f"No credit is set aside for this session: ask the account's keeper for an escrow. {earn}"
     if not economy.trust:
         return "The account's ledger keeper is silent, and this grid serves nobody on trust; try later."
     if not recent(economy, shown.access, facts.now_s):

@@ -164,7 +164,7 @@ class Pauses:
         if bill is not None and session.held:
             step = session.held[0].step
             text = bill.owing(step.rows, step.step, replay=step.replay, now_s=self._till.clock()).text
-        self._fail(session, Unpaid(f"The session ended, since {why}. {text}"))
+        self._fail(session, Unpaid(f"The session ended, because {why}. {text}"))
 
     def _drop(self, session: NodeSession) -> None:
         session.held.clear()

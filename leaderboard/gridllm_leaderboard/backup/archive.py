@@ -114,7 +114,7 @@ class Reader:
         """The first member. Raises LeaderboardError: it is another program's file, or a newer GridLLM's."""
         first = next(self.members(), None)
         if first is None or first.name != HEADER:
-            raise LeaderboardError("The file is not a leaderboard's backup.")
+            raise LeaderboardError("The file is not a leaderboard backup.")
         header = _decode(first.data(), Header)
         if header.format > FORMAT:
             raise LeaderboardError(f"The backup has format {header.format}; this GridLLM reads {FORMAT}. Update it.")
@@ -131,7 +131,7 @@ class Reader:
         while (info := self._tar.next()) is not None:
             source = self._tar.extractfile(info) if info.isreg() else None
             if source is None or self.contents is not None or info.name in self._digests:
-                raise LeaderboardError(f"The backup has a member that does not belong there: {info.name[:100]!r}.")
+                raise LeaderboardError(f"The backup has an unexpected member: {info.name[:100]!r}.")
             self._tar.members = []  # type: ignore[attr-defined]  # tarfile would remember them all
             member = Member(info, source, self._digests)
             if info.name != CONTENTS:
@@ -151,7 +151,7 @@ def reading_archive(path: Path) -> Iterator[Reader]:
             reader = Reader(tar)
             yield reader
     except (tarfile.TarError, EOFError) as error:
-        raise LeaderboardError(f"{path} is not a leaderboard's backup, or was cut short ({error}).") from error
+        raise LeaderboardError(f"{path} is not a leaderboard backup, or is truncated ({error}).") from error
     except FileNotFoundError as error:
         raise LeaderboardError(f"There is no backup {path}.") from error
 

@@ -46,7 +46,7 @@ def survey(path: Path) -> Survey:
     Raises:
         LeaderboardError: there is none, it is another program's or a newer GridLLM's, or was cut short.
     """
-    cut = LeaderboardError(f"The backup {path} was cut short: its end is missing. Take another one.")
+    cut = LeaderboardError(f"The backup {path} is truncated: its end is missing. Use another one.")
     with reading_archive(path) as reader:
         found, size, last = Survey(reader.header()), path.stat().st_size, ""
         for name, end, bytes_ in reader.names():
@@ -75,11 +75,11 @@ def check_ground(found: Survey, path: Path, ground: Ground) -> None:
     _check_key(header.account, ground)
     if ground.filled:
         raise LeaderboardError(
-            f"{ground.filled}; name an empty database with --database, replace what is there with --force, or put the "
-            "weights alone back with --weights."
+            f"{ground.filled}; name an empty database with --database, replace what is there with --force, or "
+            "restore only the weights with --weights."
         )
     if ground.weights_only and not found.weights:
-        raise LeaderboardError(f"{path} was taken without weights (--no-weights): there are none to put back.")
+        raise LeaderboardError(f"{path} was taken without weights (--no-weights): there are none to restore.")
     folder = next(one for one in (ground.vault, *ground.vault.absolute().parents) if one.exists())
     here = ground.vault / "models"
     coming = sum(size for name, size in found.weights.items() if not (here / name.split("/")[1]).is_dir())
@@ -107,8 +107,8 @@ def _check_key(account: str, ground: Ground) -> None:
         )
     if ground.rules is None:
         raise LeaderboardError(
-            "This machine knows no rules of a leaderboard; they come with the grid's notices while gridllm bootstrap "
-            "run is up. Restore once it says that there is one."
+            "This machine knows no leaderboard rules; they arrive with the grid's notices while gridllm bootstrap "
+            "run is up. Restore once it reports a leaderboard."
         )
     if ground.rules.account != account:
         raise LeaderboardError(

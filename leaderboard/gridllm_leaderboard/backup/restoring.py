@@ -83,7 +83,7 @@ class _Coming:
         for member in self._reader.members():
             found = NAME.fullmatch(member.name)
             if found is None:
-                raise LeaderboardError(f"The backup has a member that does not belong there: {member.name[:100]!r}.")
+                raise LeaderboardError(f"The backup has an unexpected member: {member.name[:100]!r}.")
             if found["table"]:
                 yield self._integrity.check(Page(found["table"], _decoded(member, found["table"])))
             elif found["file"] == "manifest.json":
@@ -92,7 +92,7 @@ class _Coming:
                 self._weights(found["root"], found["file"], member)
             self._tell(member.end)
         if self._reader.contents is None:
-            raise LeaderboardError("The backup was cut short: its end is missing. Take another one.")
+            raise LeaderboardError("The backup is truncated: its end is missing. Use another one.")
         for root in self._reader.contents.gone:
             if root not in self._roots:
                 raise LeaderboardError(
@@ -152,7 +152,7 @@ def _ask_again(store: LeaderboardStore, lacking: list[str]) -> None:
     with store.writing() as batch:
         for id_, state in batch.states(lacking).items():
             if state in ("checking", "unpaid", "queued"):
-                batch.bring_again(id_, "The leaderboard was restored without its files; bring them again.")
+                batch.bring_again(id_, "The leaderboard was restored without its files; upload them again.")
 
 
 def _decoded(member: Member, table: str) -> list[dict[str, Value]]:

@@ -55,7 +55,7 @@ async def check_in_child(folder: Path, manifest: Manifest, limits: Limits | None
         raise ModelError(last["error"])
     phase = next((line["phase"] for line in reversed(said) if isinstance(line.get("phase"), str)), None)
     if phase is None:
-        raise LeaderboardError("No model can be looked at: the process that does so does not start on this machine.")
+        raise LeaderboardError("No model can be checked: the checking process does not start on this machine.")
     raise ModelError(f"The model's {phase} cannot be read within bounds: {_why(code, last, limits)}.")
 
 

@@ -57,7 +57,7 @@ def check_manifest(manifest: Manifest) -> None:
         if sizes.setdefault(one.sha256, one.size) != one.size:
             raise ModelError(f"Tensor {name[:80]} has the digest of one of another size.")
     if not any(one.dtype in FLOATS for one in manifest.tensors.values()):
-        raise ModelError(f"The model has no weights stored as {', '.join(FLOATS)}: quantised ones are not taken.")
+        raise ModelError(f"The model has no weights stored as {', '.join(FLOATS)}: quantised weights are not accepted.")
     if not manifest.tokenizer:
         raise ModelError("The model has no tokenizer: put its tokenizer.json into the folder.")
     unknown = sorted(manifest.tokenizer.keys() - set(TOKENIZER_FILES))

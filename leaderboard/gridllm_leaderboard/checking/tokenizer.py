@@ -162,7 +162,7 @@ def _check_sample(tokenizer: PreTrainedTokenizerBase, what: str, text: str) -> N
     if what == "plain" and back.strip() != text:
         raise ModelError(
             "The tokenizer does not cover plain text: what it makes of "
-            f"{text[:40]!r}… reads {back[:40]!r}…, and a text that is not kept cannot be graded."
+            f"{text[:40]!r}… reads {back[:40]!r}…, and a text that it does not reproduce cannot be graded."
         )
 
 

@@ -41,7 +41,9 @@ def check_shapes(folder: Path) -> int:
     total = sum(slot.size for slot in checkpoint.slots.values())
     extra = sorted(checkpoint.slots.keys() - used)
     if sum(checkpoint.slots[name].size for name in extra) > MOST_EXTRA * total:
-        raise ModelError(f"{len(extra)} of the tensors are no part of the model, such as {extra[0][:80]}: remove them.")
+        raise ModelError(
+            f"{len(extra)} of the tensors do not belong to the model, such as {extra[0][:80]}: remove them."
+        )
     return int(model.get_input_embeddings().weight.shape[0])
 
 

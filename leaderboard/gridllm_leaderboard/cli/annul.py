@@ -55,5 +55,5 @@ def annul(
         return
     stdout().print(
         f"[bold green]Annulled[/]: round {number}. Queued again: {count_things(len(waiting), 'submission')}. "
-        "A leaderboard that runs goes on within half a minute."
+        "A running leaderboard continues within half a minute."
     )

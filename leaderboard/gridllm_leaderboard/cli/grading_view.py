@@ -63,7 +63,7 @@ def beyond_line(one: Beyond, means: Means) -> str:
 
     about = f"{one.name} ({count_of(one.parameters)} parameters, {one.size / 1e9:,.1f} GB)"
     if one.parameters <= means.holds:
-        return f"{about} waits for another grader: this one tried it, and was not able to."
+        return f"{about} waits for another grader: this one tried and could not grade it."
     advice = "give it more with --memory"
     if one.serve and means.way == "local":
         advice += ", or let it run on the grid's nodes with --via auto"

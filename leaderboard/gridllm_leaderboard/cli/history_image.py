@@ -29,7 +29,7 @@ def draw(found: Sequence[Reign], grid: str, now: int, path: Path, kind: Literal[
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("Drawing takes matplotlib: pip install 'gridllm[grading]'.") from error
+        raise UsageError("Drawing needs matplotlib: pip install 'gridllm[grading]'.") from error
     if not found:
         raise LeaderboardError("There is nothing to draw yet: no champion.")
     figure = Figure(figsize=(9, 4.5), layout="constrained")

@@ -95,13 +95,13 @@ def init(
     signed = grid_at(home, name)
     if not signed.charter.economy.required:
         raise UsageError(
-            f"The grid {signed.charter.name!r} keeps no books, and a leaderboard needs them: fees, bounties and who "
-            "contributed stand there. Grids with credit are founded with: gridllm bootstrap init --ledger"
+            f"The grid {signed.charter.name!r} keeps no ledger, which a leaderboard needs for fees, bounties and "
+            "contributions. Grids with credit are founded with: gridllm bootstrap init --ledger"
         )
     place = Place(home.folder(signed.charter.name))
     held = NoticeBoard(signed, home.pins.notices_path(signed)).rules
     if new_key and place.key.exists():
-        raise UsageError(f"The leaderboard's key is here: {place.key}. To begin anew, put that away first.")
+        raise UsageError(f"The leaderboard's key is here: {place.key}. To start over, move it away first.")
     changes = _changes(fee, bounty, daily, largest, tier, quorum, round_, patience)
     if grader is not None:
         changes["graders"] = [account_named(one) for one in grader]

@@ -58,7 +58,7 @@ async def practice_tasks(home: Home | None, named: Sequence[str] | None) -> tupl
             raise
         from gridllm.cli.show import stderr
 
-        stderr().print(f"{error} The built-in tasks are practised instead.", style="yellow", markup=False)
+        stderr().print(f"{error} Practising the built-in tasks instead.", style="yellow", markup=False)
         return [load(one) for one in BUILT_IN], {}
 
 

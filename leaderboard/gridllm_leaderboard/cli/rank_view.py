@@ -40,7 +40,7 @@ def rank_renderable(rank: Rank, grid: str, task: str | None, width: int | None =
     if any(row.champion for row in rank.rows):
         lines.append(Text(f"{CROWN} champion: gridllm generate --model @champion", style="yellow"))
     if any(number > 1 for number in _shared(rank.rows).values()):
-        lines.append(Text("= a shared place: what sets these models apart may be noise", style="dim"))
+        lines.append(Text("= a shared place: the difference between these models may be noise", style="dim"))
     if rank.total > len(rank.rows):
         lines.append(Text(f"{len(rank.rows)} of {rank.total} are shown; the rest with --all", style="dim"))
     lines += _older(rank)
@@ -54,7 +54,7 @@ def _older(rank: Rank) -> list[Text]:
     from rich.text import Text
 
     if any(not row.current for row in rank.rows):
-        return [Text("rules: of before the tasks changed; these models are ranked among themselves", style="dim")]
+        return [Text("rules: from before the tasks changed; these models are ranked among themselves", style="dim")]
     if not rank.older:
         return []
     said = f"{count_things(rank.older, 'model')} graded by earlier tasks, ranked apart: --all", "Yours, graded again:"

@@ -69,7 +69,9 @@ def run(
         )
     maintainer = find_maintainer(home.maintainer_key(grid), signed)
     if maintainer is None:
-        raise UsageError(f"The leaderboard signs as a maintainer of {grid!r}, and no maintainer's key is here.")
+        raise UsageError(
+            f"The leaderboard signs as a maintainer of {grid!r}, and this machine has no maintainer's key."
+        )
     identity = load(place.key)
     office = Office(
         identity=identity,

@@ -53,7 +53,7 @@ def _facts(portrait: Portrait) -> dict[str, str | list[str]]:
         "Made from": [_ancestor(one.name, one.root) for one in portrait.lineage] or "nothing that it names",
     }
     if row is not None:
-        where = "" if row.current else f" among those graded by the tasks of rules {row.rules}, which hold no more"
+        where = "" if row.current else f" among those graded by the tasks of rules {row.rules}, no longer in force"
         facts["Score"] = f"{row.score.value:.2f} ±{half(row.score):.2f}, place {row.place}{where}, round {row.round}"
         facts["Costs"] = f"{spell_credits(row.cost)} credits for 1,000 tokens"
     if portrait.champion is not None or portrait.duel is not None:
@@ -83,7 +83,7 @@ def _duel(portrait: Portrait) -> str:
     elif duel.high < 0:
         word = "worse"
     else:
-        word = "not to be told apart"
+        word = "too close to tell apart"
     figures = f"{duel.difference:+.2f} ({duel.low:+.2f} to {duel.high:+.2f}, 95%)"
     return f"against {portrait.champion}, on the same items: {figures}: {word}"
 

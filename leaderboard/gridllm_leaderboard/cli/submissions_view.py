@@ -81,9 +81,9 @@ def next_step(one: SubmissionView) -> str:
     """What its author does next, or what it waits for."""
     match one.state:
         case "uploading":
-            step = "run the same gridllm leaderboard submit again: it goes on where it was"
+            step = "run the same gridllm leaderboard submit again: it resumes where it was"
         case "checking":
-            step = "its files are being looked at"
+            step = "its files are being checked"
         case "unpaid":
             step = f"pay the fee of {count_credits(one.fee)}: {pay_command(one)}"
         case "queued":

@@ -85,7 +85,7 @@ def _checked(signed: SignedCharter, outbox: Outbox, folder: Path, words: Words, 
 
     check_words(signed.grid, outbox.account, words)
     manifest = digest_folder(folder, lambda done, total: shown.work.tell("Reading the model", done, total))
-    shown.work.tell("Checking that it can be read and computed")
+    shown.work.tell("Checking that it can be read and run")
     run_async(check_in_child(folder, manifest))
     shown.work.rest()
     return manifest

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 SENTENCES = {
     "uploading": "bringing its files",
-    "checking": "the leaderboard looks at it",
+    "checking": "the leaderboard is checking it",
     "unpaid": "its fee is due",
     "queued": "it waits for the next round",
     "locked": "it is graded now",
@@ -41,7 +41,7 @@ class SubmitView:
         else:
             self.work.say(f"{view.id[:16]}… {what}.")
         if view.state == "checking":
-            self.work.tell("The leaderboard looks at it")
+            self.work.tell("The leaderboard is checking it")
 
     def sent(self, done: int, total: int) -> None:
         """Of the upload."""
@@ -54,7 +54,7 @@ class SubmitView:
         self.work.rest()
         self.paid_now += micro if now else 0
         self.work.say(f"The fee of {count_credits(micro)} {'is paid' if now else 'was paid before'}.")
-        self.work.tell("The leaderboard looks for the payment")
+        self.work.tell("The leaderboard is looking for the payment")
 
 
 def submit_json(view: SubmissionView, shown: SubmitView) -> dict[str, Any]:

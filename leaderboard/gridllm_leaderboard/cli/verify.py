@@ -78,9 +78,9 @@ async def _verify(asked: str, sample: int, model: Path | None, grid: str | None,
         if not sample or found.rules is None:
             walk.leave_out(what, "as asked" if not sample else "there is nothing to compare it with yet")
         elif named.view.state == "withdrawn" and model is None:
-            walk.leave_out(what, "its author took the weights down; name your copy of them with --model")
+            walk.leave_out(what, "its author withdrew the weights; name your copy of them with --model")
         elif not named.view.serve and model is None:
-            walk.leave_out(what, "its author lets nobody but graders have the weights; name your copy with --model")
+            walk.leave_out(what, "its author gives the weights to graders only; name your copy with --model")
         else:
             tasks = {rule.name: task for rule in found.rules.tasks if (task := await live.task(rule)) is not None}
             threads = settings.threads or os.cpu_count() or 1
@@ -94,4 +94,4 @@ def _check_harness() -> None:
     from gridllm.errors import UsageError
 
     if find_spec("lm_eval") is None:
-        raise UsageError("Running items takes lm_eval: pip install 'gridllm[grading]', or add --no-rerun.")
+        raise UsageError("Running items needs lm_eval: pip install 'gridllm[grading]', or add --no-rerun.")

@@ -46,7 +46,7 @@ def withdraw(
         async with the_leaderboard(grid) as link:
             view = (await dossier(link, id_)).view
             if view.account != account:
-                raise NotAccepted(f"{view.name!r} is of {view.account[:16]}…; its author alone can withdraw it.")
+                raise NotAccepted(f"{view.name!r} is of {view.account[:16]}…; only its author can withdraw it.")
             if sys.stdin.isatty() and not yes and not as_json:
                 question = f"Take {printable(view.name)} ({view.id[:16]}…) down for good?"
                 await asyncio.to_thread(typer.confirm, question, abort=True)

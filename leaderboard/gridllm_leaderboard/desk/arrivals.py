@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHAPE_KEY: Final = "shape:"  # in the store's settings, with the root
-LOST: Final = "The leaderboard has its files no more; bring them again."
-FAULT: Final = "It could not be looked at, for a fault on the leaderboard's side; it is tried again."
+LOST: Final = "The leaderboard no longer has its files; upload them again."
+FAULT: Final = "It could not be checked because of a fault on the leaderboard's side; it will be tried again."
 ABANDONED_S: Final = 7 * 86_400  # an upload, or a fee, that did not come in so long
 
 Check = Callable[[Path, "Manifest"], Awaitable[None]]

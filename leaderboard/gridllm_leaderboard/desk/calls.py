@@ -102,6 +102,8 @@ class Calls:
                 return pack(await answer(peer, asked))
             except LeaderboardError as error:
                 log.warning("A call %s could not be answered: %s", name, error)
-                raise NodeFault("The leaderboard cannot read or write its books now; tell its maintainer.") from error
+                raise NodeFault(
+                    "The leaderboard cannot read or write its database now; tell its maintainer."
+                ) from error
 
         await self._swarm.serve_calls(name, handle)

@@ -43,7 +43,7 @@ class Contributions:
         task = self._asking.get(account)
         if task is None:
             if len(self._asking) >= MOST_WAITING:
-                raise Full("The leaderboard has many submissions to look at just now; run the same command again soon.")
+                raise Full("The leaderboard is busy with other submissions; run the same command again soon.")
             task = self._asking[account] = asyncio.create_task(self._ask(account))
             task.add_done_callback(lambda done: self._done(account, done))
         return await asyncio.shield(task)

@@ -80,7 +80,7 @@ class Gradings:
             return Taken(True, asked.total)
         round_ = await desk.books.read(lambda view: view.open_round())
         if round_ is None or round_.draw is None:
-            raise NotAccepted("Nothing is graded now, so that no results are taken; ask for work again.")
+            raise NotAccepted("No round is being graded now, so no results are accepted; ask for work again.")
         if self._lists[round_.number, grader] >= LISTS * len(round_.graded) * len(round_.draw.items):
             raise NotAccepted("You handed in more lists of results than this round has; ask for work again.")
         offset, whole = self._parts.add(grader, asked)

@@ -37,7 +37,7 @@ def check_words(submission: Submission, rules: Rules, taken_names: Collection[st
         NotAccepted: says what is wrong.
     """
     if submission.account == rules.account:
-        raise NotAccepted("The leaderboard's own account submits no models; use an account of yours.")
+        raise NotAccepted("The leaderboard's own account cannot submit models; use an account of yours.")
     if submission.issued > now_s + SKEW_S:
         raise NotAccepted("The submission was signed in the future by this machine's clock; set yours.")
     if submission.size > rules.largest_bytes:
@@ -70,12 +70,12 @@ def check_held(submission: Submission, rules: Rules, held: Held) -> None:
         raise NotAccepted(f"A submission is called {held.name.submission.name!r} already; choose another --name.")
     if held.today >= rules.daily:
         raise NotAccepted(
-            f"An account may submit {count_things(rules.daily, 'model')} in 24 hours, and you did; come back later."
+            f"An account may submit {count_things(rules.daily, 'model')} in 24 hours, and you did; try again later."
         )
     if held.begun >= rules.daily:  # each has room on the disk promised to it
         raise NotAccepted(
-            f"Files, checks or fees of {count_things(held.begun, 'submission')} of yours are awaited; bring them, or "
-            "withdraw one, before the next."
+            f"Files, checks or fees of {count_things(held.begun, 'submission')} of yours are outstanding; send "
+            "them, or withdraw one, before the next."
         )
 
 
@@ -83,7 +83,7 @@ def check_contribution(contribution: int, needed: int) -> None:
     """Whether the account gave enough; micro-credits. Raises NotAccepted."""
     if contribution < needed:
         raise NotAccepted(
-            f"Submitting takes a contribution of {count_credits(needed)}, earned by serving and not spent or sent; "
+            f"Submitting needs a contribution of {count_credits(needed)}, earned by serving and not spent or sent; "
             f"yours is {count_credits(contribution)}. Earn some with: gridllm serve"
         )
 

@@ -86,7 +86,7 @@ class Reception:
             if entry.state == "withdrawn":
                 return None
             if batch.champion() == entry.id:
-                raise NotAccepted(f"{entry.submission.name!r} is champion; it can be withdrawn when another one is.")
+                raise NotAccepted(f"{entry.submission.name!r} is champion; it can be withdrawn once another one is.")
             if entry.state == "locked":
                 raise NotAccepted(f"{entry.submission.name!r} is graded just now; withdraw it after the round.")
             if entry.state == "refused":

@@ -108,7 +108,7 @@ def check_regrade(
     if not here:
         raise NotAccepted(f"The files of {name!r} are not on the leaderboard's disk any more; tell its maintainer.")
     if waiting >= rules.daily:
-        raise NotAccepted(f"{count_things(waiting, 'model')} of yours wait to be graded again; ask when they were.")
+        raise NotAccepted(f"{count_things(waiting, 'model')} of yours wait to be graded again already.")
 
 
 def never_met(view: View, submission: str, rules: Rules, now: int) -> bool:

@@ -99,7 +99,7 @@ class Safekeeping:
 
         def work(batch: Batch) -> tuple[bool, bool]:
             last = crowned_last(batch)
-            if last is None or last.id != entry.id:  # a verdict came while its files were looked at: that one's are next
+            if last is None or last.id != entry.id:  # a verdict came meanwhile: its champion's files are next
                 return False, False
             lost = (batch.value(LOST_KEY) or "").startswith(f"{entry.id} ")
             vacant, round_ = batch.value(VACANT_KEY) == entry.id, batch.open_round()
@@ -128,7 +128,7 @@ class Safekeeping:
         until = await desk.books.write(lambda batch: _vacate(batch, desk, entry.id))
         if until <= desk.now:
             desk.reranked()
-            what = "The title is vacant: the next round is fought without a champion"
+            what = "The title is vacant: the next round has no champion"
         else:
             what = f"Rounds wait for it; in {(until - desk.now) / 3600:.1f} hours the title is vacant"
         raise LeaderboardError(

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from gridllm_leaderboard.records import Entry, ReignRow, Round
 
 NEXT: Final[Mapping[State, str]] = {
-    "uploading": "Its files are awaited; the same gridllm leaderboard submit goes on where it was.",
-    "checking": "Its files are here and are looked at.",
+    "uploading": "Its files are missing; the same gridllm leaderboard submit resumes where it was.",
+    "checking": "Its files are here and being checked.",
     "unpaid": "The fee is due.",
     "queued": "It waits for the next round.",
     "locked": "It is graded now.",
     "graded": "It has its place.",
     "failed": "No grader could run it.",
     "refused": "It was not taken.",
-    "withdrawn": "Its author took it down.",
+    "withdrawn": "Its author withdrew it.",
 }
 
 

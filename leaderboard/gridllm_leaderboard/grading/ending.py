@@ -54,7 +54,7 @@ async def _end_of(link: LeaderboardLink, number: int) -> str:
             if found is not None and found.state == "annulled":
                 return f"Round {number} was annulled ({found.why}): grades in it count for nothing, so none is made."
             if found is not None and found.state == "judged":
-                return f"Round {number} is judged: no more grades are wanted in it."
+                return f"Round {number} is judged: no more grades are needed in it."
         await asyncio.sleep(LOOK_EVERY_S)
 
 

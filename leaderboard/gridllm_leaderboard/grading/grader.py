@@ -156,8 +156,8 @@ class Grader:
         """The same, where nodes or credit are lacking: they are waited for first. Raises OSError."""
         nodes, name, hours = fault.fault == "grid", model.submission.name, PATIENCE_S // 3600
         serve = f"gridllm serve --model {shlex.quote(name)}"
-        lacking = f"nodes did not run it, for {hours} h; volunteers serve it with: {serve}"
-        short = lacking if nodes else "it may not have it run by the grid's nodes, for lack of credit or contribution"
+        lacking = f"nodes did not run it for {hours} h; volunteers serve it with: {serve}"
+        short = lacking if nodes else "it may not use the grid's nodes, for lack of credit or contribution"
         advice = (
             f"Volunteers serve it with: {serve}" if nodes else "The account that grades pays for it: gridllm credit"
         )

@@ -134,7 +134,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _death(status: int) -> tuple[Fault, str]:
     """Why a process ended that did not say so."""
     if status == -signal.SIGXCPU:
-        return "time", "it took more of the processor's time than it may"
+        return "time", "it used more processor time than it may"
     if status in (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS):
         return "killed", f"its process was ended by {signal.Signals(-status).name}, mostly for lack of memory"
     return "killed", f"its process ended with status {status}"

@@ -27,7 +27,7 @@ UPLOAD_STREAM: Final = "gridllm.leaderboard.upload"
 
 
 class Enter(Message, frozen=True):
-    """Take this submission. Saying it again does no harm: an upload goes on where it was."""
+    """Take this submission. Saying it again does no harm: an upload resumes where it was."""
 
     submission: Envelope
 

@@ -147,8 +147,8 @@ class Author:
             else:
                 if view.state == "unpaid" and time.monotonic() > paid_at + SEEN_S:
                     raise LeaderboardError(
-                        "The fee is paid, and the leaderboard has not seen it in the ledger yet. Run the same command "
-                        "again later; it does not pay twice."
+                        "The fee is paid, but the leaderboard has not seen it in the ledger yet. Run the same "
+                        "command again later; it does not pay twice."
                     )
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, LONGEST_LOOK_S)

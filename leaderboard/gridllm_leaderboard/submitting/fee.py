@@ -74,6 +74,6 @@ def _alone(outbox: Outbox) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise LeaderboardError("Another process of yours pays a fee just now; run the command again.") from None
+        raise LeaderboardError("Another process of yours is paying a fee; run the command again.") from None
     finally:
         os.close(handle)

@@ -23,8 +23,8 @@ def licence_of(folder: Path, said: str | None = None) -> str:
     licence = "" if licence is None else " ".join(licence.split())
     if licence.casefold() in UNSAID:
         raise UsageError(
-            "Nobody says under which licence others may use this model: give --license (MIT, Apache-2.0, …), or write "
-            f"license: into the front matter of its {CARD}."
+            "The model does not say under which licence others may use it: give --license (MIT, Apache-2.0, …), or "
+            f"write license: into the front matter of its {CARD}."
         )
     if len(licence) > MOST_CHARACTERS or not licence.isprintable():
         raise UsageError(f"{licence[:80]!r} is no licence's name; at most {MOST_CHARACTERS} characters.")

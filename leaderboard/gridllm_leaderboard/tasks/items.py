@@ -49,7 +49,7 @@ def checked_all(items: Sequence[object], kind: Kind, where: str) -> list[Line]:
             raise LeaderboardError(f"{where}, item {number}: {error}") from error
         raw = line_of(line)
         if raw in seen:
-            raise LeaderboardError(f"{where}, item {number}: it stands there twice.")
+            raise LeaderboardError(f"{where}, item {number}: it is there twice.")
         seen.add(raw)
         taken.append(line)
     return taken

@@ -72,8 +72,8 @@ class Room:
         """The refusal of an upload under way."""
         free = max(0, shutil.disk_usage(self._folder).free)
         return NotAccepted(
-            f"The leaderboard's disk is full ({free / 1e6:,.0f} MB free). What it has of this model stays there; run "
-            "the same command again when its maintainer has made room, and the upload goes on."
+            f"The leaderboard's disk is full ({free / 1e6:,.0f} MB free). What it has of this model stays there; "
+            "run the same command again when its maintainer has made room, to resume the upload."
         )
 
     def trouble(self, error: OSError) -> GridError:

@@ -185,9 +185,7 @@ def _report(walk: Walk, dossier: Dossier, grades: Sequence[Grade]) -> None:
             if told is None or fact is None or not math.isclose(told, fact, rel_tol=SAME, abs_tol=SAME):
                 raise LeaderboardError(f"It says {told} of the task {task!r}; from the grades follows {fact}.")
         learnt = [task for task, points in sorted(facts.items()) if points > 0]
-        step.detail = (
-            f"it learnt those of {', '.join(learnt)} by heart" if learnt else "nothing that noise does not explain"
-        )
+        step.detail = f"it learnt those of {', '.join(learnt)} by heart" if learnt else "nothing beyond noise"
 
 
 async def _place(evidence: Evidence, walk: Walk, judgement: Judgement, submission: str) -> None:

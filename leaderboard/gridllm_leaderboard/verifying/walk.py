@@ -52,7 +52,7 @@ class Walk:
             raise
         except GridError as error:
             self._add(Check(what, "wrong", str(error)))
-            raise UnsoundError(f"The leaderboard's word does not hold. Wrong is {what}: {error}") from error
+            raise UnsoundError(f"The leaderboard's claims do not hold. Wrong: {what}: {error}") from error
         self._add(Check(what, "sound", step.detail))
 
     def leave_out(self, what: str, why: str) -> None:
