@@ -19,7 +19,7 @@ from gridllm.swarm.folder import SocketFolder
 from gridllm.swarm.gate import CallGate
 from gridllm.swarm.hivemind_parts import P2P, Multiaddr, p2pd_pb2, raise_if_failed, read_pbmsg_safe, write_pbmsg
 
-START_TIMEOUT_S: Final = 30.0  # thirty megabytes are read from a disk that may be slow, by a machine that may be busy
+START_TIMEOUT_S: Final = 30.0  # from a disk that may be slow, on a machine that may be busy
 END_TIMEOUT_S: Final = 2.0  # between asking the daemon to end and killing it
 STREAM_BACKLOG: Final = 2048  # hivemind's own 100 breaks a fifth of 512 simultaneous opens
 
