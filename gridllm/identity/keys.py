@@ -184,9 +184,10 @@ def hold(identity: Identity, *, otherwise: str = "give this one its own key with
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(handle, 16, 0).decode("ascii", "replace").strip() or "unknown"
+            pid = os.pread(handle, 16, 0).decode("ascii", "replace").strip()  # empty until its holder has written it
+            holder = f"process {pid}" if pid else "another process"
             raise IdentityError(
-                f"The key {identity.path} is in use by process {pid}; stop that one, or {otherwise}."
+                f"The key {identity.path} is in use by {holder}; stop that one, or {otherwise}."
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)

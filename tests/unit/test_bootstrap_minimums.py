@@ -65,12 +65,12 @@ class TestDefaults:
 class TestFlags:
     def test_role_and_value(self) -> None:
         flags = MinimumFlags(
-            memory_bytes=["2GiB"], upload_mbit_s=["5", "relay=20.5"], reachable=["seed=yes"], version=["0"]
+            memory_bytes=["2GiB"], upload_mbit_s=["5", "relay=20.5"], reachable=["seed=yes", "relay=0"], version=["0"]
         )
         found = changed(default_admission([SMALL]), flags.changes())
         assert found.serve.memory_bytes == 2 * 2**30
         assert (found.serve.upload_mbit_s, found.relay.upload_mbit_s) == (5, 20.5)
-        assert (found.seed.reachable, found.serve.version) == (True, "")
+        assert (found.seed.reachable, found.relay.reachable, found.serve.version) == (True, False, "")
         assert found.serve.decode_blocks_per_s == 16
 
     @pytest.mark.parametrize(

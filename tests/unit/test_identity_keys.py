@@ -160,6 +160,9 @@ def test_one_key_serves_one_process(path: Path) -> None:
             pass
         with pytest.raises(IdentityError, match=r"stop that one, or wait\."), hold(identity, otherwise="wait"):
             pass
+        path.with_name(path.name + ".lock").write_bytes(b"")  # as between locking and writing the pid
+        with pytest.raises(IdentityError, match="in use by another process"), hold(identity):
+            pass
     finally:
         holder.stdin.close()
         holder.wait(10)

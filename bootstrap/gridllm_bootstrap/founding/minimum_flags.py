@@ -99,7 +99,7 @@ def _value(name: str, text: str) -> object:
     if name.endswith("_bytes"):
         return parse_size(text)
     if name == "reachable":
-        if text not in ("yes", "no"):
+        if text not in ("yes", "no", "0"):  # 0 asks for nothing, as with every minimum
             raise UsageError(f"Whether a machine must be reachable is yes or no, not {text!r}.")
         return text == "yes"
     if name == "version":
