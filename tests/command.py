@@ -16,6 +16,7 @@ from typing import Self
 from tests import warm
 
 COMMAND = (sys.executable, "-m", "gridllm")
+OURS = ("XDG_", "GRIDLLM_", "TORCHINDUCTOR_")  # the last is set by torch in this process, whenever it is imported
 LAST_WORDS_S = 10.0  # for a helper of a process that was killed to let go of its output, too
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; what we start would inherit it
@@ -24,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a 
 
 def home_environ(home: Path, **extra: str) -> dict[str, str]:
     """An environment in which everything is kept below ``home``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "GRIDLLM_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     xdg = {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
     quiet = {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     return kept | xdg | quiet | extra
