@@ -17,6 +17,7 @@ import typer.main
 from gridllm import __version__
 from gridllm.cli.help import COMMAND_ORDER, EPILOG, laid_out, without_values
 from gridllm.errors import GridError, UsageError
+from gridllm.garbage import end_without_search
 
 COMMAND_GROUP: Final = "gridllm.commands"
 INTERRUPTED: Final = 130  # exit code, as shells have it
@@ -165,6 +166,8 @@ def _end_at_once(code: int) -> NoReturn:
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line. Exits 0, 1 for a ``GridError``, 2 for wrong usage, 130 after Ctrl-C; never a traceback
     unless GRIDLLM_DEBUG=1."""
+    if args is None:  # the command itself, and no test of it
+        end_without_search()
     try:
         app(args=args, prog_name="gridllm")
     except (KeyboardInterrupt, SystemExit) as end:

@@ -42,13 +42,14 @@ def demo(
     """
     from rich.console import Console
 
+    from gridllm.garbage import searched_rarely
     from gridllm_client.cli.fleet import Fleet
 
     started = time.monotonic()
     console = Console(soft_wrap=True, highlight=False)
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_warm_up, daemon=True).start()  # torch takes seconds to load, as do our processes to start
-    with tempfile.TemporaryDirectory(prefix="gridllm-demo-", ignore_cleanup_errors=True) as home:
+    with tempfile.TemporaryDirectory(prefix="gridllm-demo-", ignore_cleanup_errors=True) as home, searched_rarely():
         with Fleet(Path(home)) as fleet:
             try:
                 _show(fleet, console, prompt, max_new_tokens, nodes, temperature, seed)

@@ -58,6 +58,7 @@ def generate(
     Example: gridllm generate "Once upon a time" --temperature 0.7
     """
     from gridllm.charter.catalogue import CHAMPION
+    from gridllm.garbage import searched_rarely
     from gridllm_client.cli.show import Progress
     from gridllm_client.grid import Grid
     from gridllm_client.prompts import Wishes
@@ -75,7 +76,7 @@ def generate(
     wishes = Wishes(**{name: value for name, value in given.items() if value is not None})  # type: ignore[typeddict-item]
     wishes["max_new_tokens"] = max_new_tokens
     wishes["wait_s"] = wait
-    with Progress() as progress:
+    with searched_rarely(), Progress() as progress:
         progress.phase("Entering the grid")
         with Grid(name=grid, account=account) as entered:
             from gridllm_client.generation import Generation  # imports torch, which the grid does while it is entered
