@@ -15,8 +15,10 @@ from gridllm.ids import PeerId
 from gridllm.swarm.interface import Swarm
 from gridllm.swarm.memory import MemoryNetwork, MemorySwarm
 from gridllm.swarm.places import places_of
+from gridllm.swarm.seats import Seats
 from gridllm_bootstrap import limits as limits_module
 from gridllm_bootstrap.limits import ADDRESS_TRIES, TRY_EVERY_S, Limits, OpenStreams, Tries
+from gridllm_bootstrap.measuring.authority import GREETED
 from gridllm_bootstrap.measuring.dialback import DialBack, direct_addresses, not_nearer
 from gridllm_bootstrap.measuring.waiting import WaitingRoom
 from tests.unit.authority_hall import hall, heard, hello, say, signed_charter
@@ -75,6 +77,28 @@ class TestQueue:
                 assert room.place(other) == 3
                 await stack.enter_async_context(room.visit())  # one whose address is unknown
             assert (room.examined, room.waiting) == (2, 3)
+
+    async def test_when_the_queue_is_full_the_last_of_the_most_crowded_address_gives_way(self) -> None:
+        room = WaitingRoom(at_once=1, most_waiting=4)
+
+        async def never(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        async def untold(*_: object) -> None:
+            return
+
+        async with room.visit(["198.51.100.1"]), AsyncExitStack() as stack:
+            homes = ["203.0.113.7", "203.0.113.7", "203.0.113.8", "203.0.113.9"]
+            crowd = [await stack.enter_async_context(room.visit([home])) for home in homes]
+            waits = asyncio.create_task(room.turn(crowd[1], untold, never))
+            other = await stack.enter_async_context(room.visit(["203.0.113.10"]))
+            with pytest.raises(Full, match="most are at your address"):
+                await waits
+            assert [room.place(one) for one in (crowd[0], *crowd[2:], other)] == [1, 2, 3, 4]
+            with pytest.raises(Full, match="4 machines wait"):  # nobody has more than one
+                async with room.visit(["203.0.113.11"]):
+                    pass
+        assert (room.examined, room.waiting) == (0, 0)
 
     async def test_the_next_seat_is_for_one_from_elsewhere(self) -> None:
         room = WaitingRoom(at_once=2)
@@ -179,9 +203,10 @@ class TestLimits:
             assert sum(streams._places.values()) == 1
 
     async def test_those_turned_away_keep_nobody_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those who say nothing, either: the oldest of them gives way to one from elsewhere."""
         async with hall(SIGNED, 0) as made:
             office = made.offices[0]
-            office.authority._open_streams = OpenStreams(most=10, of_place=4)
+            office.authority._greeting = Seats(4, 2, GREETED, "none is free", clock=lambda: 0.0)
             places: dict[PeerId, tuple[str, ...]] = {}
 
             async def seen_at(peer: PeerId) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ async def test_strangers_who_say_nothing_leave_their_places_to_whoever_comes(
 ) -> None:
     """Those of one address at once; those of many once they were silent for two seconds."""
     monkeypatch.setattr(receiving, "GREETING", 3)
-    hall, hosts = Hall(tmp_path / "vault", streams=1), dict[PeerId, int]()
+    hall, hosts = Hall(tmp_path / "vault", streams=1, ticks=lambda: 0.0), dict[PeerId, int]()
 
     async def seen_at(peer: PeerId) -> tuple[str, ...]:
         return (f"/ip4/203.0.113.{hosts.get(peer, 7)}/tcp/31337",)

@@ -25,7 +25,9 @@ from gridllm.admission.figures import Figures
 from gridllm.admission.messages import ADMISSION_STREAM, Hello, Queued, Verdict
 from gridllm.errors import CallTimeout, Full, GridError, NodeFault, OutOfTurn, PeerLost, Refusal, SwarmError, TooSoon
 from gridllm.ids import ModelRoot, PeerId
+from gridllm.swarm.giving_way import Terms
 from gridllm.swarm.places import places_of
+from gridllm.swarm.seats import Seats
 from gridllm.tasks import end
 from gridllm_bootstrap.limits import Limits, OpenStreams
 from gridllm_bootstrap.measuring.certifying import Certifier
@@ -51,6 +53,9 @@ HELLO_S: Final = 5.0  # from opening the stream
 EXAMINATION_S: Final = 300.0  # an honest machine takes 10 to 40 s
 FAREWELL_S: Final = 5.0  # the candidate closes; if we did, about one verdict in 2000 would be lost
 MAX_STREAMS_OF_ONE: Final = 2  # a second one while the first is noticed to be dead
+GREETING: Final = 256  # streams that have not said Hello
+GREETED: Final = Terms(first_s=2.0, bytes_per_s=1.0, least_s=0.0, most_s=2.0, turn_s=0.0)  # while others come
+FULL: Final = "This authority talks to too many machines at present; try again in some minutes."
 
 __all__ = ["Authority", "Event", "Examine"]
 
@@ -102,6 +107,7 @@ class Authority:
         self._clock = clock
         self._seen = SeenRoots()
         self._streams: Counter[PeerId] = Counter()
+        self._greeting = Seats(GREETING, MAX_STREAMS_OF_ONE, GREETED, FULL)  # they have not said Hello
         self._open_streams = OpenStreams()
         self._ready = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
@@ -171,14 +177,15 @@ class Authority:
         peer = PeerId(conversation.peer)
         if self._streams[peer] > MAX_STREAMS_OF_ONE:
             raise Full("There are too many conversations with this machine already; try again in some minutes.")
-        places = await self._places_of(peer)
-        with self._open_streams.one(places):
-            await self._hear(conversation, peer, places)
-
-    async def _hear(self, conversation: Conversation, peer: PeerId, places: tuple[str, ...]) -> None:
-        hello, _ = await conversation.read(timeout_s=HELLO_S)
+        async with self._greeting.one(peer, self._swarm.seen_at) as seat, seat.waiting(2 * HELLO_S):
+            hello, _ = await conversation.read(timeout_s=HELLO_S)
         if not isinstance(hello, Hello):
             raise OutOfTurn("A conversation with an authority begins with Hello.")
+        places = await self._places_of(peer)
+        with self._open_streams.one(places):
+            await self._hear(conversation, hello, peer, places)
+
+    async def _hear(self, conversation: Conversation, hello: Hello, peer: PeerId, places: tuple[str, ...]) -> None:
         too_soon: TooSoon | None = None
         try:
             self._limits.count(peer, places, self._board.admission.certificate_s)

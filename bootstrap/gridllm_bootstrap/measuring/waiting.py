@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from gridllm.errors import Full
+from gridllm.swarm.giving_way import Holder, who_gives_way
 from gridllm.tasks import end
 
 AT_ONCE: Final = 2  # more share the line and the checking thread, and each is measured as slower than it is
@@ -20,6 +21,7 @@ class Ticket:
 
     def __init__(self, homes: frozenset[str] = frozenset()) -> None:
         self.homes = homes  # hosts or relays that it calls from (``limits.places_of``)
+        self.gone = False  # another one has its place
         self.changed = asyncio.Event()
         """Set whenever ``WaitingRoom.place`` may say something else."""
 
@@ -27,8 +29,9 @@ class Ticket:
 class WaitingRoom:
     """First come, first served; ``at_once`` are examined together.
 
-    Of those behind one address, one is examined while others wait, and they fill half of the queue at most: whoever has
-    many identities and answers slowly keeps nobody else out.
+    Of those behind one address, one is examined while others wait, and they fill half of the queue at most. When it is
+    full, the last of the most crowded address gives way: whoever has many identities and answers slowly keeps nobody
+    else out.
     """
 
     def __init__(self, at_once: int = AT_ONCE, most_waiting: int = MOST_WAITING) -> None:
@@ -57,12 +60,13 @@ class WaitingRoom:
         Raises:
             Full: too many wait already, in all or of those behind the same address.
         """
-        if len(self._examined) >= self._at_once and len(self._waiting) >= self._most_waiting:
-            raise Full(f"{len(self._waiting)} machines wait to be measured here already; try again in some minutes.")
         ticket = Ticket(frozenset(homes))
         crowd = max((sum(home in one.homes for one in self._waiting) for home in ticket.homes), default=0)
         if 2 * crowd >= self._most_waiting:
             raise Full(f"{crowd} machines at your address wait to be measured here already; try again in some minutes.")
+        full = len(self._examined) >= self._at_once and len(self._waiting) >= self._most_waiting
+        if full and not self._displaces(ticket):
+            raise Full(f"{len(self._waiting)} machines wait to be measured here already; try again in some minutes.")
         self._waiting.append(ticket)
         self._move_up()
         try:
@@ -70,7 +74,7 @@ class WaitingRoom:
         finally:
             if ticket in self._examined:
                 self._examined.remove(ticket)
-            else:
+            elif not ticket.gone:
                 self._waiting.remove(ticket)
             self._move_up()
 
@@ -89,10 +93,13 @@ class WaitingRoom:
         Args:
             tell: given place and number of those who wait, at each change and every ``TELL_EVERY_S``.
             spoke: returns when the candidate said something; raises when it went away, and so does this.
+
+        Raises:
+            Full: others came, and most of those who wait are at its address.
         """
         listening = asyncio.ensure_future(spoke())
         try:
-            while place := self.place(ticket):
+            while not ticket.gone and (place := self.place(ticket)):
                 ticket.changed.clear()
                 await tell(place, self.waiting)
                 moved = asyncio.ensure_future(ticket.changed.wait())
@@ -102,9 +109,22 @@ class WaitingRoom:
                     moved.cancel()
                 if listening.done():
                     return listening.result()
+            if ticket.gone:
+                raise Full("Others wait to be measured, and most are at your address; try again in some minutes.")
             return listening.result() if listening.done() else None
         finally:
             await end(listening)
+
+    def _displaces(self, ticket: Ticket) -> bool:
+        """Whether one who waits gives its place to this one: the last of the most crowded address."""
+        waiting = [Holder(0.0, float(number), one.homes) for number, one in enumerate(self._waiting)]
+        number = who_gives_way(waiting, ticket.homes, turn_s=0.0)
+        if number is None:
+            return False
+        gone = self._waiting.pop(number)
+        gone.gone = True
+        gone.changed.set()
+        return True
 
     def _move_up(self) -> None:
         while self._waiting and len(self._examined) < self._at_once:
