@@ -109,6 +109,8 @@ def _unusable(
         return "failing"
     if (model is not None and record.model != model) or (dtype is not None and record.dtype != dtype):
         return "of another model or dtype"
+    if record.total_tokens < tokens:
+        return f"too small for {tokens:,} tokens"
     if record.free_tokens < tokens:
         return "full"
     return None

@@ -142,6 +142,14 @@ def test_the_empty_range_has_no_chain() -> None:
         plan_chain([node(1, 0, 4)], 2, 2)
 
 
+def test_who_asks_for_more_than_a_node_ever_holds_is_not_told_that_it_is_full() -> None:
+    records = [node(1, 0, 4, free_tokens=10), node(2, 0, 4)]
+    with pytest.raises(RouteError, match=r"cannot be used now: 2 too small for 2,000 tokens"):
+        plan_chain(records, 0, 4, tokens=2000)
+    with pytest.raises(RouteError, match=r"cannot be used now: 1 full"):
+        plan_chain(records[:1], 0, 4, tokens=1000)
+
+
 def test_fifty_clients_spread_over_equal_nodes() -> None:
     records = [node(10 * part + twin, 4 * part, 4 * part + 4) for part in range(3) for twin in range(5)]
     chains = {plan_chain(records, 0, 12, seed=client).peers for client in range(50)}
