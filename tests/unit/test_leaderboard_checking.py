@@ -153,6 +153,8 @@ def test_a_manifest_that_contradicts_itself(manifest: Manifest) -> None:
             check_manifest(msgspec.structs.replace(manifest, tensors=changed))
     with pytest.raises(ModelError, match="has no tokenizer"):
         check_manifest(msgspec.structs.replace(manifest, tokenizer={}))
+    with pytest.raises(ModelError, match=r"has no tokenizer: put its tokenizer\.json into the folder"):
+        check_manifest(msgspec.structs.replace(manifest, tokenizer={"chat_template.jinja": "0" * 64}))
     with pytest.raises(ModelError, match="is no tokenizer file"):
         check_manifest(msgspec.structs.replace(manifest, tokenizer={"evil.py": "0" * 64}))
 

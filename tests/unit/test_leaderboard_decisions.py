@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from gridllm_leaderboard.statements import MAX_ROUND, Comparison, Verdict, id_of
 from gridllm_leaderboard.wishes import lines_of, loaded, parse_task, remember_sources, rules_of, tasks_at
 from tests.leaderboard_seasons import AUTHOR, GRID, LEADERBOARD, NOW, digest, submitted
 from tests.ledgers import Scribe, homed
+
+TAKEN_DOWN = replace(submitted(2), state="withdrawn")
 
 CREDIT = 10**6
 GRADERS = tuple(digest("grader", number) for number in range(3))
@@ -71,7 +74,10 @@ def test_one_that_can_be_is_taken() -> None:
     ("held", "text"),
     [
         pytest.param(Held(0, submitted(2), None, None), "This model was submitted before, as 'model-2'", id="root"),
-        pytest.param(Held(0, None, submitted(2), None), "does not make another model", id="weights"),
+        pytest.param(Held(0, None, submitted(2), None), "does not make another model\\.$", id="weights"),
+        pytest.param(
+            Held(0, TAKEN_DOWN, None, None), "withdrawn\\)\\. Weights that were withdrawn stay taken", id="withdrawn"
+        ),
         pytest.param(Held(0, None, None, submitted(2)), "called 'model-2' already", id="name"),
         pytest.param(Held(3, None, None, None), "may submit 3 models in 24 hours", id="cap"),
         pytest.param(Held(0, None, None, None, 3), "of 3 submissions of yours are outstanding", id="awaited"),

@@ -28,7 +28,7 @@ NOW = rules(serial=2, tasks=(TASK.model_copy(update={"commitment": "6" * 64}),))
         pytest.param("queued", None, {}, "only what was graded", id="in no round yet"),
         pytest.param("failed", rules(), {}, "only what was graded", id="failed"),
         pytest.param("withdrawn", rules(), {}, "only what was graded", id="withdrawn"),
-        pytest.param("graded", rules(), {"champion": True}, "in each round as it is", id="champion"),
+        pytest.param("graded", rules(), {"champion": True}, "each round grades it again", id="champion"),
         pytest.param("graded", rules(fee=7), {}, "when they change", id="the same tasks"),
         pytest.param("graded", NOW, {}, "when they change", id="these tasks"),
         pytest.param("graded", rules(), {"here": False}, "tell its maintainer", id="files lost"),

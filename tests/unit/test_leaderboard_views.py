@@ -121,12 +121,12 @@ def test_a_fee_that_is_due_comes_with_the_command_that_pays_it() -> None:
 
 def test_who_waits_anew_since_a_round_was_annulled_is_told_so() -> None:
     step = next_step(view("m", "queued", why="Round 3 was annulled: the keeper is lost."))
-    assert step == "Round 3 was annulled: the keeper is lost: waits for the next round"
+    assert step == "Round 3 was annulled: the keeper is lost; waits for the next round"
     assert next_step(view("m", "queued", why="It waits for the next round.")) == "waits for the next round"
 
 
 def test_what_was_refused_says_why() -> None:
-    assert next_step(view("m", "refused", why="A weight is NaN.")).startswith("A weight is NaN: ")
+    assert next_step(view("m", "refused", why="A weight is NaN.")).startswith("A weight is NaN; ")
 
 
 def test_what_no_grader_holds_says_what_it_waits_for() -> None:

@@ -36,7 +36,7 @@ class Ground:
     vault: Path
     account: str | None  # of the leaderboard's key; None: it is not here
     rules: Rules | None  # that hold
-    filled: str  # which of its places are not empty, for people; "" when all are
+    filled: str  # which of its places is not empty, and what to do, for people; "" when all are
     weights_only: bool = False
 
 
@@ -75,8 +75,7 @@ def check_ground(found: Survey, path: Path, ground: Ground) -> None:
     _check_key(header.account, ground)
     if ground.filled:
         raise LeaderboardError(
-            f"{ground.filled}; name an empty database with --database, replace what is there with --force, or "
-            "restore only the weights with --weights."
+            f"{ground.filled}, replace what is there with --force, or restore only the weights with --weights."
         )
     if ground.weights_only and not found.weights:
         raise LeaderboardError(f"{path} was taken without weights (--no-weights): there are none to restore.")

@@ -58,7 +58,7 @@ def check_manifest(manifest: Manifest) -> None:
             raise ModelError(f"Tensor {name[:80]} has the digest of one of another size.")
     if not any(one.dtype in FLOATS for one in manifest.tensors.values()):
         raise ModelError(f"The model has no weights stored as {', '.join(FLOATS)}: quantised weights are not accepted.")
-    if not manifest.tokenizer:
+    if not manifest.tokenizer.keys() - {"chat_template.jinja"}:
         raise ModelError("The model has no tokenizer: put its tokenizer.json into the folder.")
     unknown = sorted(manifest.tokenizer.keys() - set(TOKENIZER_FILES))
     if unknown:

@@ -100,13 +100,15 @@ def restore(
 
 
 def _filled(url: str, folder: Path) -> str:
-    """Which of the places is not empty, for people. Raises LeaderboardError: the database cannot be used."""
+    """Which of the places is not empty and what to do, for people. Raises LeaderboardError: no such database."""
     from gridllm_leaderboard.store.engine import holds_rows
 
     if holds_rows(url):
-        return "The leaderboard's database is not empty"
+        return "The leaderboard's database is not empty: name an empty one with --database"
     models = folder / "models"
-    return "The leaderboard's folder of weights is not empty" if models.is_dir() and any(models.iterdir()) else ""
+    if models.is_dir() and any(models.iterdir()):
+        return f"The leaderboard's folder of weights is not empty: move {folder} away"
+    return ""
 
 
 @contextmanager

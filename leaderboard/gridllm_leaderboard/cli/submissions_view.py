@@ -101,7 +101,7 @@ def next_step(one: SubmissionView) -> str:
             step = "taken down"
     annulled = one.state == "queued" and one.why.startswith("Round ")  # the one that it was in
     told = one.why and (annulled or one.state in ("failed", "refused"))
-    return f"{one.why.rstrip('.')}: {step}" if told else step
+    return f"{one.why.rstrip('.')}; {step}" if told else step
 
 
 def pay_command(one: SubmissionView) -> str:

@@ -60,11 +60,11 @@ def check_words(submission: Submission, rules: Rules, taken_names: Collection[st
 def check_held(submission: Submission, rules: Rules, held: Held) -> None:
     """What others, or the author, brought before. Raises NotAccepted."""
     if held.root is not None:
-        raise NotAccepted(f"This model was submitted before, as {_called(held.root, submission)}.")
+        raise NotAccepted(f"This model was submitted before, as {_called(held.root, submission)}.{_taken(held.root)}")
     if held.weights is not None:
         raise NotAccepted(
             f"These weights were submitted before, as {_called(held.weights, submission)}; another name, config or "
-            "sharding does not make another model."
+            f"sharding does not make another model.{_taken(held.weights)}"
         )
     if held.name is not None:
         raise NotAccepted(f"A submission is called {held.name.submission.name!r} already; choose another --name.")
@@ -92,3 +92,8 @@ def _called(entry: Entry, submission: Submission) -> str:
     said = entry.submission
     whose = "yours" if said.account == submission.account else f"of {said.account[:16]}…"
     return f"{said.name!r} ({entry.id[:16]}…, {whose}, {entry.state})"
+
+
+def _taken(entry: Entry) -> str:
+    """What the author of a model may wonder that is not on the leaderboard any more."""
+    return " Weights that were withdrawn stay taken: train it further." if entry.state == "withdrawn" else ""

@@ -101,7 +101,7 @@ def check_regrade(
         raise NotAccepted(f"{name!r} is {entry.state}; only what was graded can be graded again.")
     if champion:
         raise NotAccepted(
-            f"{name!r} is champion, or nobody followed it yet: it is graded again in each round as it is."
+            f"{name!r} is champion, or was it last and nobody followed it yet: each round grades it again anyway."
         )
     if yardstick(measured) == yardstick(rules) and not owed:
         raise NotAccepted(f"{name!r} was graded by the tasks that hold now; it is graded again when they change.")
