@@ -18,7 +18,7 @@ from gridllm.identity.keys import Identity
 from gridllm.ids import PeerId
 from gridllm.swarm.link import LINK_STREAM, Link
 from gridllm.swarm.memory import MemorySwarm
-from gridllm.wire.messages import AnyMessage, Hop, Open, Ready, Refused, Resume, RowSlice, Step
+from gridllm.wire.messages import AnyMessage, Hop, Open, Output, Ready, Refused, Resume, RowSlice, Step
 from gridllm.wire.tensor import pack
 from gridllm_client.terms import Patience
 from tests.certificates import altered, amendment, certified, revocation
@@ -199,9 +199,8 @@ async def test_an_admitted_upstream_that_is_revoked_pushes_no_more(grid: ClosedG
         message, body = pusher.step(grid.ends.hidden_size)
         upstream = await pusher.link(node)
         upstream.send(message, body)
-        await asyncio.sleep(0.2)
+        await client.hears(Output)
         assert node.engine.metrics().tokens == 1
-        client.heard.clear()
         grid.tell_nodes(revocation(grid.signed, first.swarm.peer))
         refused = await client.hears(Refused)
         assert (refused.code, refused.peer, refused.session) == ("not_admitted", first.swarm.peer, bytes(16))

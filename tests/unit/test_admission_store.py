@@ -52,9 +52,10 @@ def envelope(made: Certificate) -> bytes:
 def test_it_comes_back(tmp_path: Path) -> None:
     store = Certificates(tmp_path)
     assert store.load(SIGNED, PEER, ROOT, "float32") is None
-    first, second = envelope(certificate(issued=time.time() - 10)), envelope(certificate())
+    made = certificate()
+    first, second = envelope(certificate(issued=time.time() - 10)), envelope(made)
     store.save(SIGNED, first)
-    assert store.save(SIGNED, second) == certificate()
+    assert store.save(SIGNED, second) == made
     assert store.load(SIGNED, PEER, ROOT, "float32") == second
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
 
@@ -69,7 +70,9 @@ def test_each_peer_model_and_dtype_has_its_own(tmp_path: Path) -> None:
 
 
 def test_one_for_a_lesser_role_does_not_replace_one_that_is_good(tmp_path: Path) -> None:
-    store, relay_only = Certificates(tmp_path), envelope(certificate(roles=("relay",)))
+    ahead_s = 0.0
+    store = Certificates(tmp_path, clock=lambda: time.time() + ahead_s)
+    relay_only = envelope(certificate(roles=("relay",)))
 
     def kept() -> bytes | None:
         return store.load(SIGNED, PEER, ROOT, "float32")
@@ -85,9 +88,9 @@ def test_one_for_a_lesser_role_does_not_replace_one_that_is_good(tmp_path: Path)
     store.save(SIGNED, serves)
     store.save(SIGNED, only_serves)
     assert kept() == only_serves
-    soon_over = envelope(certificate(issued=time.time() - 3600 + 1, roles=("serve", "relay")))
+    soon_over = envelope(certificate(issued=time.time() - 3600 + 300, roles=("serve", "relay")))
     store.save(SIGNED, soon_over)
-    time.sleep(1.2)
+    ahead_s = 600.0
     store.save(SIGNED, relay_only)
     assert kept() == relay_only
 

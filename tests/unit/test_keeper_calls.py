@@ -56,7 +56,7 @@ class Line:
 
     async def ask(self, call: str, message: messages.Message | bytes, kind: type[Any] = messages.Documents) -> Any:
         payload = message if isinstance(message, bytes) else pack(message)
-        return unpack(await self.swarm.call(self._there, call, payload), kind)
+        return unpack(await self.swarm.call(self._there, call, payload, timeout_s=60), kind)
 
     async def submit(self, *raws: bytes) -> list[str]:
         said = await self.ask(messages.SUBMIT_CALL, Submit(list(raws)), messages.Outcomes)
@@ -306,10 +306,11 @@ async def test_a_quiet_log_is_signed_anew_for_whoever_wants_a_later_head(tmp_pat
 
 async def newest(made: Line, after: int) -> Head:
     """The keeper's own head, once it has signed all that it holds."""
-    for _ in range(3000):
-        said = await made.ask(messages.HEADS_CALL, messages.Heads([], [], after), messages.Heads)
-        if said.heads and not made.keeper._writer.headless:
-            break
-        await asyncio.sleep(0.02)
-    (raw,) = said.heads
-    return verify_head(raw, made.scribe.signed)
+    async with asyncio.timeout(60):
+        while True:
+            said = await made.ask(messages.HEADS_CALL, messages.Heads([], [], after), messages.Heads)
+            sizes = await made.keeper.read(lambda store: store.sizes())
+            heads = [verify_head(raw, made.scribe.signed) for raw in said.heads]
+            if [head.size for head in heads] == [sizes.get(made.keeper.log, 0)]:
+                return heads[0]
+            await asyncio.sleep(0.02)
