@@ -36,6 +36,7 @@ QUICK = Pace(
     dial_back_s=0.5,
     chase_share=0.02,
     last_chase_share=0.01,
+    chase_patience=100.0,
     pages=2,
     segments=4,
     first_steps=4,
@@ -194,4 +195,6 @@ async def authority_script(
         await answer_examination(stream, mine, hello_of(candidate, GRID, (), certificate), Notes())
     finally:
         await here.close()
+        if authority._tasks:  # what was said last is read still
+            await asyncio.wait(authority._tasks, timeout=1.0)
         await authority.close()

@@ -21,6 +21,7 @@ from gridllm.admission.proof.chain import Link, Shown
 from gridllm.charter.minimums import Admission, Minimums
 from gridllm.errors import OutOfTurn, PeerLost, TooLarge
 from tests.unit.examinations import QUICK, Room
+from tests.unit.notes import until
 
 STEP_S = 0.001
 LENT_S = 0.01  # of each second, the processor is all his: burst credits, or a hundred names on one machine
@@ -125,24 +126,26 @@ async def test_late_echoes_gain_no_more_than_a_tenth() -> None:
     examined = await room.visit(LateEcho)
     assert examined.figures.rtt_ms >= 300
     # a round lasts 40 ms here, a tenth of which may be taken off; the rest is how times differ on a busy machine
-    fastest = 0.0
+    late, fastest = examined.figures.decode_blocks_per_s, 0.0
     for _ in range(6):
         fastest = max(fastest, (await room.visit()).figures.decode_blocks_per_s)
-        if examined.figures.decode_blocks_per_s < 2 * fastest:
+        if late < 2 * fastest:
             return
-    pytest.fail(f"{examined.figures.decode_blocks_per_s} with late echoes, {fastest} without")
+        late = min(late, (await room.visit(LateEcho)).figures.decode_blocks_per_s)
+    pytest.fail(f"{late} with late echoes, {fastest} without")
 
 
 async def test_a_chase_without_end_is_memory_that_is_not_held() -> None:
     class Endless(Prover):
         def on_chase(self, question: Chase) -> tuple[Chased, bytes]:
-            self.stopped.wait(5)
+            self.stopped.wait(60)
             return super().on_chase(question)
 
-    pace = {name: getattr(QUICK, name) for name in Pace.__slots__} | {"patience_s": 2.0}
+    pace = {name: getattr(QUICK, name) for name in Pace.__slots__} | {"patience_s": 2.0, "chase_patience": 1.0}
     room = await Room(pace=Pace(**pace), network=False).open()
     with pytest.raises(PeerLost):
         await room.visit(Endless)
+    await until(lambda: bool(room.outcomes))
     outcome = room.outcomes[-1]
     assert isinstance(outcome, Examined)
     assert outcome.reason == "memory_not_held", outcome.text

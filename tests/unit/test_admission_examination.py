@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from gridllm.admission.examination import stages_compute
 from gridllm.admission.examination.judge import judge_minimums
 from gridllm.admission.examination.prover import Prover
 from gridllm.admission.examination.stages_compute import links_to_open
@@ -31,6 +32,7 @@ from gridllm.charter.minimums import Admission, Minimums
 from gridllm.errors import AdmissionError, NodeFault, OutOfTurn
 from gridllm.identity.keys import Identity
 from tests.unit.examinations import MIB, QUICK, Notes, Room
+from tests.unit.notes import until
 
 SERVE = Admission(required=True, serve=Minimums(decode_blocks_per_s=1.0, memory_bytes=4 * MIB))
 
@@ -67,8 +69,7 @@ async def test_everything_is_released_when_it_is_over() -> None:
 
     await (await Room().open()).visit(Watched)
     assert (held[0].memory, held[0].workload, held[0].chain) == (None, None, None)
-    await asyncio.sleep(0.05)
-    assert not [one for one in threading.enumerate() if one.name.startswith("gridllm-prover")]
+    await until(lambda: not any(one.name.startswith("gridllm-prover") for one in threading.enumerate()))
 
 
 async def test_a_renewal_is_short_and_keeps_the_memory_that_was_certified() -> None:
@@ -132,7 +133,7 @@ class Skipping(chains.Chain):
     """Takes one step of five for done."""
 
     def step(self, t: int, hidden: torch.Tensor, drive: torch.Tensor) -> torch.Tensor:
-        return super().step(t, hidden, drive) if t % 5 else hidden.float() + drive
+        return super().step(t, hidden, drive) if t % 5 != 1 else hidden.float() + drive
 
 
 def skip_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,9 +204,11 @@ async def test_cheats_are_refused_each_with_its_reason(prover: type[Prover], rea
 
 
 async def test_skipped_steps_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    # By chance more than half of those that are opened were skipped, once in a hundred runs: that is invented work.
+    monkeypatch.setattr(stages_compute, "links_to_open", lambda kind, steps, *_: list(range(min(steps, 10))))
     skip_steps(monkeypatch)
     slower = {name: getattr(QUICK, name) for name in QUICK.__slots__} | {"round_s": 0.4}
-    examined = await (await Room(pace=type(QUICK)(**slower)).open()).visit()  # of 4 links opened, most may be skipped
+    examined = await (await Room(pace=type(QUICK)(**slower)).open()).visit()
     assert examined.reason == "steps_skipped", examined.text
 
 
@@ -229,13 +232,14 @@ async def test_claimed_bandwidth_must_be_there() -> None:
 async def test_what_takes_too_long_is_silent() -> None:
     class Asleep(Prover):
         def on_compute(self, question: Compute) -> Committed:
-            self.stopped.wait(2)
+            self.stopped.wait(60)
             raise AdmissionError("woken up")
 
     pace = {name: getattr(QUICK, name) for name in QUICK.__slots__} | {"patience_s": 0.3, "setup_s": 0.1}
     room = await Room(pace=type(QUICK)(**pace), network=False, renewal=True).open()
     with pytest.raises(AdmissionError):
         await room.visit(Asleep)
+    await until(lambda: bool(room.outcomes))
     outcome = room.outcomes[-1]
     assert not isinstance(outcome, Exception)
     assert outcome.reason == "silent"
@@ -249,9 +253,7 @@ async def test_a_machine_that_fails_says_so_on_both_sides() -> None:
     room = await Room().open()
     with pytest.raises(AdmissionError, match="out of device memory"):
         await room.visit(Broken)
-    async with asyncio.timeout(60):
-        while not room.outcomes:  # noqa: ASYNC110 - what is waited for is plain data
-            await asyncio.sleep(0.01)
+    await until(lambda: bool(room.outcomes))
     assert isinstance(room.outcomes[-1], NodeFault)
 
 

@@ -78,6 +78,7 @@ class Pace:
     unasked_transfer_bytes: int = 4 * MIB  # where nobody asks for bandwidth
     dial_back_s: float = 20.0
     chase_share: float = 1.0  # of memory.CHASE_STEPS
+    chase_patience: float = 1.0  # times memory.CHASE_DEADLINE_S: for tests, whose short chases a busy machine holds up
     last_chase_share: float = 0.5  # at the end: it was held all the while
     pages: int = 8  # opened after the first chase
     segments: int = 12

@@ -73,7 +73,7 @@ async def chase_memory(sitting: Sitting, nbytes: int, root: bytes, *, share: flo
     )
 
     steps = max(16, int(share * CHASE_STEPS) // 16 * 16)
-    deadline_s = CHASE_DEADLINE_S * steps / CHASE_STEPS + min(sitting.rtt_s, 1.0)
+    deadline_s = sitting.pace.chase_patience * CHASE_DEADLINE_S * steps / CHASE_STEPS + min(sitting.rtt_s, 1.0)
     nonce = secrets.token_bytes(32)
     patience_s = LATE * deadline_s + sitting.pace.patience_s
     try:
