@@ -34,11 +34,11 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "AGREE_S"):
         monkeypatch.setattr(admit_module, name, 0.05)
     monkeypatch.setattr("gridllm.admission.candidate_book.FIRST_REST_S", 0.05)
-    monkeypatch.setattr("gridllm.admission.cards.PROBE_S", 0.5)
+    monkeypatch.setattr("gridllm.admission.cards.PROBE_S", 2.0)
 
 
 async def asks(
-    made: Hall, *, swarm: MemorySwarm | None = None, watching: Watching | None = None, wait_s: float = 10, **more: Any
+    made: Hall, *, swarm: MemorySwarm | None = None, watching: Watching | None = None, wait_s: float = 60, **more: Any
 ) -> Certificate:
     """A candidate that gets its certificate."""
     board = more.pop("board", NoticeBoard(SIGNED))
@@ -230,7 +230,7 @@ async def test_amended_minimums_that_reached_only_one_authority() -> None:
 async def test_a_renewal_says_so_and_a_busy_node_keeps_its_figures() -> None:
     async with hall(SIGNED, 0, 1) as made:
         swarm = made.candidate()
-        raw = await admit(swarm, SIGNED, NoticeBoard(SIGNED), CANDIDACY, Watching(), wait_s=10)
+        raw = await admit(swarm, SIGNED, NoticeBoard(SIGNED), CANDIDACY, Watching(), wait_s=60)
         for office in made.offices.values():
             office.figures = GOOD.model_copy(
                 update={"decode_blocks_per_s": 60.0, "batch_blocks_per_s": 100.0, "memory_bytes": 0}
@@ -245,7 +245,7 @@ async def test_a_renewal_says_so_and_a_busy_node_keeps_its_figures() -> None:
 
 async def test_another_ones_certificate_renews_nothing() -> None:
     async with hall(SIGNED, 0, 1) as made:
-        raw = await admit(made.candidate(), SIGNED, NoticeBoard(SIGNED), CANDIDACY, Watching(), wait_s=10)
+        raw = await admit(made.candidate(), SIGNED, NoticeBoard(SIGNED), CANDIDACY, Watching(), wait_s=60)
         await asks(made, certificate=raw)
         assert not any(office.examined[-1].renewal for office in made.offices.values())
 
