@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -58,6 +59,14 @@ def test_a_champions_portrait() -> None:
     assert "by 0.500 points an item at least: it learnt them by heart" in lines
     assert "stories: no better on them" in lines
     assert "stories, bits/byte 20 " in lines and "sums, right 20 " in lines
+
+
+def test_nothing_is_promised_of_a_withdrawn_model() -> None:
+    portrait = _portrait(Board())
+    assert "the grid may serve it" in shown(portrait_renderable(portrait))
+    taken = replace(portrait, view=msgspec.structs.replace(portrait.view, state="withdrawn"))
+    text = shown(portrait_renderable(taken))
+    assert "none: its author withdrew it" in text and "may serve" not in text
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from gridllm_leaderboard.cli.show_facts import ItemRow, Portrait
+    from gridllm_leaderboard.messages import SubmissionView
 
 
 def portrait_renderable(portrait: Portrait, width: int | None = None) -> Group:
@@ -32,6 +33,12 @@ def portrait_renderable(portrait: Portrait, width: int | None = None) -> Group:
     return Group(*parts)
 
 
+def _use(view: SubmissionView) -> str:
+    if view.state == "withdrawn":
+        return "none: its author withdrew it"
+    return "the grid may serve it" if view.serve else "its author keeps it: ranked, not served"
+
+
 def _facts(portrait: Portrait) -> dict[str, str | list[str]]:
     from gridllm.cli.grid_view import printable
     from gridllm.cli.show import count_of
@@ -47,10 +54,10 @@ def _facts(portrait: Portrait) -> dict[str, str | list[str]]:
         "Size": f"{count_of(view.parameters)} parameters, {view.size / 1e6:,.1f} MB",
         "License": printable(view.license),
         "Message": printable(view.message) or "-",
-        "Use": "the grid may serve it" if view.serve else "its author keeps it: ranked, not served",
+        "Use": _use(view),
         "Submitted": spell_time(view.issued),
         "State": view.state if view.state == "graded" else f"{view.state}: {printable(next_step(view))}",
-        "Made from": [_ancestor(one.name, one.root) for one in portrait.lineage] or "nothing that it names",
+        "Made from": [_ancestor(one.name, one.root) for one in portrait.lineage] or "its author names no model",
     }
     if row is not None:
         where = "" if row.current else f" among those graded by the tasks of rules {row.rules}, no longer in force"
