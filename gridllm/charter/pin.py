@@ -206,7 +206,8 @@ class Pins:
         except OSError as error:
             raise CharterError(f"The pinned charter {path} cannot be read ({error.strerror}).") from error
         except CharterError as error:
-            raise CharterError(f"The pinned charter {path} is damaged; remove {path.parent} and join again.") from error
+            # Not its folder: the purse beside it holds vouchers that are still to be paid.
+            raise CharterError(f"The pinned charter {path} is damaged; remove this file and join again.") from error
 
 
 def _dialable(address: str) -> bool:

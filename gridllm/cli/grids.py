@@ -17,18 +17,24 @@ def grids(
     """
     from gridllm.charter.pin import Pins
     from gridllm.cli.show import charter_json, facts_text, print_json, room, stdout
+    from gridllm.errors import CharterError
     from gridllm.settings import load_settings
 
     pins = Pins(load_settings().data_dir)
     if use is not None:
         pins.pin(pins.current(use))
-    current = pins.current()  # says how to join when there is none yet
     joined = pins.all()
+    try:
+        current: str | None = pins.current().grid
+    except CharterError:  # says how to join when there is none yet
+        if not joined:
+            raise
+        current = None  # what was used last is gone; --use chooses another
     if as_json:
-        print_json([{**charter_json(signed), "current": signed.grid == current.grid} for signed in joined])
+        print_json([{**charter_json(signed), "current": signed.grid == current} for signed in joined])
         return
     facts = {
-        f"{'*' if signed.grid == current.grid else ' '} {signed.charter.name}": (
+        f"{'*' if signed.grid == current else ' '} {signed.charter.name}": (
             f"{', '.join(entry.name for entry in signed.charter.models)}  ({signed.grid[:16]}…)"
         )
         for signed in joined

@@ -9,6 +9,7 @@ import pytest
 
 from gridllm.charter.document import sign_charter
 from gridllm.charter.pin import MAX_KNOWN_PEERS, Pins
+from gridllm.cli.grids import grids
 from gridllm.errors import CharterError
 from gridllm.identity.keys import Identity
 from gridllm.ids import ModelRoot
@@ -63,8 +64,25 @@ def test_a_damaged_pin_says_how_to_mend_it(pins: Pins, tmp_path: Path) -> None:
     pins.pin(SIGNED)
     path = tmp_path / "gridllm" / "grids" / "home" / "charter.json"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CharterError, match="damaged; remove .*home and join again"):
+    with pytest.raises(CharterError, match=r"charter\.json is damaged; remove this file and join again"):
         pins.current()
+    path.unlink()
+    pins.pin(SIGNED)  # as join does; what lies beside it, unpaid vouchers among it, stays
+    assert pins.current() == SIGNED
+
+
+def test_grids_lists_those_left_when_the_one_used_last_is_gone(
+    pins: Pins, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRIDLLM_DATA_DIR", str(pins.data_dir))
+    pins.pin(SIGNED)
+    (pins.data_dir / "current").write_text("gone")
+    with pytest.raises(CharterError, match="gridllm grids lists those joined: home"):
+        pins.current()
+    grids()
+    assert capsys.readouterr().out.startswith("  home")
+    grids(use="home")
+    assert capsys.readouterr().out.startswith("* home")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
