@@ -92,19 +92,23 @@ def test_all_books_agree_when_nodes_are_lost(tiny: Tiny, tmp_path_factory: pytes
             async def killer() -> None:
                 for _ in range(4):
                     await asyncio.sleep(rng.random() * 0.08)
-                    if session.chain:
-                        peer = rng.choice(session.chain)[0]
-                        old = next(node for node in grid.listed if node.record.peer == peer)
-                        await grid.add(old.record.start, old.record.end)
-                        grid.network.kill(peer)
+                    peer = rng.choice(session.chain)[0]
+                    old = next(node for node in grid.listed if node.record.peer == peer)
+                    await grid.add(old.record.start, old.record.end)
+                    grid.network.kill(peer)
 
+            async def call() -> None:
+                lengths = session.lengths
+                await feed(session, [RowSlice(row, row, lengths[row], rng.choice([1, 1, 130]), 1) for row in (0, 1)])
+
+            await session.open()
             killing = asyncio.create_task(killer())
             number = 0
             while not killing.done() or number < 10:
-                lengths = session.lengths
-                await feed(session, [RowSlice(row, row, lengths[row], rng.choice([1, 1, 130]), 1) for row in (0, 1)])
+                await call()
                 number += 1
             await killing
+            await call()  # so that the one that was killed last is replaced, too
             living = {peer for peer, _, _ in session.chain}
             session.close()
             await settled()

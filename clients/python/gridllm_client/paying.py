@@ -142,14 +142,18 @@ class Payer:
         return True
 
     def came_back(self, hops: Sequence[Hop]) -> None:
-        """All outputs of the call are here; what is due for them is paid as soon as this task waits.
+        """All outputs of the call are here: pay what is due for them.
 
-        That is once the next call is on its way, where one follows: vouchers are signed while nodes compute.
+        Where the node takes another such call without, once this task waits: the next call is on its way by then, if
+        one follows at once, and the voucher is signed while nodes compute.
         """
         self._anew.clear()
-        due = [hop for hop in hops if hop.tab is not None and hop.tab.served()]
-        if due:
-            asyncio.get_running_loop().call_soon(self._settle_all, due)
+        for hop in hops:
+            if (tab := hop.tab) is not None and tab.served():
+                if tab.has_room:
+                    asyncio.get_running_loop().call_soon(self.settle, hop)
+                else:
+                    self.settle(hop)
 
     def settle(self, hop: Hop) -> None:
         """Pay for all that came back of a hop; the rest, when it is about to be left."""
@@ -267,10 +271,6 @@ class Payer:
         self._free = True
 
     # what is shown and sent
-
-    def _settle_all(self, hops: Sequence[Hop]) -> None:
-        for hop in hops:
-            self.settle(hop)
 
     def _payment(self, hop: Hop) -> Payment | None:
         access = self._wallet.access
