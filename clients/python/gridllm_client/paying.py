@@ -142,18 +142,11 @@ class Payer:
         return True
 
     def came_back(self, hops: Sequence[Hop]) -> None:
-        """All outputs of the call are here: pay what is due for them.
-
-        Where the node takes another such call without, once this task waits: the next call is on its way by then, if
-        one follows at once, and the voucher is signed while nodes compute.
-        """
+        """All outputs of the call are here: pay what is due, before the next call, which may need a voucher there."""
         self._anew.clear()
         for hop in hops:
-            if (tab := hop.tab) is not None and tab.served():
-                if tab.has_room:
-                    asyncio.get_running_loop().call_soon(self.settle, hop)
-                else:
-                    self.settle(hop)
+            if hop.tab is not None and hop.tab.served():
+                self.settle(hop)
 
     def settle(self, hop: Hop) -> None:
         """Pay for all that came back of a hop; the rest, when it is about to be left."""

@@ -73,7 +73,6 @@ class Tab:
         self._meter = Meter()
         self._served = Count()  # of it, what came back
         self._signed = Count()  # what the highest voucher is for
-        self._latest = 0  # micro-credits of the latest call
         self._repeats = 0  # that it was asked for, since there was news
 
     @property
@@ -108,10 +107,8 @@ class Tab:
 
     def add(self, slices: Sequence[RowSlice], call: int) -> None:
         """A call is about to be sent."""
-        before = self.owed
         self._meter.add(slices, call)
         self._priced()
-        self._latest = self.owed - before
 
     def replayed(self, tokens: int) -> None:
         """Tokens are about to be sent again by whoever is upstream."""
@@ -123,11 +120,6 @@ class Tab:
         self._repeats = 0
         self._served = self._meter.count
         return 2 * (self.owed - self.signed) >= self.tariff.window
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the node takes another call like the latest before it has a voucher for what came back."""
-        return self.owed - self.signed + self._latest <= self.tariff.window
 
     def adopt(self, count: Count) -> None:
         """Take over the node's lower count after a repair: of a lost call it saw some or nothing.
