@@ -79,7 +79,8 @@ def test_one_that_can_be_is_taken() -> None:
             Held(0, TAKEN_DOWN, None, None), "withdrawn\\)\\. Weights that were withdrawn stay taken", id="withdrawn"
         ),
         pytest.param(Held(0, None, None, submitted(2)), "called 'model-2' already", id="name"),
-        pytest.param(Held(3, None, None, None), "may submit 3 models in 24 hours", id="cap"),
+        pytest.param(Held(3, None, None, None, 0, 7201), "3 models in 24 hours.*; the next one in 3 h", id="cap"),
+        pytest.param(Held(3, None, None, None, 0, 61), "the next one in 2 min", id="cap, soon"),
         pytest.param(Held(0, None, None, None, 3), "of 3 submissions of yours are outstanding", id="awaited"),
     ],
 )

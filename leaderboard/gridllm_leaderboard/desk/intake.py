@@ -8,7 +8,7 @@ from typing import Final
 
 from gridllm.charter.contest import Rules
 from gridllm.errors import NotAccepted
-from gridllm.quantities import count_credits, count_things
+from gridllm.quantities import count_credits, count_things, spell_duration
 from gridllm_leaderboard.records import Entry
 from gridllm_leaderboard.statements import Submission
 
@@ -25,6 +25,7 @@ class Held:
     weights: Entry | None  # the same tensors
     name: Entry | None  # the same name, in whatever case
     begun: int = 0  # submissions of the account whose files, check or fee are awaited
+    next_s: int = 0  # until one of those of the last 24 hours is older; counts where there are as many as may be
 
 
 def check_words(submission: Submission, rules: Rules, taken_names: Collection[str], now_s: float) -> None:
@@ -70,7 +71,8 @@ def check_held(submission: Submission, rules: Rules, held: Held) -> None:
         raise NotAccepted(f"A submission is called {held.name.submission.name!r} already; choose another --name.")
     if held.today >= rules.daily:
         raise NotAccepted(
-            f"An account may submit {count_things(rules.daily, 'model')} in 24 hours, and you did; try again later."
+            f"An account may submit {count_things(rules.daily, 'model')} in 24 hours, and you did; the "
+            f"next one in {_rounded(held.next_s)}."
         )
     if held.begun >= rules.daily:  # each has room on the disk promised to it
         raise NotAccepted(
@@ -97,3 +99,9 @@ def _called(entry: Entry, submission: Submission) -> str:
 def _taken(entry: Entry) -> str:
     """What the author of a model may wonder that is not on the leaderboard any more."""
     return " Weights that were withdrawn stay taken: train it further." if entry.state == "withdrawn" else ""
+
+
+def _rounded(seconds: int) -> str:
+    """Never too short: in whole hours, or whole minutes of the last one."""
+    unit = 3600 if seconds > 3600 else 60
+    return spell_duration(max(1, -(-seconds // unit)) * unit)

@@ -155,13 +155,16 @@ class Reception:
 
     def _check_held(self, view: View, said: Submission) -> None:
         rules, today = self._desk.rules, view.count(said.account, self._desk.now - DAY_S)
-        latest = view.entries(said.account, limit=LATEST) if today < rules.daily else []
+        full = today >= rules.daily
+        latest = [] if full else view.entries(said.account, limit=LATEST)
+        leaving = view.entries(said.account, rules.daily - 1, 1) if full else []
         held = Held(
             today=today,
             root=view.with_root(said.root),
             weights=view.with_weights(said.weights),
             name=view.with_name(said.name.casefold()),
             begun=sum(one.state in ("uploading", "checking", "unpaid") for one in latest),
+            next_s=max((one.entered + DAY_S - self._desk.now for one in leaving), default=0),
         )
         check_held(said, rules, held)
 
