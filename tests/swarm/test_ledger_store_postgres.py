@@ -15,6 +15,8 @@ from tests.unit.test_ledger_store import *  # noqa: F403
 from tests.unit.test_ledger_store_check import *  # noqa: F403
 from tests.unit.test_ledger_store_proofs import *  # noqa: F403
 
+pytestmark = pytest.mark.timeout(600)  # two minutes beside a load of twenty-five
+
 
 @pytest.fixture(scope="module")
 def migrated(postgres_server: PostgresServer) -> Iterator[Engine]:
