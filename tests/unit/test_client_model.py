@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast, TextIteratorStreamer
 
-from gridllm.errors import ModelError, UsageError
+from gridllm.errors import GridError, ModelError, UsageError
 from gridllm_client import prompts
 from gridllm_client.generation import Generation
 from gridllm_client.loaded import Loaded
@@ -116,6 +116,16 @@ def test_complete_tells_how_it_went(local: Local):
     facts = made.as_json()
     assert facts["finish_reason"] in ("length", "eos")
     assert facts["repairs"] == []
+
+
+def test_a_prompt_longer_than_the_model_was_made_for_is_told_of(local: Local):
+    events: list[ChainEvent] = []
+    with suppress(GridError):  # where positions are learned, the model has none for it
+        local.model.generate("a" * 257, max_new_tokens=1, on_event=events.append)
+    assert ["257 tokens, but" in event.text for event in events if event.kind == "overlong"] == [True]
+    events.clear()
+    local.model.generate("a" * 200, max_new_tokens=1, on_event=events.append)
+    assert [event.kind for event in events] == ["opened"]
 
 
 def test_stop_strings(local: Local):

@@ -9,7 +9,7 @@ from typing import Protocol
 from gridllm.errors import GridError, Insufficient, NotEntitled, RouteError, UsageError
 from gridllm_client.generation import Generation, pieces_of
 from gridllm_client.loaded import Choice, Loaded, Source
-from gridllm_client.prompts import Prompt, Wishes, ids_aside
+from gridllm_client.prompts import Prompt, Wishes, ids_aside, overlong
 from gridllm_client.sampling import Picker, generation_config
 from gridllm_client.session import Session
 from gridllm_client.terms import ChainEvent, OnEvent, Patience
@@ -70,6 +70,8 @@ async def _attempt(
     """All of it on one model."""
     loaded = choice.loaded
     ids = await ids_aside(loaded, prompt)
+    if (warning := overlong(loaded, len(ids))) is not None:
+        note(warning)
     stop = wishes.get("stop", ())
     max_new_tokens = wishes.get("max_new_tokens", 128)
     if max_new_tokens < 1:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 from gridllm.errors import ModelError, UsageError
-from gridllm_client.terms import OnEvent
+from gridllm_client.terms import ChainEvent, OnEvent
 
 if TYPE_CHECKING:
     from gridllm_client.loaded import Loaded
@@ -66,6 +66,15 @@ async def ids_aside(loaded: Loaded, prompt: Prompt) -> list[int]:
     return _tokens(loaded, text)
 
 
+def overlong(loaded: Loaded, count: int) -> ChainEvent | None:
+    """What to say of a prompt of ``count`` tokens that is longer than any text its model learned from."""
+    made_for = getattr(loaded.ends.config, "max_position_embeddings", None)
+    if made_for is None or count <= made_for:
+        return None
+    sentence = f"the prompt has {count:,} tokens, but {loaded.name} was made for {made_for:,}: expect a poor answer"
+    return ChainEvent("overlong", sentence)
+
+
 def _chat_of(prompt: Prompt) -> list[dict[str, str]] | None:
     """The messages; None: it is no conversation."""
     if isinstance(prompt, str) or not prompt or not isinstance(prompt[0], Mapping):
@@ -75,7 +84,8 @@ def _chat_of(prompt: Prompt) -> list[dict[str, str]] | None:
 
 def _plain_ids(loaded: Loaded, prompt: Prompt) -> list[int]:
     if isinstance(prompt, str):
-        return list(loaded.ends.tokenizer(prompt)["input_ids"])
+        # Not verbose: that would say of a long text that an index error follows, which is seldom true (``overlong``).
+        return list(loaded.ends.tokenizer(prompt, verbose=False)["input_ids"])
     return list(cast(Sequence[int], prompt))
 
 
@@ -92,4 +102,4 @@ def _written(loaded: Loaded, chat: list[dict[str, str]]) -> str:
 
 def _tokens(loaded: Loaded, written: str) -> list[int]:
     """The template has written what stands at a text's beginning, too."""
-    return list(loaded.ends.tokenizer(written, add_special_tokens=False)["input_ids"])
+    return list(loaded.ends.tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"])

@@ -49,7 +49,7 @@ class Patience:
 class ChainEvent:
     """Something that happened to a session's chain, for people to read."""
 
-    kind: str  # opened | repaired | waiting | unpaid (served without pay, after all who pay)
+    kind: str  # opened | repaired | waiting | overlong | unpaid (served without pay, after all who pay)
     text: str
     chain: tuple[tuple[PeerId, int, int], ...] = ()  # (peer, start, end) afterwards
     lost: tuple[PeerId, ...] = ()
