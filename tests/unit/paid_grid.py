@@ -202,12 +202,17 @@ async def settled() -> None:
 
 
 def watch_pauses(session: Session) -> list[Owing]:
-    """Every time a node waits for a voucher."""
+    """Every time a node waits for a voucher that was not signed, or for an escrow that was not shown, before the step.
+
+    What was may come after the step still: it takes another link than a step that other nodes pass on.
+    """
     seen: list[Owing] = []
     usual = session.on_owing
 
     def on_owing(peer: PeerId, owing: Owing) -> None:
-        seen.append(owing)
+        tabs = [hop.tab for hop in session._chain.hops if hop.peer == peer]
+        if any(tab is None or owing.micro > tab.signed or 0 < tab.covered < tab.owed for tab in tabs):
+            seen.append(owing)
         usual(peer, owing)
 
     session.on_owing = on_owing  # type: ignore[method-assign]
