@@ -58,7 +58,7 @@ async def test_old_and_new_sessions_on_one_node_and_none_is_dropped(
     monkeypatch.setattr(succession, "is_whole", is_whole)
     async with living(tmp_path, champions={entry.root: folder}, grace_s=0.2) as life:
         await life.serving()
-        await until(lambda: said(life, "no champion yet; demo is served until it has"))
+        await until(lambda: said(life, "no champion yet; demo is served until then"))
         caller = Caller(life)
         await caller.join()
         await caller.open(life.entry, OLD, 2)
