@@ -26,8 +26,8 @@ def grids(
     joined = pins.all()
     try:
         current: str | None = pins.current().grid
-    except CharterError:  # says how to join when there is none yet
-        if not joined:
+    except CharterError:  # says how to join when there is none yet; a program gets an empty list
+        if not joined and not as_json:
             raise
         current = None  # what was used last is gone; --use chooses another
     if as_json:

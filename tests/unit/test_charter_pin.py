@@ -85,6 +85,16 @@ def test_grids_lists_those_left_when_the_one_used_last_is_gone(
     assert capsys.readouterr().out.startswith("* home")
 
 
+def test_a_program_is_told_that_no_grid_was_joined_by_an_empty_list(
+    pins: Pins, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRIDLLM_DATA_DIR", str(pins.data_dir))
+    grids(as_json=True)
+    assert capsys.readouterr().out.strip() == "[]"
+    with pytest.raises(CharterError, match="gridllm join"):
+        grids()
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CharterError, match="cannot be pinned"):
