@@ -107,6 +107,7 @@ class Stay:
         """End the sessions that are left. The span stays in memory."""
         self._site.release(self._renewal)
         await self.service.stop()
+        self.presence.silent_tokens = lambda: 0  # the presence outlives the stay, and must not hold its span
 
     def enrol(self) -> None:
         """Have the books know its certificate."""
