@@ -96,13 +96,14 @@ async def test_news_are_heard_from_those_who_tell_them_in_time(
     usual = other.swarm.call
 
     async def slowly(*args: Any, **kwargs: Any) -> bytes:
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(0.1)  # sixty times: longer than four pages may take
         return await usual(*args, **kwargs)
 
     monkeypatch.setattr(other.swarm, "call", slowly)
     peers = [(one.swarm.peer, one.swarm.addresses)]
     assert not await hear_news(other.swarm, other.board, peers, timeout_s=1.0)
     assert 0 < len(other.board.raws()) < 60
+    monkeypatch.setattr(other.swarm, "call", usual)
     assert await hear_news(other.swarm, other.board, peers, timeout_s=60.0)
     assert other.board.raws() == one.board.raws()
 
