@@ -110,8 +110,9 @@ async def _show(
             print_json(grid | helpers_json(helping))
         else:
             console = stdout()
-            width = console.width if console.is_terminal else WIDE
-            console.print(_everything(views, helping, width), width=width, crop=False)
+            if not console.is_terminal:
+                console.width = WIDE  # rich would take 80
+            console.print(_everything(views, helping, console.width), crop=False)
 
 
 def _everything(views: Sequence[ModelView], helping: HelperView, width: int) -> Group:

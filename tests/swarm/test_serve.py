@@ -99,6 +99,7 @@ def test_the_table_names_every_node(grid: ProcessGrid, three: list[int]) -> None
     assert done.returncode == 0, done.stderr
     assert "8 blocks" in done.stdout
     assert "nobody serves" not in done.stdout
+    assert all(title in done.stdout for title in ("blocks/s", "cache free", "version")), "a pipe gets it whole"
     for number in three:
         assert grid.nodes[number].peer[-8:] in done.stdout
 
