@@ -45,12 +45,17 @@ def account(identity: Identity) -> str:
 
 async def again(guest: Guest, identity: Identity) -> None:
     """Wait until the keeper that was started anew answers."""
-    async with asyncio.timeout(120):
-        while True:
-            with suppress(GridError):
-                await guest.keepers.account(account(identity))
-                return
-            await asyncio.sleep(0.2)
+    why: set[str] = set()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(120):
+            while True:
+                try:
+                    await guest.keepers.account(account(identity))
+                    return
+                except GridError as error:
+                    why.add(str(error))
+                await asyncio.sleep(0.2)
+    pytest.fail(f"The keeper that was started anew cannot be asked: {why}")
 
 
 def check(url: str, grid: BookGrid) -> None:
